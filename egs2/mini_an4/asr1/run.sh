@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+set -euo pipefail
+cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
+
+./asr.sh \
+    --lang en \
+    --token_type char \
+    --use_lm false \
+    --nj 2 \
+    --inference_nj 1 \
+    --asr_config conf/train_asr.yaml \
+    --inference_config conf/decode_asr.yaml \
+    --train_set train \
+    --valid_set valid \
+    --test_sets "test" \
+    "$@"

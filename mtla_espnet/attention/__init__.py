@@ -1,0 +1,1 @@
+"""Causal self-attention in five kinds: mha, mqa, gqa, mla, mtla."""

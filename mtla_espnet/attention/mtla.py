@@ -1,0 +1,186 @@
+"""Multi-head temporal latent attention: latents merged over chunks of s positions."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mtla_espnet.attention import backend, fold
+from mtla_espnet.attention.base import require_integer
+from mtla_espnet.attention.mla import Latent
+from mtla_espnet.cache import CacheSpec, LayerCache
+from mtla_espnet.position import chunk_encoding
+
+
+def merge_chunks(latent: Tensor, weight: Tensor, position: Tensor, down_rate: int) -> Tensor:
+    """Return the running weighted sum of latents inside chunks of `down_rate` positions.
+
+    Row i sums weight[m] * latent[m] over members m <= i of i's own chunk, so a
+    finished chunk is its last member's row. O(T) work and memory, summed in float32
+    inside each chunk. Source: arXiv 2505.13544.
+
+    Args:
+        latent: (B, T, r) float, after LayerNorm.
+        weight: (B, T) float in (0, 1).
+        position: (B, T) int64: row t holds t, or -1 where padded.
+        down_rate: positions a chunk, >= 1.
+
+    Returns:
+        (B, T, r) in latent's dtype; padding rows are 0.
+
+    Raises:
+        ValueError: down_rate < 1.
+
+    Example:
+        >>> x = torch.ones(1, 3, 1)
+        >>> merge_chunks(x, x[..., 0], torch.arange(3)[None], 2).flatten().tolist()
+        [1.0, 2.0, 1.0]
+    """
+    require_integer("down_rate", down_rate)
+    weight = weight.float().masked_fill(position < 0, 0.0)
+    weighted = latent.float() * weight[..., None]
+    size = latent.size(1)
+    blocks = F.pad(weighted, (0, 0, 0, -size % down_rate)).unflatten(1, (-1, down_rate))
+    merged = blocks.cumsum(dim=2).flatten(1, 2)[:, :size]
+    return merged.masked_fill((position < 0)[..., None], 0.0).to(latent.dtype)
+
+
+class HyperNetwork(nn.Module):
+    """The weight of a position's latent in its chunk: sigmoid(fc_c(PE(j)) . fc_p(c)).
+
+    Args:
+        rank: r, even; the two projections are r -> r / 4, always with bias.
+    """
+
+    def __init__(self, rank: int):
+        super().__init__()
+        self.rank = rank
+        self.fc_c = nn.Linear(rank, rank // 4)
+        self.fc_p = nn.Linear(rank, rank // 4)
+
+    def forward(self, latent: Tensor, chunk: Tensor, repeats: int = 1) -> Tensor:
+        """Return the weights.
+
+        Args:
+            latent: (B, T, r).
+            chunk: int64 chunk numbers, broadcast against (B, T) after `repeats`.
+            repeats: each number stands for so many positions in a row; the last
+                ones may be cut.
+
+        Returns:
+            (B, T) float32.
+        """
+        code = self.fc_c(chunk_encoding(chunk, self.rank).to(self.fc_c.weight.dtype))
+        if repeats > 1:
+            code = code.repeat_interleave(repeats, dim=-2)[..., : latent.size(1), :]
+        return (code.float() * self.fc_p(latent).float()).sum(dim=-1).sigmoid()
+
+
+class TemporalLatent(Latent):
+    """MLA whose latents are merged over chunks of `down_rate` consecutive positions.
+
+    A query sees every finished chunk before its own, and its own chunk as far as it
+    has come: the partial sum up to the query's position, with the rotary key of that
+    position. A finished chunk keeps the rotary key of its last member. Training at
+    all positions therefore equals decoding one position at a time.
+    Source: arXiv 2505.13544.
+
+    Args:
+        embed_dim: d.
+        num_heads: H.
+        dropout: of the attention weights.
+        bias: as in `Latent`; the hyper-network always has biases.
+        q_lora_rank: as in `Latent`.
+        kv_lora_rank: as in `Latent`, at least 4.
+        qk_nope_head_dim: as in `Latent`.
+        qk_rope_head_dim: as in `Latent`.
+        v_head_dim: as in `Latent`.
+        down_rate: s, positions merged into one slot.
+
+    Raises:
+        ValueError: as `Latent`, or `down_rate` < 1.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        dropout: float = 0.0,
+        *,
+        bias: bool = False,
+        q_lora_rank: int = 0,
+        kv_lora_rank: int | None = None,
+        qk_nope_head_dim: int | None = None,
+        qk_rope_head_dim: int | None = None,
+        v_head_dim: int | None = None,
+        down_rate: int = 2,
+    ):
+        sizes = {
+            "bias": bias,
+            "q_lora_rank": q_lora_rank,
+            "kv_lora_rank": kv_lora_rank,
+            "qk_nope_head_dim": qk_nope_head_dim,
+            "qk_rope_head_dim": qk_rope_head_dim,
+            "v_head_dim": v_head_dim,
+        }
+        super().__init__(embed_dim, num_heads, dropout, **sizes)
+        self.down_rate = require_integer("down_rate", down_rate)
+        require_integer("kv_lora_rank", self.kv_lora_rank, least=4)
+        self.hypernet_down = HyperNetwork(self.kv_lora_rank)
+
+    @property
+    def cache_spec(self) -> CacheSpec:
+        """The merged latent and the newest member's rotary key, a slot a chunk."""
+        return CacheSpec(self.kv_lora_rank + self.qk_rope_head_dim, self.down_rate)
+
+    def entries(
+        self, key: Tensor, key_position: Tensor, key_rotary: Tensor | None = None
+    ) -> Tensor:
+        """Return [partial of the position's chunk ; its rotary key], (B, T, r + rope)."""
+        rotary = key_position if key_rotary is None else key_rotary
+        latent, rope = self._latent(key, rotary)
+        chunk = torch.arange(-(-key.size(1) // self.down_rate), device=key.device)
+        weight = self.hypernet_down(latent, chunk, repeats=self.down_rate)
+        merged = merge_chunks(latent, weight, key_position, self.down_rate)
+        return torch.cat((merged, rope), dim=-1)
+
+    def _attend(
+        self, query: Tensor, entry: Tensor, query_position: Tensor, key_position: Tensor
+    ) -> Tensor:
+        """Attend over finished chunks and the own partial; see the class."""
+        rate = self.down_rate
+        dropout = self.dropout if self.training else 0.0
+        query = query.transpose(1, 2)
+        if query_position is key_position:
+            own = entry
+            own_key, own_value = (x.transpose(1, 2) for x in self._split(own))
+            chunk_key, chunk_value = (x[:, :, rate - 1 :: rate] for x in (own_key, own_value))
+            kernel = backend.fold_kernel(query, dropout)
+            if kernel is not None:
+                return fold.attend(
+                    kernel, query, own_key, own_value, rate, self.softmax_scale
+                ).transpose(1, 2)
+        else:
+            index = query_position.clamp_min(0)[..., None].expand(-1, -1, entry.size(-1))
+            own_key, own_value = (x.transpose(1, 2) for x in self._split(entry.gather(1, index)))
+            chunks = entry[:, rate - 1 :: rate]
+            chunk_key, chunk_value = (x.transpose(1, 2) for x in self._split(chunks))
+        before = torch.arange(chunk_key.size(2), device=query.device)
+        before = before < (query_position // rate)[:, None, :, None]
+        return backend.attend_with_own(
+            query, chunk_key, chunk_value, before, own_key, own_value,
+            self.softmax_scale, dropout,
+        ).transpose(1, 2)
+
+    def _split(self, entry: Tensor) -> tuple[Tensor, Tensor]:
+        return self._materialise(*entry.split(self._entry_sizes, dim=-1))
+
+    def _extend(self, entry: Tensor, cache: LayerCache) -> Tensor:
+        """Add the weighted latent to the unfinished slot; the rotary key replaces its own."""
+        latent, rope = entry.split(self._entry_sizes, dim=-1)
+        chunk = cache.position // self.down_rate
+        weight = self.hypernet_down(latent[:, None], chunk[:, None])
+        merged = latent.float() * weight
+        if self.down_rate > 1:
+            partial = cache.partial()[:, : self.kv_lora_rank].float()
+            merged = merged + partial.masked_fill(cache.residue[:, None] == 0, 0.0)
+        return torch.cat((merged.to(latent.dtype), rope), dim=-1)

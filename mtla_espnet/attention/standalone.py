@@ -1,0 +1,243 @@
+"""The attentions as modules of their own, called as in the paper's code.
+
+These build true positions from `key_padding_mask` and keep the paper's fixed sizes;
+the classes that they stand on take positions and follow the model's size.
+"""
+
+import torch
+from torch import Tensor
+
+from mtla_espnet.attention.mha import GroupedQuery, MultiHead, MultiQuery
+from mtla_espnet.attention.mla import Latent
+from mtla_espnet.attention.mtla import TemporalLatent
+from mtla_espnet.cache import DecodingCache
+from mtla_espnet.position import positions
+
+
+class _StandAlone:
+    """Adds the call of the paper's code in front of a `SelfAttention`."""
+
+    def init_cache(self, batch: int, max_length: int) -> DecodingCache:
+        """Return an empty cache for stepping one query at a time.
+
+        Args:
+            batch: B, rows.
+            max_length: positions to allocate for; it grows when they are used up.
+        """
+        weight = self.wo.weight
+        cache = self.new_cache(torch.zeros(batch, dtype=torch.int64, device=weight.device))
+        cache.expand(batch, max_length)
+        return cache
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_padding_mask: Tensor | None = None,
+        position: Tensor | None = None,
+        cache: DecodingCache | None = None,
+    ) -> Tensor:
+        """Causal self-attention.
+
+        Args:
+            query: (B, L, d), the last L of the key's positions.
+            key: (B, T, d).
+            value: must be `key`, or the same view of its memory: keys and values are read from one latent.
+            key_padding_mask: (B, T) bool, true at padding, left or right.
+            position: (1 or B, T), numbers for the rotary angles; unset: the count of
+                unpadded keys. Chunks always follow that count.
+            cache: of `init_cache`; then query and key are one new position each.
+
+        Returns:
+            (B, L, d); rows at padding are 0.
+
+        Raises:
+            ValueError: `value` is not `key`, or shapes that do not fit.
+        """
+        if not (value is key or _same_memory(value, key)):
+            raise ValueError("value must be the same tensor as key")
+        if cache is not None:
+            return self._step(query, key, key_padding_mask, position, cache)
+        batch, size, _ = key.shape
+        length = query.size(1)
+        if length > size:
+            raise ValueError(f"{length} queries, but only {size} keys: queries are the last keys")
+        rotary = None if position is None else position.to(key.device).expand(batch, size)
+        if key_padding_mask is None:
+            key_position = torch.arange(size, device=key.device).expand(batch, size)
+            if length == size:
+                query_position, query_rotary = key_position, rotary
+            else:
+                query_position = key_position[:, -length:]
+                query_rotary = None if rotary is None else rotary[:, -length:]
+            return super().forward(
+                query, key, query_position, key_position, query_rotary, rotary
+            )
+        return self._forward_padded(query, key, key_padding_mask, rotary)
+
+    def _forward_padded(
+        self, query: Tensor, key: Tensor, padding: Tensor, rotary: Tensor | None
+    ) -> Tensor:
+        """Move unpadded keys to the front, attend, and put the queries back in place."""
+        if padding.shape != key.shape[:2] or padding.dtype != torch.bool:
+            raise ValueError(
+                f"key_padding_mask must be bool of shape {tuple(key.shape[:2])}, "
+                f"got {padding.dtype} of {tuple(padding.shape)}"
+            )
+        length, size = query.size(1), key.size(1)
+        count = (~padding).cumsum(dim=1) - 1
+        column_position = count.masked_fill(padding, -1)  # (B, T): true position of a column
+        packed = padding.to(torch.int8).argsort(dim=1, stable=True)  # (B, T): column of a position
+        key_position = positions((~padding).sum(dim=1), size)
+        held = (key_position >= 0)[..., None]
+        packed_key = torch.where(held, _rows(key, packed), 0)
+        packed_rotary = None if rotary is None else rotary.gather(1, packed)
+        if length == size:
+            packed_query = (
+                packed_key if query is key else torch.where(held, _rows(query, packed), 0)
+            )
+            output = super().forward(
+                packed_query, packed_key, key_position, key_position, packed_rotary, packed_rotary
+            )
+            output = _rows(output, column_position.clamp_min(0))
+        else:
+            query_position = column_position[:, -length:]
+            output = super().forward(
+                query,
+                packed_key,
+                query_position,
+                key_position,
+                None if rotary is None else rotary[:, -length:],
+                packed_rotary,
+            )
+        return output.masked_fill(padding[:, -length:, None], 0.0)
+
+    def _step(
+        self,
+        query: Tensor,
+        key: Tensor,
+        padding: Tensor | None,
+        position: Tensor | None,
+        cache: DecodingCache,
+    ) -> Tensor:
+        if padding is not None:
+            raise ValueError("key_padding_mask has no meaning with a cache; drop it")
+        if query.size(1) != 1 or key.size(1) != 1 or query.size(0) != cache.rows:
+            raise ValueError(
+                f"with a cache, query and key are one position of {cache.rows} rows, got "
+                f"{tuple(query.shape[:2])} and {tuple(key.shape[:2])}"
+            )
+        rotary = None if position is None else position.to(query.device).expand(cache.rows, 1)
+        cache.advance()
+        return self.step(query, cache.layer(0), rotary)
+
+
+def _same_memory(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and a.stride() == b.stride() and a.data_ptr() == b.data_ptr()
+
+
+def _rows(x: Tensor, index: Tensor) -> Tensor:
+    """(B, T, d) gathered by (B, L) row numbers."""
+    return x.gather(1, index[..., None].expand(-1, -1, x.size(-1)))
+
+
+class MultiheadAttention(_StandAlone, MultiHead):
+    """Multi-head attention with rotary positions. See `MultiheadTemporalLatentAttention`."""
+
+    def __init__(self, embed_dim, num_heads, dropout=0.0, bias=True):
+        super().__init__(embed_dim, num_heads, dropout, bias=bias)
+
+
+class GroupedQueryAttention(_StandAlone, GroupedQuery):
+    """Grouped-query attention, `num_kv_heads` key/value heads."""
+
+    def __init__(self, embed_dim, num_heads, dropout=0.0, bias=True, num_kv_heads=2):
+        super().__init__(embed_dim, num_heads, dropout, bias=bias, num_kv_heads=num_kv_heads)
+
+
+class MultiQueryAttention(_StandAlone, MultiQuery):
+    """Multi-query attention, one key/value head."""
+
+    def __init__(self, embed_dim, num_heads, dropout=0.0, bias=True):
+        super().__init__(embed_dim, num_heads, dropout, bias=bias)
+
+
+class MultiheadLatentAttention(_StandAlone, Latent):
+    """Multi-head latent attention with the paper's sizes as defaults."""
+
+    def __init__(
+        self,
+        embed_dim,
+        num_heads,
+        dropout=0.0,
+        bias=False,
+        q_lora_rank=0,
+        kv_lora_rank=256,
+        qk_nope_head_dim=64,
+        qk_rope_head_dim=32,
+        v_head_dim=64,
+    ):
+        super().__init__(
+            embed_dim,
+            num_heads,
+            dropout,
+            bias=bias,
+            q_lora_rank=q_lora_rank,
+            kv_lora_rank=kv_lora_rank,
+            qk_nope_head_dim=qk_nope_head_dim,
+            qk_rope_head_dim=qk_rope_head_dim,
+            v_head_dim=v_head_dim,
+        )
+
+
+class MultiheadTemporalLatentAttention(_StandAlone, TemporalLatent):
+    """Multi-head temporal latent attention, called as in the paper's code.
+
+    A state_dict of the PyPI package `mtla` loads with `strict=True` and gives the
+    same output.
+
+    Args:
+        embed_dim: d, model size.
+        num_heads: H.
+        dropout: of the attention weights, in training.
+        bias: of the projections; that of `wkv_b` is loaded and never used, as there.
+        q_lora_rank: rank of a low-rank query projection; 0 is a full one.
+        kv_lora_rank: r, width of the latent.
+        qk_nope_head_dim: a head's width without position.
+        qk_rope_head_dim: a head's rotary width, even.
+        v_head_dim: a head's value width.
+        down_rate: s, positions merged into one cache slot.
+
+    Example:
+        >>> x = torch.randn(2, 64, 512); pos = torch.arange(0, 64).float().view(1, -1)
+        >>> model = MultiheadTemporalLatentAttention(embed_dim=512, num_heads=8)
+        >>> model(query=x, key=x, value=x, position=pos).shape
+        torch.Size([2, 64, 512])
+    """
+
+    def __init__(
+        self,
+        embed_dim,
+        num_heads,
+        dropout=0.0,
+        bias=False,
+        q_lora_rank=0,
+        kv_lora_rank=256,
+        qk_nope_head_dim=64,
+        qk_rope_head_dim=32,
+        v_head_dim=64,
+        down_rate=2,
+    ):
+        super().__init__(
+            embed_dim,
+            num_heads,
+            dropout,
+            bias=bias,
+            q_lora_rank=q_lora_rank,
+            kv_lora_rank=kv_lora_rank,
+            qk_nope_head_dim=qk_nope_head_dim,
+            qk_rope_head_dim=qk_rope_head_dim,
+            v_head_dim=v_head_dim,
+            down_rate=down_rate,
+        )

@@ -1,0 +1,286 @@
+"""The decoding cache: one prefix an utterance, one suffix a hypothesis.
+
+A slot holds what an attention layer keeps of `down_rate` consecutive positions
+(one position, unless positions are merged). Slot j covers positions
+j * down_rate ... (j + 1) * down_rate - 1 of an utterance's own `[prefix ; text]`.
+
+- The prefix cache holds the finished slots of the prefix. It is written once an
+  utterance, is read by all its hypotheses, and is never copied or reordered.
+- The suffix cache holds generated positions, preallocated and written in place.
+  Its first slot is the one that the end of the prefix left unfinished, if any:
+  every hypothesis starts from the prefix's partial as its seed.
+
+The cache does not know the kinds of attention: a layer says with a `CacheSpec`
+what a slot holds, and hands in entries of that shape.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class CacheSpec:
+    """What one layer keeps of a slot.
+
+    Attributes:
+        width: numbers a slot (for example 2 * G * head size, or rank + rotary).
+        down_rate: positions a slot, s >= 1.
+    """
+
+    width: int
+    down_rate: int = 1
+
+    def slots(self, positions):
+        """Return how many slots `positions` (int or int tensor) take: ceil(T / s)."""
+        return (positions + self.down_rate - 1) // self.down_rate
+
+    def bytes(self, positions: int, dtype: torch.dtype) -> int:
+        """Return the bytes of `positions` positions of one row in one layer."""
+        return self.slots(positions) * self.width * dtype.itemsize
+
+
+class DecodingCache:
+    """Prefix and suffix cache of all layers of a decoder.
+
+    Rows of the suffix are hypotheses; row n belongs to utterance n * B // N, so
+    the hypotheses of an utterance lie together. Every row has generated the same
+    number of tokens.
+
+    Args:
+        spec: what a layer keeps; the same for all layers.
+        num_layers: layers.
+        lengths: (B,) int64, prefix positions of each utterance (0 is allowed).
+        dtype: of the stored entries.
+        device: where the cache lives.
+
+    Attributes:
+        lengths: (B,) int64, prefix positions.
+        step: tokens that each hypothesis holds.
+    """
+
+    def __init__(
+        self,
+        spec: CacheSpec,
+        num_layers: int,
+        lengths: Tensor,
+        dtype: torch.dtype,
+        device: torch.device,
+    ):
+        self.spec = spec
+        self.num_layers = num_layers
+        self.lengths = lengths.to(device)
+        self.step = 0
+        self._first_slot = self.lengths // spec.down_rate  # (B,) of the suffix
+        self._remainder = self.lengths % spec.down_rate  # (B,) positions of the seed
+        prefix_slots = int(self._first_slot.max()) if len(lengths) else 0
+        kind = {"dtype": dtype, "device": device}
+        batch = len(self.lengths)
+        self._prefix = torch.zeros(num_layers, batch, prefix_slots, spec.width, **kind)
+        self._prefix_mask = (
+            torch.arange(prefix_slots, device=device) < self._first_slot[:, None]
+        )  # (B, P)
+        self._full_prefix = bool(self._prefix_mask.all())
+        self._seed = torch.zeros(num_layers, batch, spec.width, **kind)
+        self._suffix = torch.zeros(num_layers, 0, 0, spec.width, **kind)
+        # read on the host at every step, so kept there
+        self._host_lengths = self.lengths.tolist()
+
+    # -- sizes ---------------------------------------------------------------
+    @property
+    def batch(self) -> int:
+        """Utterances."""
+        return len(self._host_lengths)
+
+    @property
+    def rows(self) -> int:
+        """Hypotheses over all utterances; 0 before `expand`."""
+        return self._suffix.size(1)
+
+    @property
+    def prefix_nbytes(self) -> int:
+        """Bytes of the finished prefix slots, once an utterance."""
+        slots = sum(length // self.spec.down_rate for length in self._host_lengths)
+        return slots * self._slot_nbytes
+
+    @property
+    def suffix_nbytes(self) -> int:
+        """Bytes of the slots that the hypotheses hold, their seeds included."""
+        if not self.rows:  # the seeds lie once an utterance until `expand`
+            return self._slot_nbytes * sum(
+                length % self.spec.down_rate > 0 for length in self._host_lengths
+            )
+        per_utterance = self.rows // self.batch
+        held = sum(
+            self.spec.slots(length + self.step) - length // self.spec.down_rate
+            for length in self._host_lengths
+        )
+        return held * per_utterance * self._slot_nbytes
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the positions held: chunks counted as ceil(T / s), padding not."""
+        return self.prefix_nbytes + self.suffix_nbytes
+
+    @property
+    def nbytes_allocated(self) -> int:
+        """Bytes of the buffers."""
+        return sum(x.numel() * x.element_size() for x in (self._prefix, self._seed, self._suffix))
+
+    @property
+    def _slot_nbytes(self) -> int:
+        return self.num_layers * self.spec.width * self._prefix.element_size()
+
+    # -- prefix --------------------------------------------------------------
+    def write_prefix(self, layer: int, entries: Tensor) -> None:
+        """Store the prefix of every utterance in one layer.
+
+        Args:
+            layer: which layer.
+            entries: (B, T, width), right-padded. Row t is the entry that t's slot
+                has when t is its newest position; a finished slot is therefore the
+                row of its last position.
+        """
+        rate, slots = self.spec.down_rate, self._prefix.size(2)
+        if slots:
+            finished = entries[:, rate - 1 :: rate][:, :slots]
+            self._prefix[layer] = finished * self._prefix_mask[..., None]
+        if rate > 1 and entries.size(1):
+            last = (self.lengths - 1).clamp_min(0)
+            seed = entries[torch.arange(self.batch, device=last.device), last]
+            self._seed[layer] = seed * (self._remainder > 0)[:, None]
+
+    # -- suffix --------------------------------------------------------------
+    def expand(self, rows: int, max_length: int = 16) -> None:
+        """Give every utterance rows // B hypotheses, each from the prefix's seed.
+
+        Args:
+            rows: N, a multiple of B.
+            max_length: tokens to allocate for; more are made room for when needed.
+
+        Raises:
+            ValueError: `rows` is not a multiple of the utterances.
+        """
+        if rows % self.batch:
+            raise ValueError(f"{rows} hypotheses are no multiple of {self.batch} utterances")
+        self._suffix = self._prefix.new_zeros(
+            self.num_layers, rows, self._suffix_slots(max_length), self.spec.width
+        )
+        per_utterance = rows // self.batch
+        if self._suffix.size(2):
+            self._suffix[:, :, 0] = self._seed.repeat_interleave(per_utterance, dim=1)
+        self._locate()
+
+    def advance(self) -> None:
+        """Make room for one more token of every hypothesis; call before the layers."""
+        self.step += 1
+        needed = self._suffix_slots(self.step)
+        if needed > self._suffix.size(2):
+            grown = self._suffix.new_zeros(
+                self.num_layers, self.rows, max(needed, 2 * self._suffix.size(2)), self.spec.width
+            )
+            grown[:, :, : self._suffix.size(2)] = self._suffix
+            self._suffix = grown
+        self._locate()
+
+    def reorder(self, parents: Tensor) -> None:
+        """Let row n go on from row parents[n]; the prefix is not touched.
+
+        Args:
+            parents: (N',) int64, N' a multiple of B, each parent of the same
+                utterance as the row. N' may differ from N.
+        """
+        used = self._suffix_slots(self.step)
+        kept = self._suffix[:, :, :used].index_select(1, parents.to(self._suffix.device))
+        if kept.size(1) == self.rows:
+            self._suffix[:, :, :used] = kept
+        else:
+            self._suffix = torch.nn.functional.pad(
+                kept, (0, 0, 0, self._suffix.size(2) - used)
+            )
+        self._locate()
+
+    def layer(self, index: int) -> "LayerCache":
+        """Return the view of one layer, valid until the next `advance` or `reorder`."""
+        return LayerCache(self, index)
+
+    @property
+    def position(self) -> Tensor:
+        """(N,) int64: the true position of each hypothesis' newest token."""
+        return self._position
+
+    def _suffix_slots(self, step: int) -> int:
+        rate = self.spec.down_rate
+        return max((n % rate + step + rate - 1) // rate for n in self._host_lengths)
+
+    def _locate(self) -> None:
+        """Derive from `step` where every row stands."""
+        rate = self.spec.down_rate
+        per_utterance = self.rows // self.batch
+        offset = self._remainder + self.step - 1  # of the newest token, from the first slot
+        spread = [x.repeat_interleave(per_utterance) for x in (self.lengths, offset)]
+        self._position = spread[0] + self.step - 1
+        self._slot, self._residue = spread[1] // rate, spread[1] % rate
+        used = self._suffix_slots(self.step)
+        index = torch.arange(used, device=self.lengths.device)
+        self._suffix_mask = index <= self._slot[:, None]  # (N, S)
+        self._aligned = len({n % rate for n in self._host_lengths}) == 1
+
+
+class LayerCache:
+    """One layer's prefix and suffix, as its attention reads and writes them."""
+
+    def __init__(self, cache: DecodingCache, index: int):
+        self._cache = cache
+        self._index = index
+
+    @property
+    def position(self) -> Tensor:
+        """(N,) int64: the true position of each row's newest token."""
+        return self._cache._position
+
+    @property
+    def residue(self) -> Tensor:
+        """(N,) int64: position % down_rate, 0 at the first member of a slot."""
+        return self._cache._residue
+
+    def partial(self) -> Tensor:
+        """(N, width): the newest slot as it is; only meaningful where residue > 0."""
+        cache = self._cache
+        return cache._suffix[self._index, torch.arange(cache.rows), cache._slot]
+
+    def write(self, entry: Tensor) -> None:
+        """Store the newest slot of every row, in place.
+
+        Args:
+            entry: (N, width).
+        """
+        cache = self._cache
+        entry = entry.to(cache._suffix.dtype)
+        if cache._aligned:
+            slot = cache._suffix_slots(cache.step) - 1
+            cache._suffix[self._index, :, slot] = entry
+        else:
+            cache._suffix[self._index, torch.arange(cache.rows), cache._slot] = entry
+
+    @property
+    def prefix(self) -> Tensor:
+        """(B, P, width): one row an utterance."""
+        return self._cache._prefix[self._index]
+
+    @property
+    def prefix_mask(self) -> Tensor | None:
+        """(B, P) bool, true where held; None when every row is full."""
+        return None if self._cache._full_prefix else self._cache._prefix_mask
+
+    @property
+    def suffix(self) -> Tensor:
+        """(N, S, width): the slots up to the newest one."""
+        used = self._cache._suffix_mask.size(1)
+        return self._cache._suffix[self._index, :, :used]
+
+    @property
+    def suffix_mask(self) -> Tensor | None:
+        """(N, S) bool, true where held; None when every row is full."""
+        return None if self._cache._aligned else self._cache._suffix_mask

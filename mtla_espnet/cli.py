@@ -1,0 +1,162 @@
+"""The command line: `mtla-espnet` and `python -m mtla_espnet`. Arguments only.
+
+Modules are imported by the verb that needs them, so that `--help` is instant.
+"""
+
+import argparse
+import importlib
+import logging
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mtla_espnet.files import UserError
+
+_INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run what a command line asks for.
+
+    Args:
+        argv: without the program's name; None: that of this process.
+
+    Returns:
+        The exit code: 0, 1 (a mistake in files or data), 2 (in the command line) or 130
+        (interrupted). A mistake is one line on stderr.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if argv[:1] == ["recipe"]:
+            # Its options have rules of their own: `--a_b V`, `--a-b V`, `--a_b=V`.
+            return _recipe(argv[1:])
+        parser = _parser(argv)
+        arguments = parser.parse_args(argv)
+        return arguments.run(arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on from here", file=sys.stderr)
+        return _INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+
+
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mtla-espnet",
+        description="Decoder-only speech models for ESPnet2: recipes, reports, transcription.",
+        allow_abbrev=False,
+    )
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+
+    from mtla_espnet.corpora import CORPORA  # names only
+
+    prepare = verbs.add_parser(
+        "prepare", help="make data directories of a corpus", allow_abbrev=False
+    )
+    corpora = prepare.add_subparsers(metavar="CORPUS", required=True)
+    for name, module in CORPORA.items():
+        corpus = corpora.add_parser(name, help=module, allow_abbrev=False)
+        corpus.set_defaults(run=_prepare, corpus=module)
+        if argv[:2] == ["prepare", name]:
+            importlib.import_module(module).add_arguments(corpus)
+
+    # Dispatched before argparse; here for the help.
+    verbs.add_parser("recipe", help="run the stages of a recipe (what its run.sh does)")
+
+    report = verbs.add_parser(
+        "report", help="compare the experiments of a recipe", allow_abbrev=False
+    )
+    report.add_argument("recipe_dir", type=Path, help="such as egs2/smarthome/asr1")
+    report.set_defaults(run=_report)
+
+    transcribe = verbs.add_parser(
+        "transcribe", help="turn sound files into text", allow_abbrev=False
+    )
+    transcribe.add_argument("--model", type=Path, required=True, help="an experiment's directory")
+    transcribe.add_argument("--beam_size", type=int, default=10, help="hypotheses kept")
+    transcribe.add_argument("--ctc_weight", type=float, default=0.3, help="share of CTC, 0 to 1")
+    transcribe.add_argument("--device", default="auto", help="cpu, cuda or auto")
+    transcribe.add_argument("wav", type=Path, nargs="+", help="sound file")
+    transcribe.set_defaults(run=_transcribe)
+    return parser
+
+
+def _prepare(arguments: argparse.Namespace) -> int:
+    _log_to_console()
+    importlib.import_module(arguments.corpus).prepare(arguments)
+    return 0
+
+
+def _recipe(argv: Sequence[str]) -> int:
+    if argv[:1] in (["--help"], ["-h"], []):
+        print("usage: mtla-espnet recipe asr [--option value] ...  (asr --help lists the options)")
+        return 0 if argv else 2
+    if argv[0] != "asr":
+        raise UserError(f"recipe: unknown task {argv[0]!r}; asr is there", exit_code=2)
+    from mtla_espnet.stages.log import JobFailed, tail
+    from mtla_espnet.stages.runner import run_recipe
+
+    _log_to_console()
+    _continue_in_other_python(argv)
+    try:
+        run_recipe(argv[1:])
+    except UserError as error:
+        # The words of Kaldi's scripts stand for themselves.
+        told = str(error).startswith(("run.sh: ", "run.pl: "))
+        print(f"{error}" if told else f"Error: {error}", file=sys.stderr)
+        if isinstance(error, JobFailed) and error.log:
+            print(tail(error.log), file=sys.stderr, end="")
+        return error.exit_code
+    return 0
+
+
+def _continue_in_other_python(argv: Sequence[str]) -> None:
+    """Replace this process by the Python that `--python` names, if that is another one."""
+    for place, word in enumerate(argv):
+        if word != "--python" and not word.startswith("--python="):
+            continue
+        _, equals, name = word.partition("=")
+        if not equals:
+            name = argv[place + 1] if place + 1 < len(argv) else ""
+        python = shutil.which(name)
+        if name == "python3" or not name:
+            return
+        if python is None:
+            raise UserError(f"--python {name}: no such program", exit_code=2)
+        rest = [*argv[:place], *argv[place + (1 if equals else 2) :]]
+        sys.stdout.flush()
+        os.execv(python, [python, "-m", "mtla_espnet", "recipe", *rest])
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from mtla_espnet.report.comparison import write_comparison
+
+    print(write_comparison(arguments.recipe_dir))
+    return 0
+
+
+def _transcribe(arguments: argparse.Namespace) -> int:
+    from mtla_espnet.search.speech2text import transcribe
+
+    found = transcribe(
+        arguments.model,
+        arguments.wav,
+        beam_size=arguments.beam_size,
+        ctc_weight=arguments.ctc_weight,
+        device=arguments.device,
+    )
+    for wav, text in found:
+        print(f"{wav}: {text}")
+    return 0
+
+
+def _log_to_console() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s", stream=sys.stderr)

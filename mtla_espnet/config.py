@@ -1,0 +1,282 @@
+"""YAML configurations: load, lay arguments and an attention over them, refuse unknown keys.
+
+This module knows no option by name: the legal keys are handed in.
+"""
+
+import difflib
+import os
+import re
+import shlex
+from collections.abc import Hashable, Iterable
+from pathlib import Path
+
+import yaml
+
+from mtla_espnet.files import UserError
+
+_NUMBER_AS_TEXT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, which refuses a doubled key instead of keeping the last one."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = set()
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node, deep=deep)
+            if not isinstance(key, Hashable):
+                break  # the base class says so
+            if key in keys:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} is given twice", key_node.start_mark
+                )
+            keys.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def load_yaml(path: str | os.PathLike) -> dict:
+    """Read a YAML file that holds one mapping; an empty file gives {}.
+
+    Raises:
+        UserError: the file is missing, is not YAML (with the line), holds something
+            other than a mapping, gives a key twice, or holds a number that YAML reads
+            as text.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        value = yaml.load(text, _Loader)  # a SafeLoader
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: is a directory, not a YAML file") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text ({error.reason})") from None
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise UserError(f"{path}{line}: not valid YAML: {error.problem}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: must hold `key: value` lines, not {type(value).__name__}")
+    _check_numbers(value, path, "")
+    return value
+
+
+def dump_yaml(config: dict) -> str:
+    """Return YAML text that `load_yaml` reads back, keys in their order."""
+    return yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+
+
+def _check_numbers(value, source, where: str) -> None:
+    """Refuse `lr: 1e-3`: YAML 1.1 asks for a point, so it is the text "1e-3"."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _check_numbers(inner, source, f"{where}.{key}" if where else str(key))
+    elif isinstance(value, list):
+        for inner in value:
+            _check_numbers(inner, source, where)
+    elif isinstance(value, str) and _NUMBER_AS_TEXT.fullmatch(value):
+        mantissa, exponent = re.split("[eE]", value)
+        mantissa += "0" if mantissa.endswith(".") else "" if "." in mantissa else ".0"
+        sign = "" if exponent[0] in "+-" else "+"
+        raise UserError(
+            f"{source}: {where}: YAML reads {value} as text; write {mantissa}e{sign}{exponent}"
+        )
+
+
+def check_keys(keys: Iterable[str], legal: Iterable[str], source, where: str = "") -> None:
+    """Refuse keys that are not legal.
+
+    Args:
+        keys: the keys that are given.
+        legal: the keys that exist.
+        source: the file (or option) that gives them, for the message.
+        where: dotted path of the mapping in it; empty at the top.
+
+    Raises:
+        UserError: names the first key that is not legal, and the nearest legal one.
+
+    Example:
+        >>> check_keys(["optim"], ["optim", "encoder"], "train.yaml")
+        >>> check_keys(["optin"], ["optim", "encoder"], "train.yaml")
+        Traceback (most recent call last):
+        mtla_espnet.files.UserError: train.yaml: unknown key 'optin' (nearest: 'optim')
+    """
+    legal = set(legal)
+    for key in keys:
+        if key not in legal:
+            name = f"{where}.{key}" if where else key
+            raise UserError(f"{source}: unknown key {name!r} {nearest(key, legal)}")
+
+
+def nearest(name: str, legal: Iterable[str]) -> str:
+    """Return `(nearest: 'x')`, or all legal names where none is near.
+
+    Example:
+        >>> nearest("mttla", ["mha", "mtla"])
+        "(nearest: 'mtla')"
+        >>> nearest("?", ["mha", "mtla"])
+        '(legal: mha, mtla)'
+    """
+    legal = sorted(legal)
+    close = difflib.get_close_matches(str(name), legal, n=1)
+    if close:
+        return f"(nearest: {close[0]!r})"
+    return f"(legal: {', '.join(legal[:40])}{', …' if len(legal) > 40 else ''})"
+
+
+def lay_attention(config: dict, overlay: dict, source) -> dict:
+    """Lay an attention overlay over a training configuration.
+
+    The overlay's `decoder_conf.attention` and its whole `attention_conf` take the place
+    of the configuration's: options of the attention before do not stay.
+
+    Args:
+        config: a training configuration; it is not changed.
+        overlay: `{decoder_conf: {attention: NAME, attention_conf: {...}}}`.
+        source: the overlay's file, for messages.
+
+    Returns:
+        A new configuration.
+
+    Raises:
+        UserError: the overlay holds anything else, or `config` has no decoder_only decoder.
+
+    Example:
+        >>> config = {"decoder": "decoder_only", "decoder_conf": {"num_blocks": 2}}
+        >>> overlay = {"decoder_conf": {"attention": "mha"}}
+        >>> lay_attention(config, overlay, "mha.yaml")["decoder_conf"]
+        {'num_blocks': 2, 'attention': 'mha', 'attention_conf': {}}
+    """
+    check_keys(overlay, ["decoder_conf"], source)
+    laid = overlay.get("decoder_conf")
+    if not isinstance(laid, dict) or "attention" not in laid:
+        raise UserError(f"{source}: must hold decoder_conf.attention")
+    check_keys(laid, ["attention", "attention_conf"], source, "decoder_conf")
+    if config.get("decoder") != "decoder_only":
+        raise UserError(
+            f"--attention needs `decoder: decoder_only` in the training configuration, "
+            f"not {config.get('decoder', 'the default decoder')!r}"
+        )
+    decoder_conf = {
+        **(config.get("decoder_conf") or {}),
+        "attention": laid["attention"],
+        "attention_conf": laid.get("attention_conf") or {},
+    }
+    return {**config, "decoder_conf": decoder_conf}
+
+
+def split_arguments(text: str, source: str) -> list[tuple[str, list[str]]]:
+    """Split `--a 1 --b_conf x=2` into [("a", ["1"]), ("b_conf", ["x=2"])].
+
+    Args:
+        text: words as in a shell.
+        source: the option that holds them, for messages.
+
+    Raises:
+        UserError: a quote is not closed, or the text does not start with an option.
+
+    Example:
+        >>> split_arguments("--max_epoch 3 --decoder_conf attention=mla", "--asr_args")
+        [('max_epoch', ['3']), ('decoder_conf', ['attention=mla'])]
+    """
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise UserError(f"{source}: {error} in {text!r}", exit_code=2) from None
+    arguments: list[tuple[str, list[str]]] = []
+    for word in words:
+        if word.startswith("--"):
+            name, equals, value = word[2:].partition("=")
+            arguments.append((name, [value] if equals else []))
+        elif arguments:
+            arguments[-1][1].append(word)
+        else:
+            raise UserError(f"{source}: expected --name value, not {word!r}", exit_code=2)
+    return arguments
+
+
+def apply_arguments(config: dict, text: str, source: str) -> dict:
+    """Return `config` with arguments laid over it, as ESPnet's command line lays them.
+
+    `--x_conf a.b=1` sets one inner key, `--x_conf "{a: 1}"` sets the keys of a mapping,
+    and any other `--x value` takes the place of `x`.
+
+    Args:
+        config: a configuration; it is not changed.
+        text: the arguments, words as in a shell.
+        source: the option that holds them, for messages.
+
+    Raises:
+        UserError: an argument cannot be split or is not YAML.
+
+    Example:
+        >>> config = {"optim_conf": {"lr": 0.1}}
+        >>> apply_arguments(config, "--seed 3 --optim_conf lr=0.2", "--asr_args")
+        {'optim_conf': {'lr': 0.2}, 'seed': 3}
+    """
+    config = dict(config)
+    for name, words in split_arguments(text, source):
+        if not name.endswith("_conf") or len(words) != 1:
+            values = [_parse(word, name, source) for word in words]
+            config[name] = values[0] if len(values) == 1 else values
+            continue
+        path, equals, value = words[0].partition("=")
+        old = config.get(name)
+        config[name] = conf = dict(old) if isinstance(old, dict) else {}
+        if not equals:
+            mapping = _parse(words[0], name, source)
+            if not isinstance(mapping, dict):
+                raise UserError(f"{source}: --{name} takes key=value, not {words[0]!r}", 2)
+            conf.update(mapping)
+            continue
+        *parents, last = path.split(".")
+        for parent in parents:
+            inner = conf.get(parent)
+            conf[parent] = dict(inner) if isinstance(inner, dict) else {}
+            conf = conf[parent]
+        conf[last] = _parse(value, name, source)
+    _check_numbers(config, source, "")
+    return config
+
+
+def _parse(word: str, name: str, source: str):
+    try:
+        return yaml.safe_load(word)
+    except yaml.YAMLError:
+        raise UserError(f"{source}: --{name}: {word!r} is not a YAML value", 2) from None
+
+
+def differences(old: dict, new: dict, ignored: Iterable[str] = ()) -> list[str]:
+    """Name what differs between two configurations, one `key: old -> new` an entry.
+
+    Args:
+        old: nested mappings.
+        new: nested mappings.
+        ignored: top-level keys that may differ.
+
+    Example:
+        >>> differences({"a": {"b": 1}, "c": 2}, {"a": {"b": 3}}, ignored=["c"])
+        ['a.b: 1 -> 3']
+    """
+    ignored = set(ignored)
+    flat_old = dict(_flatten({k: v for k, v in old.items() if k not in ignored}))
+    flat_new = dict(_flatten({k: v for k, v in new.items() if k not in ignored}))
+    return [
+        f"{key}: {flat_old.get(key, 'unset')} -> {flat_new.get(key, 'unset')}"
+        for key in sorted(flat_old.keys() | flat_new.keys())
+        if flat_old.get(key, "unset") != flat_new.get(key, "unset")
+    ]
+
+
+def _flatten(config: dict, where: str = ""):
+    for key, value in config.items():
+        name = f"{where}.{key}" if where else str(key)
+        if isinstance(value, dict) and value:
+            yield from _flatten(value, name)
+        else:
+            yield name, value

@@ -1,0 +1,11 @@
+"""Corpora: each module brings one raw layout into data directories.
+
+A corpus module has `add_arguments(parser)`, which declares its options, and
+`prepare(args)`, which writes `<args.output>/<set>/`.
+"""
+
+# Name -> module; imported only when that corpus is prepared.
+CORPORA = {
+    "mini_an4": "mtla_espnet.corpora.mini_an4",
+    "smarthome": "mtla_espnet.corpora.smarthome",
+}

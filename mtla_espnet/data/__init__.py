@@ -1,0 +1,1 @@
+"""Data directories of a recipe: tables, checks, audio, token lists."""

@@ -1,0 +1,102 @@
+"""Kaldi tables: `text`, `wav.scp`, `utt2spk` and the like.
+
+A table has one entry a line, `<id> <value>`, in UTF-8 with LF line ends. Ids are
+unique and sorted by their bytes (the order of `sort` under LC_ALL=C, which is the
+order of code points), so tables can be walked side by side.
+"""
+
+import os
+from collections.abc import Mapping
+
+from mtla_espnet.files import UserError, write_text
+
+# The only characters that separate an id from its value.
+_BLANKS = " \t"
+
+
+def read_table(path: str | os.PathLike) -> dict[str, str]:
+    """Read a table.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Id -> value, in the order of the file: entry i is line i + 1. The value is
+        the rest of the line without the blanks around it; it is empty where a line
+        holds an id only.
+
+    Raises:
+        UserError: the file is missing, or a line has no id, a doubled or unsorted
+            one, a CR, or no newline at its end; the message starts with `path:line`.
+    """
+    table: dict[str, str] = {}
+    previous = ""
+    for number, line in enumerate(_read_lines(path), 1):
+        where = f"{path}:{number}"
+        key, value = _split_entry(line.removesuffix("\n"))
+        if not line.endswith("\n"):
+            raise UserError(f"{where}: no newline at the end: the file may have been cut off")
+        if "\r" in line:
+            raise UserError(f"{where}: has a carriage return: write LF line ends")
+        if not key:
+            raise UserError(f"{where}: the line does not start with an id")
+        if key <= previous:
+            problem = f"id {key!r} is there twice" if key in table else f"{key!r} < {previous!r}"
+            raise UserError(
+                f"{where}: file is not sorted or has duplicates: {problem} "
+                "(make ids unique and sort by id under LC_ALL=C)"
+            )
+        table[key] = value
+        previous = key
+    return table
+
+
+def write_table(path: str | os.PathLike, table: Mapping[str, object]) -> None:
+    """Write a table as a whole, sorted by id.
+
+    Args:
+        path: the file; its directory is created.
+        table: id -> value, written as `str(value)` without the blanks around it.
+
+    Raises:
+        ValueError: an id is empty or has white space, or a value has a line end.
+    """
+    lines = []
+    for key in sorted(table):
+        value = str(table[key])
+        if not key or any(character.isspace() for character in key):
+            raise ValueError(f"an id has no white space and is not empty: {key!r}")
+        if "\n" in value or "\r" in value:
+            raise ValueError(f"the value of {key!r} has a line end: {value!r}")
+        lines.append(f"{key} {value.strip(_BLANKS)}".rstrip(_BLANKS) + "\n")
+    write_text(path, "".join(lines))
+
+
+def spk2utt_from(utt2spk: Mapping[str, str]) -> dict[str, str]:
+    """Turn utterance -> speaker into speaker -> its utterances, sorted and joined by blanks.
+
+    Example:
+        >>> spk2utt_from({"b-2": "b", "a-1": "a", "b-1": "b"})
+        {'a': 'a-1', 'b': 'b-1 b-2'}
+    """
+    utterances: dict[str, list[str]] = {}
+    for utterance in sorted(utt2spk):
+        utterances.setdefault(utt2spk[utterance], []).append(utterance)
+    return {speaker: " ".join(utterances[speaker]) for speaker in sorted(utterances)}
+
+
+def _split_entry(line: str) -> tuple[str, str]:
+    """Split a line at its first blank; the id is empty when the line starts with one."""
+    end = next((i for i, character in enumerate(line) if character in _BLANKS), len(line))
+    return line[:end], line[end:].strip(_BLANKS)
+
+
+def _read_lines(path: str | os.PathLike) -> list[str]:
+    """Return the lines of a UTF-8 file, split at LF only, which they keep."""
+    try:
+        with open(path, encoding="utf-8", newline="\n") as stream:
+            return list(stream)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text ({error.reason})") from None

@@ -1,0 +1,135 @@
+"""Token lists: the symbols that a model writes, made from its training text.
+
+`tokens.txt` has a token a line, in ESPnet's order: `<blank>` (0, for CTC), `<unk>`
+(1), the tokens, `<sos/eos>` (last).
+"""
+
+import collections
+import io
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import sentencepiece
+
+from mtla_espnet.files import UserError, atomic_path, write_text
+
+TOKEN_TYPES = ("bpe", "char", "word")
+BPE_MODES = ("unigram", "bpe")
+SPACE = "<space>"  # the blank between words, as a character token
+
+# sentencepiece's own <unk> <s> </s>: three of the nbpe pieces, replaced by the three symbols.
+_META_PIECES = 3
+_TOO_FEW = re.compile(r"Vocabulary size is smaller than required_chars\. \d+ vs (\d+)")
+_TOO_MANY = re.compile(r"Please set it to a value <= (\d+)")
+
+
+def build_token_list(
+    texts: Iterable[str],
+    out_dir: str | os.PathLike,
+    token_type: str,
+    nbpe: int = 30,
+    bpemode: str = "unigram",
+    bpe_char_cover: float = 1.0,
+    bpe_nlsyms: Sequence[str] = (),
+    oov: str = "<unk>",
+    blank: str = "<blank>",
+    sos_eos: str = "<sos/eos>",
+) -> None:
+    """Write `tokens.txt` (for bpe also `train.txt`, `bpe.model`, `bpe.vocab`) to `out_dir`.
+
+    `tokens.txt` is written last: with it, all is there. The same texts give the same
+    bytes. Characters and words are ordered by falling count, then by code point.
+
+    Args:
+        texts: transcripts, without ids.
+        out_dir: directory of the list; made where missing.
+        token_type: one of TOKEN_TYPES.
+        nbpe: tokens in all, for bpe.
+        bpemode: one of BPE_MODES.
+        bpe_char_cover: share of the characters that pieces must cover, in (0, 1].
+        bpe_nlsyms: pieces that are never split, for bpe.
+        oov: token for what the list does not have.
+        blank: token for CTC's blank.
+        sos_eos: token for the start and the end of a sentence.
+
+    Raises:
+        UserError: the texts are empty, an option has no such value, or nbpe cannot be
+            met by these texts (the message has the legal values).
+    """
+    out_dir = Path(out_dir)
+    lines = [" ".join(text.split()) for text in texts]
+    lines = [line for line in lines if line]
+    if not lines:
+        raise UserError(f"{out_dir}: there is no text to make a token list from")
+    if token_type == "bpe":
+        tokens = _train_pieces(lines, out_dir, nbpe, bpemode, bpe_char_cover, list(bpe_nlsyms))
+    elif token_type == "char":
+        tokens = _by_count(SPACE if c == " " else c for line in lines for c in line)
+    elif token_type == "word":
+        tokens = _by_count(word for line in lines for word in line.split(" "))
+    else:
+        raise UserError(f"token_type {token_type!r} is not supported: use {', '.join(TOKEN_TYPES)}")
+    special = (blank, oov, sos_eos)
+    ordered = [blank, oov, *(token for token in tokens if token not in special), sos_eos]
+    write_text(out_dir / "tokens.txt", "".join(f"{token}\n" for token in ordered))
+
+
+def _by_count(units: Iterable[str]) -> list[str]:
+    counts = collections.Counter(units)
+    return sorted(counts, key=lambda unit: (-counts[unit], unit))
+
+
+def _train_pieces(
+    lines: list[str], out_dir: Path, nbpe: int, mode: str, char_cover: float, nlsyms: list[str]
+) -> list[str]:
+    """Train a sentencepiece model in `out_dir`; return its pieces but the meta ones."""
+    if mode not in BPE_MODES:
+        raise UserError(f"bpemode {mode!r} is not supported: use {' or '.join(BPE_MODES)}")
+    if not 0.0 < char_cover <= 1.0:
+        raise UserError(f"bpe_char_cover must be above 0 and at most 1, not {char_cover}")
+
+    def train(size: int) -> bytes:
+        # Through a writer: with a file name, the model would store that name.
+        model = io.BytesIO()
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(lines),
+            model_writer=model,
+            vocab_size=size,
+            model_type=mode,
+            character_coverage=char_cover,
+            user_defined_symbols=nlsyms,
+            minloglevel=2,  # errors only, which are exceptions too
+        )
+        return model.getvalue()
+
+    try:
+        model = train(nbpe)
+    except RuntimeError as error:
+        raise UserError(_bad_nbpe(train, nbpe, len(nlsyms), error)) from None
+    processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+    pieces = [processor.id_to_piece(i) for i in range(processor.get_piece_size())]
+    scores = [processor.get_score(i) for i in range(len(pieces))]
+    write_text(out_dir / "train.txt", "".join(f"{line}\n" for line in lines))
+    with atomic_path(out_dir / "bpe.model") as temporary:
+        temporary.write_bytes(model)
+    vocabulary = zip(pieces, scores, strict=True)
+    write_text(out_dir / "bpe.vocab", "".join(f"{p}\t{s:g}\n" for p, s in vocabulary))
+    return pieces[_META_PIECES:]
+
+
+def _bad_nbpe(train, nbpe: int, n_symbols: int, error: RuntimeError) -> str:
+    """Return the message for an nbpe that failed, with the legal range."""
+    try:
+        # Fewer than the characters need, so this fails before it trains. With no more
+        # than the meta pieces it would fail otherwise.
+        train(_META_PIECES + n_symbols + 1)
+        too_few = None
+    except RuntimeError as too_few_error:
+        too_few = _TOO_FEW.search(str(too_few_error))
+    if too_few is None:
+        return f"nbpe {nbpe}: sentencepiece fails: {str(error).splitlines()[-1]}"
+    too_many = _TOO_MANY.search(str(error))
+    legal = f"{too_few[1]} to {too_many[1]}" if too_many else f"{too_few[1]} or more"
+    return f"nbpe {nbpe} is out of range: this text allows {legal}"

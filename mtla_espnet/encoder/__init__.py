@@ -1,0 +1,1 @@
+"""Speech encoders: Conv1d sub-sampling before ESPnet's blocks."""

@@ -1,0 +1,171 @@
+"""Fan-out of independent jobs over local processes.
+
+Importing the recognition toolkit costs 9 s and 790 MB, so a job is a forked
+child of the loaded process: it shares that memory and starts in milliseconds.
+"""
+
+import contextlib
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from mtla_espnet.files import UserError
+
+_STOP_GRACE_S = 5.0
+
+
+def run_jobs(
+    function: Callable[[Any], Any],
+    argument_list: Sequence[Any],
+    n_workers: int,
+    progress: str | None = None,
+    fresh: bool = False,
+) -> list[Any]:
+    """Call `function(argument)` for each argument and return the results in order.
+
+    Each job has a forked child of its own, so `function` may be a closure, and
+    only its result is pickled. A fork costs a few milliseconds: cut thousands of
+    small items into chunks first. A child computes on one thread. With one worker
+    (or one argument) the calls are made in this process, with its own threads.
+
+    Args:
+        function: takes one argument; its result must be picklable.
+        argument_list: one entry a job.
+        n_workers: jobs that run side by side, at least 1.
+        progress: label of a progress bar on the terminal; None shows none.
+        fresh: use a new child for every job even with one worker, for libraries
+            whose output depends on what the process did before.
+
+    Returns:
+        The results, in the order of `argument_list`.
+
+    Raises:
+        UserError: the first job that failed did so with a UserError (that one).
+        RuntimeError: it failed otherwise (its traceback), or was killed. The
+            other jobs are stopped, and none is left running on return.
+
+    Example:
+        >>> run_jobs(len, ["a", "bcd"], n_workers=1)
+        [1, 3]
+    """
+    if n_workers < 1:
+        raise ValueError(f"n_workers must be at least 1, not {n_workers}")
+    with _bar(progress, len(argument_list)) as advance:
+        if not fresh and min(n_workers, len(argument_list)) <= 1:
+            results = []
+            for argument in argument_list:
+                results.append(function(argument))
+                advance()
+            return results
+        return _run_children(function, argument_list, n_workers, advance)
+
+
+def _run_children(function, argument_list, n_workers, advance) -> list[Any]:
+    context = multiprocessing.get_context("fork")
+    results: list[Any] = [None] * len(argument_list)
+    waiting = list(reversed(range(len(argument_list))))
+    running = {}  # the reading end of a job's pipe -> (index, process)
+    try:
+        while waiting or running:
+            while waiting and len(running) < n_workers:
+                index = waiting.pop()
+                reader, writer = context.Pipe(duplex=False)
+                process = context.Process(
+                    target=_child, args=(writer, function, argument_list[index], os.getpid())
+                )
+                with warnings.catch_warnings():
+                    # The child first sets one thread, which makes the fork safe (see _child).
+                    warnings.simplefilter("ignore", DeprecationWarning)
+                    process.start()
+                writer.close()
+                running[reader] = (index, process)
+            for reader in multiprocessing.connection.wait(list(running)):
+                index, process = running[reader]
+                results[index] = _receive(reader, process, index, len(argument_list))
+                reader.close()
+                process.join()
+                del running[reader]
+                advance()
+    finally:
+        _stop([process for _, process in running.values()])
+    return results
+
+
+def _child(writer, function, argument, parent_pid: int) -> None:
+    """Body of a child: one thread, run the job, send (kind, value)."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    if "torch" in sys.modules:
+        # Without this a parallel operation hangs in a child of a process that made one before.
+        sys.modules["torch"].set_num_threads(1)
+    # The parent answers Ctrl-C; SIGTERM unwinds, so that temporary files are removed.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    threading.Thread(target=_exit_with_parent, args=(parent_pid,), daemon=True).start()
+    try:
+        message = ("result", function(argument))
+    except UserError as error:
+        message = ("user error", error)
+    except Exception:
+        message = ("error", traceback.format_exc())
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGTERM)
+    try:
+        writer.send(message)
+    except Exception:
+        writer.send(("error", traceback.format_exc()))
+
+
+def _exit_with_parent(parent_pid: int) -> None:
+    """End this process when its parent was killed: nobody would take the result."""
+    while os.getppid() == parent_pid:
+        time.sleep(1.0)
+    os._exit(1)
+
+
+def _receive(reader, process, index: int, n_jobs: int) -> Any:
+    try:
+        kind, value = reader.recv()
+    except EOFError:
+        process.join()
+        code = process.exitcode
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+        memory = " (out of memory?)" if code == -signal.SIGKILL else ""
+        raise RuntimeError(f"job {index + 1} of {n_jobs} {how}{memory}") from None
+    if kind == "user error":
+        raise value
+    if kind == "error":
+        raise RuntimeError(f"job {index + 1} of {n_jobs} failed:\n{value}")
+    return value
+
+
+def _stop(processes) -> None:
+    for process in processes:
+        process.terminate()
+    deadline = time.monotonic() + _STOP_GRACE_S
+    for process in processes:
+        process.join(max(0.0, deadline - time.monotonic()))
+        if process.is_alive():
+            process.kill()
+            process.join()
+
+
+@contextlib.contextmanager
+def _bar(label: str | None, total: int) -> Iterator[Callable[[], Any]]:
+    """Yield a function that advances a progress bar by one job."""
+    if label is None:
+        yield lambda: None
+        return
+    import tqdm  # here: only who shows a bar needs it
+
+    # A bar's monitor thread would be copied, dead, into every child.
+    bar_class = type("Bar", (tqdm.tqdm,), {"monitor_interval": 0})
+    with bar_class(total=total, desc=label, disable=None) as bar:
+        yield bar.update

@@ -1,0 +1,73 @@
+"""True positions, rotary embedding and the sinusoidal encoding of chunks.
+
+A position is 0-based and counts one utterance's own `[prefix ; text]`; -1 marks
+padding. Rotary angles and chunks both come from it, so nothing depends on what
+else is in the batch.
+"""
+
+import torch
+from torch import Tensor
+
+THETA = 10000.0
+
+
+def positions(lengths: Tensor, size: int) -> Tensor:
+    """Return the positions of right-padded rows.
+
+    Args:
+        lengths: (B,) int64, positions held by each row.
+        size: T, the padded length.
+
+    Returns:
+        (B, T) int64: 0 ... length - 1, then -1.
+
+    Example:
+        >>> positions(torch.tensor([3, 1]), 3).tolist()
+        [[0, 1, 2], [0, -1, -1]]
+    """
+    index = torch.arange(size, device=lengths.device)
+    return torch.where(index < lengths[:, None], index, -1)
+
+
+def rotate(x: Tensor, position: Tensor) -> Tensor:
+    """Apply the rotary position embedding to adjacent pairs, in float32 inside.
+
+    Pair k of a vector of width D turns by position * 10000^(-2k/D).
+    Source: Su et al., arXiv 2104.09864, with the pairing of the original.
+
+    Args:
+        x: (B, T, ..., D), D even; any number of axes (heads) between T and D.
+        position: (B, T) or (1, T), int64 or float. Padding (-1) turns like any
+            other number: its result is never used.
+
+    Returns:
+        Same shape and dtype as `x`.
+    """
+    half = x.size(-1) // 2
+    frequency = THETA ** (torch.arange(half, device=x.device, dtype=torch.float32) / -half)
+    angle = position.to(torch.float32)[..., None] * frequency
+    angle = angle.view(*angle.shape[:2], *(1,) * (x.dim() - 3), half)
+    cosine, sine = angle.cos(), angle.sin()
+    even, odd = x.float().unflatten(-1, (half, 2)).unbind(-1)
+    turned = torch.stack((even * cosine - odd * sine, even * sine + odd * cosine), dim=-1)
+    return turned.flatten(-2).to(x.dtype)
+
+
+def chunk_encoding(chunk: Tensor, size: int) -> Tensor:
+    """Return the sinusoidal encoding PE(j) of chunk numbers.
+
+    PE(j)[2k] = sin(j * 10000^(-2k/size)), PE(j)[2k+1] = cos of the same.
+    Source: arXiv 2505.13544, hyper-network input.
+
+    Args:
+        chunk: int64, any shape.
+        size: width of the encoding, even.
+
+    Returns:
+        (*chunk.shape, size) float32.
+    """
+    frequency = THETA ** (
+        torch.arange(0, size, 2, device=chunk.device, dtype=torch.float32) / -size
+    )
+    angle = chunk.to(torch.float32)[..., None] * frequency
+    return torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(-2)

@@ -1,0 +1,227 @@
+"""All experiments of a recipe side by side: quality, time and memory by attention kind."""
+
+import csv
+import dataclasses
+import io
+from pathlib import Path
+
+from mtla_espnet.files import UserError, read_json, write_text
+from mtla_espnet.report.plots import Panel, plot_trade_offs
+from mtla_espnet.report.tables import Decode, find_decodes, megabytes, or_dash
+
+BASELINE = "mha"
+
+_COLUMNS = (
+    "model", "parameters", "WER", "CER", "train s", "decode s", "RTF", "speed-up",
+    "KV B/pos", "KV peak MB", "KV ratio", "peak memory MB",
+)  # fmt: skip
+_NOTE = (
+    "Rates are errors for each reference word or character. `decode s` is the wall time of "
+    "encoder and search, `RTF` that time for each second of audio. `KV` is the key/value cache: "
+    "bytes a position over all layers, and the most that it held. `speed-up` (in search time) "
+    f"and `KV ratio` (of the peak) are against {BASELINE} in the same table. "
+    "`peak memory` is activations and cache, without the model."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """An experiment on a test set; a value is None where it was not measured.
+
+    Sizes are in bytes, times in seconds; `wer` and `cer` are errors for each reference token.
+    `search_speedup` and `cache_ratio` compare with the row of `BASELINE` that has the same
+    inference tag, test set and device. These names are the columns of `comparison.csv`.
+    """
+
+    experiment: str
+    inference_tag: str
+    test_set: str
+    attention: str | None
+    down_rate: int | None
+    parameters: int | None
+    wer: float | None
+    cer: float | None
+    train_s: float | None
+    decode_s: float | None
+    search_s: float | None
+    rtf: float | None
+    cache_bytes_per_position: float | None
+    cache_bytes_peak: int | None
+    peak_memory_bytes: int | None
+    device: str | None
+    search_speedup: float | None = None
+    cache_ratio: float | None = None
+
+    @property
+    def kind(self) -> str:
+        """The attention kind with its down-sampling, or the experiment where it has none."""
+        if self.attention is None:
+            return self.experiment
+        return self.attention + (f" s={self.down_rate}" if self.attention == "mtla" else "")
+
+
+def write_comparison(recipe_dir: Path, expdir: str = "exp") -> str:
+    """Write `comparison.md`, `comparison.csv` and `comparison.png` of a recipe.
+
+    Args:
+        recipe_dir: holds the directory of experiments.
+        expdir: name of that directory.
+
+    Returns:
+        The tables as text for a terminal.
+
+    Raises:
+        UserError: there is no scored experiment, or a file of one cannot be read.
+    """
+    directory = Path(recipe_dir) / expdir
+    if not directory.is_dir():
+        raise UserError(f"{directory}: no such directory (run the recipe first)")
+    rows = gather(directory)
+    if not rows:
+        raise UserError(f"{directory}: no experiment is scored there (run stages 12 and 13)")
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(f"{row.inference_tag}/{row.test_set}", []).append(row)
+    tables = {name: _table(group) for name, group in groups.items()}
+    sections = [f"## {name}\n\n{table}" for name, table in tables.items()]
+    write_text(directory / "comparison.md", "\n\n".join(["# Comparison", _NOTE, *sections]) + "\n")
+    write_text(directory / "comparison.csv", _csv(rows))
+    panels = [panel for name, group in groups.items() for panel in _panels(name, group)]
+    plot_trade_offs(panels, directory / "comparison.png", "a number in a point is s of mtla")
+    return "\n\n".join(f"{name}\n{table}" for name, table in tables.items())
+
+
+def gather(exp_dir: Path) -> list[Row]:
+    """Read one row an experiment and decoded set.
+
+    Returns:
+        Rows by set; inside, the larger cache of a position comes first.
+
+    Raises:
+        UserError: a file of an experiment cannot be read.
+    """
+    rows = []
+    for experiment in sorted(path for path in exp_dir.iterdir() if path.is_dir()):
+        training_json = experiment / "training.json"
+        decodes = find_decodes(experiment)
+        training = read_json(training_json) if decodes and training_json.exists() else {}
+        rows += [_row(experiment.name, training, decode) for decode in decodes]
+    baselines = {
+        (row.inference_tag, row.test_set): row for row in rows if row.attention == BASELINE
+    }
+    rows = [_with_ratios(row, baselines.get((row.inference_tag, row.test_set))) for row in rows]
+    return sorted(
+        rows,
+        key=lambda row: (
+            row.inference_tag,
+            row.test_set,
+            -(row.cache_bytes_per_position or 0),
+            row.experiment,
+        ),
+    )
+
+
+def _row(experiment: str, training: dict, decode: Decode) -> Row:
+    cost = decode.efficiency or {}
+    rates = {rate: totals.error_rate for rate, totals in decode.rates.items()}
+    return Row(
+        experiment=experiment,
+        inference_tag=decode.inference_tag,
+        test_set=decode.test_set,
+        attention=cost.get("attention"),
+        down_rate=cost.get("down_rate"),
+        parameters=training.get("parameters"),
+        wer=rates.get("wer"),
+        cer=rates.get("cer"),
+        train_s=training.get("train_s"),
+        decode_s=cost.get("total_s"),
+        search_s=cost.get("search_s"),
+        rtf=cost.get("rtf"),
+        cache_bytes_per_position=cost.get("cache_bytes_per_position"),
+        cache_bytes_peak=cost.get("cache_bytes_peak"),
+        peak_memory_bytes=cost.get("peak_memory_bytes"),
+        device=cost.get("device"),
+    )
+
+
+def _with_ratios(row: Row, baseline: Row | None) -> Row:
+    if baseline is None or row.device != baseline.device:
+        return row
+    return dataclasses.replace(
+        row,
+        search_speedup=_ratio(baseline.search_s, row.search_s),
+        cache_ratio=_ratio(row.cache_bytes_peak, baseline.cache_bytes_peak),
+    )
+
+
+def _ratio(numerator: float | None, denominator: float | None) -> float | None:
+    return None if numerator is None or not denominator else numerator / denominator
+
+
+def _labels(rows: list[Row]) -> list[str]:
+    """Name the rows of a group by kind, and by experiment too where kinds repeat."""
+    kinds = [row.kind for row in rows]
+    return [
+        kind if kinds.count(kind) == 1 else f"{kind} ({row.experiment})"
+        for kind, row in zip(kinds, rows, strict=True)
+    ]
+
+
+def _table(rows: list[Row]) -> str:
+    """Write a group as a Markdown table whose columns also line up as plain text."""
+    cells = [
+        [
+            label,
+            or_dash(row.parameters, ","),
+            or_dash(row.wer, ".4f"),
+            or_dash(row.cer, ".4f"),
+            or_dash(row.train_s, ".0f"),
+            or_dash(row.decode_s, ".1f"),
+            or_dash(row.rtf, ".3f"),
+            or_dash(row.search_speedup, ".2f"),
+            or_dash(row.cache_bytes_per_position, ".0f"),
+            megabytes(row.cache_bytes_peak),
+            or_dash(row.cache_ratio, ".2f"),
+            megabytes(row.peak_memory_bytes),
+        ]
+        for label, row in zip(_labels(rows), rows, strict=True)
+    ]
+    widths = [max(map(len, column)) for column in zip(_COLUMNS, *cells, strict=True)]
+
+    def line(row: list[str]) -> str:
+        name, *numbers = zip(row, widths, strict=True)
+        return f"| {name[0]:<{name[1]}} | {' | '.join(f'{cell:>{w}}' for cell, w in numbers)} |"
+
+    rule = f"|:{'-' * widths[0]}-|{'|'.join(f'-{"-" * width}:' for width in widths[1:])}|"
+    return "\n".join([line(list(_COLUMNS)), rule, *map(line, cells)])
+
+
+def _csv(rows: list[Row]) -> str:
+    stream = io.StringIO()
+    names = [field.name for field in dataclasses.fields(Row)]
+    writer = csv.DictWriter(stream, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(dataclasses.asdict(row) for row in rows)
+    return stream.getvalue()
+
+
+def _panels(group_name: str, rows: list[Row]) -> list[Panel]:
+    """Return the plots of a group: error rate against time, cache and memory."""
+    measures = (
+        ("decoding time (s)", [row.decode_s for row in rows]),
+        (
+            "KV cache, peak (MB)",
+            [row.cache_bytes_peak and row.cache_bytes_peak / 1e6 for row in rows],
+        ),
+        (
+            "memory above the model, peak (MB)",
+            [row.peak_memory_bytes and row.peak_memory_bytes / 1e6 for row in rows],
+        ),
+    )
+    kinds = [row.attention or "other" for row in rows]
+    marks = [str(row.down_rate) if row.attention == "mtla" else "" for row in rows]
+    rates = [None if row.wer is None else 100 * row.wer for row in rows]
+    return [
+        Panel(group_name, label, "WER (%)", kinds, marks, values, rates)
+        for label, values in measures
+    ]

@@ -1,0 +1,84 @@
+"""What a decode cost: `efficiency.json` of a set, and how those of shards are merged."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from mtla_espnet.files import UserError, read_json
+
+FILE = "efficiency.json"
+
+# Amounts of work and time add up over shards; memory is what one process needs at most.
+_SUMMED = ("utterances", "audio_s", "tokens", "encoder_s", "search_s", "total_s")
+_RATIOS = ("rtf", "utterances_per_s")
+_LARGEST = ("peak_memory_bytes", "cache_bytes_peak", "cache_bytes_allocated")
+_EQUAL = (
+    "cache_bytes_per_position",
+    "device",
+    "dtype",
+    "attention",
+    "down_rate",
+    "beam_size",
+    "batch",
+)
+
+
+def merge_efficiency(shards: Sequence[dict]) -> dict:
+    """Merge the costs of the shards of a set.
+
+    Args:
+        shards: at least one; seconds, bytes, counts. A value is None where it could not be
+            measured.
+
+    Returns:
+        Sums of times and amounts, maxima of memory; `rtf` (total_s / audio_s) and
+        `utterances_per_s` follow from the sums.
+
+    Raises:
+        UserError: the shards were decoded in different ways.
+    """
+    for key in _EQUAL:
+        values = {shard[key] for shard in shards}
+        if len(values) > 1:
+            found = ", ".join(sorted(map(str, values)))
+            raise UserError(f"{FILE}: shards differ in {key!r} ({found}); decode the set again")
+    merged: dict = {}
+    for key in _SUMMED:
+        value = math.fsum(shard[key] for shard in shards)
+        merged[key] = round(value, 6) if key.endswith("_s") else int(value)
+    merged["rtf"] = _ratio(merged["total_s"], merged["audio_s"])
+    merged["utterances_per_s"] = _ratio(merged["utterances"], merged["total_s"])
+    for key in _LARGEST:
+        measured = [shard[key] for shard in shards if shard[key] is not None]
+        merged[key] = max(measured, default=None)
+    return merged | {key: shards[0][key] for key in _EQUAL}
+
+
+def read_efficiency(path: Path) -> dict:
+    """Read the `efficiency.json` of a set or a shard.
+
+    Raises:
+        UserError: the file is missing, is not JSON, or lacks a key.
+    """
+    efficiency = read_json(path)
+    for key in (*_SUMMED, *_RATIOS, *_LARGEST, *_EQUAL):
+        if key not in efficiency:
+            raise UserError(f"{path}: no key {key!r}; decode the set again")
+    return efficiency
+
+
+def rtf_log(efficiency: dict) -> str:
+    """Write the lines of ESPnet's `calculate_rtf.log`."""
+    utterances, total_s = efficiency["utterances"], efficiency["total_s"]
+    latency_ms = 1000 * total_s / utterances if utterances else 0.0
+    rtf = efficiency["rtf"] or 0.0
+    return (
+        f"Total audio duration: {efficiency['audio_s']:.3f} [sec]\n"
+        f"Total decoding time: {total_s:.3f} [sec]\n"
+        f"RTF: {rtf:.6f}\n"
+        f"Latency: {latency_ms:.3f} [ms/sentence]\n"
+    )
+
+
+def _ratio(numerator: float, denominator: float) -> float | None:
+    return round(numerator / denominator, 6) if denominator else None

@@ -1,0 +1,1 @@
+"""The stages of a recipe, with ESPnet's numbers, and what chooses and guards them."""

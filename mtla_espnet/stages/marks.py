@@ -1,0 +1,167 @@
+"""Parts of stages, and the marks that say which of them are done, and how they were."""
+
+import dataclasses
+import datetime
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from mtla_espnet.config import differences
+from mtla_espnet.files import UserError, read_json, write_json
+
+_BLOCK_BYTES = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A part of a stage that is done, skipped and locked as a whole, such as one set.
+
+    Args:
+        directory: it is locked while the part runs, and holds its mark.
+        options: option -> value, of those that change the result.
+        inputs: file that is read -> stage that makes it (0: the user); by content.
+        outputs: files or directories that are written.
+        name: of the part, in messages and for the stage itself; empty: the whole stage.
+        goes_on_from: the file that a part which can be resumed goes on from. Where it
+            exists, options and inputs must be as they were, but for `may_change`. None:
+            the part is redone from the start when they changed.
+        may_change: names, as `differences` gives them.
+    """
+
+    directory: Path
+    options: Mapping[str, object]
+    inputs: Mapping[Path, int]
+    outputs: list[Path]
+    name: str = ""
+    goes_on_from: Path | None = None
+    may_change: frozenset[str] = frozenset()
+
+
+class Mark:
+    """What is known of a part: `.done.N` or, begun and not finished, `.begun.N`.
+
+    Args:
+        part: all its inputs exist.
+        number: the stage.
+        root: the recipe's directory; inputs are noted relative to it.
+
+    Raises:
+        UserError: an input cannot be read.
+    """
+
+    def __init__(self, part: Part, number: int, root: Path):
+        self._part = part
+        self._done = part.directory / f".done.{number}"
+        self._begun = begun_path(part.directory, number)
+        self._wanted = {
+            "option": {name: _plain(value) for name, value in part.options.items()},
+            "input": {_relative(path, root): file_digest(path) for path in sorted(part.inputs)},
+        }
+
+    def missing_reason(self) -> str | None:
+        """Say why the part must run; None when it is done."""
+        if self._begun.exists():
+            return "was interrupted"
+        if not self._done.exists():
+            return "not done yet"
+        changed = self.changes()
+        if changed:
+            return changed[0]
+        for path in self._part.outputs:
+            if not path.exists():
+                return f"{path} is missing"
+        return None
+
+    def changes(self) -> list[str]:
+        """Name the options and inputs that are not as they were when the part last began."""
+        for path in (self._begun, self._done):
+            if path.exists():
+                try:
+                    found = read_json(path)
+                except UserError:
+                    return [f"{path} cannot be read"]
+                old = {kind: found.get(kind, {}) for kind in self._wanted}
+                return [
+                    change.split(":")[0] + " changed" if change.startswith("input") else change
+                    for change in differences(old, self._wanted)
+                ]
+        return []
+
+    def forbidden_changes(self) -> list[str]:
+        """Name those of the changes that the part cannot go on with."""
+        start = self._part.goes_on_from
+        if start is None or not start.exists():
+            return []
+        allowed = self._part.may_change
+        return [change for change in self.changes() if change.split(":")[0] not in allowed]
+
+    def begin(self) -> None:
+        """Say that from now on what the part writes is not whole."""
+        write_json(self._begun, self._wanted)
+        self._done.unlink(missing_ok=True)
+
+    def finish(self) -> None:
+        """Say that the part is done.
+
+        Raises:
+            RuntimeError: it did not write all its outputs.
+        """
+        for path in self._part.outputs:
+            if not path.exists():
+                raise RuntimeError(f"the stage ended without {path}")
+        now = datetime.datetime.now().isoformat(timespec="seconds")
+        write_json(self._done, {**self._wanted, "finished": now})
+        self._begun.unlink()
+
+
+def begun_path(directory: Path, number: int) -> Path:
+    """Return the file whose presence says that a stage writes in `directory`, or broke off."""
+    return directory / f".begun.{number}"
+
+
+def check_inputs(part: Part) -> None:
+    """Check that a part can run.
+
+    Raises:
+        UserError: an input is missing, or the stage that makes it broke off; says which
+            stage to run first.
+    """
+    for path, maker in part.inputs.items():
+        if not path.exists():
+            if maker == 0:
+                raise UserError(f"{path}: no such file")
+            raise UserError(f"{path} is missing: run stage {maker} first (--stage {maker})")
+        if maker and any(begun_path(parent, maker).exists() for parent in path.parents):
+            raise UserError(
+                f"{path} may not be whole, stage {maker} was interrupted: "
+                f"run stage {maker} first (--stage {maker})"
+            )
+
+
+def _plain(value):
+    """Return `value` as JSON gives it back, so that a comparison holds."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def _relative(path: Path, root: Path) -> str:
+    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+
+
+def file_digest(path: Path) -> str:
+    """Return a short SHA-256 of a file's content.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    total = hashlib.sha256()
+    try:
+        with open(path, "rb") as stream:
+            while block := stream.read(_BLOCK_BYTES):
+                total.update(block)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    return total.hexdigest()[:16]

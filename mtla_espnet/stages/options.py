@@ -1,0 +1,301 @@
+"""Every option of a recipe, declared once: name, kind, default and help.
+
+Parsing, checks and `--help` come from `OPTIONS`. Names and defaults are those of
+ESPnet2's asr.sh, so that its users' habits and command lines keep working.
+"""
+
+import dataclasses
+import re
+import textwrap
+from collections.abc import Sequence
+from types import SimpleNamespace
+
+from mtla_espnet.config import load_yaml, nearest
+from mtla_espnet.files import UserError
+
+_RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(k?)(?:hz)?", re.IGNORECASE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """One option.
+
+    Args:
+        name: with underscores; `--a_b` and `--a-b` both set `a_b`.
+        default: its type is the option's type: bool, int, float or str. None: an int
+            that is chosen by the machine when it is needed.
+        help: one or two sentences.
+        choices: the values that mean something; empty: any.
+        unsupported: value -> why this project cannot do it yet; `...` stands for every
+            value but the default.
+    """
+
+    name: str
+    default: bool | int | float | str | None
+    help: str
+    choices: tuple = ()
+    unsupported: dict = dataclasses.field(default_factory=dict)
+
+
+def _not_yet(what: str) -> dict:
+    return {...: f"not supported yet: {what}"}
+
+
+OPTIONS: dict[str, list[Option]] = {
+    "General": [
+        Option("stage", 1, "First stage to run."),
+        Option("stop_stage", 10000, "Last stage to run."),
+        Option("skip_stages", "", 'Stages to leave out, as in "6 7 8".'),
+        Option("skip_data_prep", False, "Leave out stages 1 to 5."),
+        Option("skip_train", False, "Leave out stages 2 and 4 to 11."),
+        Option("skip_eval", False, "Leave out stages 12 and 13."),
+        Option("skip_packing", True, "Leave out stage 14.", unsupported=_not_yet("packing")),
+        Option("skip_upload_hf", True, "Leave out stage 15.", unsupported=_not_yet("uploading")),
+        Option("force", False, "Redo the chosen stages, also those that are done."),
+        Option("eval_valid_set", False, "Also decode and score the validation set."),
+        Option("ngpu", None, "GPUs for training; 0: CPU. Unset: 1 where CUDA is visible, else 0."),
+        Option("num_nodes", 1, "Machines for training.", unsupported=_not_yet("several machines")),
+        Option("nj", 32, "Jobs of the stages before training; at most one a core runs at once."),
+        Option("inference_nj", 32, "Decoding jobs a set; at most one a core runs at once."),
+        Option("gpu_inference", False, "Decode on a GPU, a set at a time."),
+        Option("dumpdir", "dump", "Directory of formatted data."),
+        Option("expdir", "exp", "Directory of experiments."),
+        Option("python", "python3", "Python that runs the stages."),
+    ],
+    "Data": [
+        Option("train_set", "", "Name of the training set. Required."),
+        Option("valid_set", "", "Name of the validation set. Required."),
+        Option("test_sets", "", 'Names of the test sets, as in "dev test". Required.'),
+        Option("local_data_opts", "", "Options for local/data.sh."),
+        Option(
+            "speed_perturb_factors",
+            "",
+            'Speeds to add, as in "0.9 1.0 1.1".',
+            unsupported=_not_yet("stage 2, speed perturbation"),
+        ),
+        Option(
+            "feats_type",
+            "raw",
+            "Kind of input.",
+            choices=("raw", "raw_copy", "fbank_pitch", "extracted", "fairseq_zip"),
+            unsupported=_not_yet("input other than raw"),
+        ),
+        Option(
+            "audio_format",
+            "flac",
+            "Format of the audio in the dump.",
+            choices=("wav", "flac", "wav.ark", "flac.ark"),
+        ),
+        Option("fs", "16k", "Sampling rate of the dump, as in 16k or 16000."),
+        Option("min_wav_duration", 0.1, "Shortest utterance to train on, in seconds."),
+        Option("max_wav_duration", 20.0, "Longest utterance to train on, in seconds."),
+        Option(
+            "feats_normalize",
+            "global_mvn",
+            "global_mvn normalises by the statistics of stage 10; another value leaves what "
+            "the training configuration says.",
+        ),
+    ],
+    "Tokens": [
+        Option("token_type", "bpe", "Unit of text.", choices=("bpe", "char", "word")),
+        Option("lang", "noinfo", "Language, part of directory names; noinfo: left out."),
+        Option("nbpe", 30, "Number of BPE tokens."),
+        Option("bpemode", "unigram", "Kind of sentencepiece model.", choices=("unigram", "bpe")),
+        Option("bpe_char_cover", 1.0, "Share of characters that the BPE model covers."),
+        Option("bpe_nlsyms", "", "Symbols that BPE keeps whole, separated by commas."),
+        Option("bpe_train_text", "", "Text to train BPE on; default: that of the training set."),
+        Option("oov", "<unk>", "Symbol of unknown tokens."),
+        Option("blank", "<blank>", "Symbol of the CTC blank."),
+        Option("sos_eos", "<sos/eos>", "Symbol of start and end."),
+        Option("cleaner", "none", "ESPnet's text cleaner."),
+        Option("g2p", "none", "Grapheme to phoneme.", unsupported=_not_yet("phonemes")),
+        Option(
+            "nlsyms_txt",
+            "none",
+            "File of non-linguistic symbols.",
+            unsupported=_not_yet("non-linguistic symbols"),
+        ),
+    ],
+    "Language model": [
+        Option(
+            "use_lm",
+            True,
+            "Train a language model and decode with it.",
+            unsupported={True: "not supported yet: stages 6 to 8; give --use_lm false"},
+        ),
+        Option("use_ngram", False, "Use a KenLM n-gram.", unsupported=_not_yet("stage 9, n-grams")),
+    ],
+    "Model": [
+        Option("asr_config", "", "Training configuration (YAML)."),
+        Option("asr_args", "", 'Arguments laid over it, as in "--max_epoch 3".'),
+        Option(
+            "attention",
+            "",
+            "Overlay to lay over it: a YAML file, or a name in conf/attention of the recipe or "
+            "of the checkout. Part of the tag.",
+        ),
+        Option(
+            "asr_tag", "", "Name of the experiment; default: made of configuration and options."
+        ),
+        Option("asr_exp", "", "Directory of the experiment; default: <expdir>/asr_<asr_tag>."),
+        Option("asr_stats_dir", "", "Directory of the statistics of stage 10."),
+        Option("pretrained_model", "", "Model to start from, as ESPnet's --init_param."),
+        Option("ignore_init_mismatch", False, "Leave out its parameters whose shape differs."),
+        Option(
+            "num_splits_asr",
+            1,
+            "Parts that a large training set is split into.",
+            unsupported=_not_yet("a split training set"),
+        ),
+        Option("asr_speech_fold_length", 800, "Frames (of 100 samples) that halve a batch."),
+        Option("asr_text_fold_length", 150, "Tokens that halve a batch."),
+    ],
+    "Decoding and scoring": [
+        Option("inference_config", "", "Decoding configuration (YAML)."),
+        Option("inference_args", "", 'Arguments laid over it, as in "--beam_size 5".'),
+        Option("inference_tag", "", "Name of the decoding; default: made of its options."),
+        Option("inference_asr_model", "valid.acc.ave.pth", "Model file of the experiment."),
+        Option("batch_size", 1, "Utterances that are decoded together."),
+        Option(
+            "download_model", "", "Model to fetch and use.", unsupported=_not_yet("downloading")
+        ),
+        Option("score_opts", "", "Options for sclite.", unsupported=_not_yet("sclite's options")),
+        Option("local_score_opts", "", "Options for local/score.sh."),
+    ],
+}
+
+
+def parse_options(argv: Sequence[str], program: str = "run.sh") -> SimpleNamespace | None:
+    """Parse a recipe's command line.
+
+    `--a_b V`, `--a-b V`, `--a_b=V` and `--a-b=V` are the same; the last one wins. The
+    options of `--config FILE` (YAML) are read first, wherever it stands.
+
+    Args:
+        argv: the words of the command line.
+        program: name in front of the messages.
+
+    Returns:
+        One attribute an option, of its type. None: the help is asked for.
+
+    Raises:
+        UserError: an unknown option (exit code 1), a positional argument, a missing or
+            wrong value (2).
+    """
+    table = {option.name: option for group in OPTIONS.values() for option in group}
+    given: list[tuple[str, str]] = []
+    words = list(argv)
+    while words:
+        word = words.pop(0)
+        if word in ("--help", "-h"):
+            return None
+        if not word.startswith("--"):
+            raise UserError(f"{program}: unexpected argument {word!r}; options are --name value", 2)
+        name, equals, value = word[2:].partition("=")
+        name = name.replace("-", "_")
+        if name != "config" and name not in table:
+            message = f"{program}: invalid option {word.partition('=')[0]}"
+            raise UserError(f"{message} {nearest(name, table)}; --help lists all")
+        if not equals:
+            if not words:
+                raise UserError(f"{program}: option --{name} needs a value", exit_code=2)
+            value = words.pop(0)
+        given.append((name, value))
+
+    values = {name: option.default for name, option in table.items()}
+    for path in [value for name, value in given if name == "config"]:
+        for name, value in load_yaml(path).items():
+            if name not in table:
+                raise UserError(f"{path}: invalid option {name!r} {nearest(name, table)}")
+            values[name] = _convert(table[name], _as_word(value), f"{path}: {name}")
+    for name, value in given:
+        if name != "config":
+            values[name] = _convert(table[name], value, f"{program}: --{name}")
+    return SimpleNamespace(**values)
+
+
+def check_supported(options: SimpleNamespace, program: str = "run.sh") -> None:
+    """Refuse what this project cannot do yet, instead of leaving it out in silence.
+
+    Raises:
+        UserError: an option asks for it; says why or what to do.
+    """
+    for option in (option for group in OPTIONS.values() for option in group):
+        value = getattr(options, option.name)
+        reason = option.unsupported.get(value)
+        if value != option.default:
+            reason = reason or option.unsupported.get(...)
+        if reason:
+            raise UserError(f"{program}: --{option.name} {_as_word(value)}: {reason}", exit_code=2)
+
+
+def _as_word(value) -> str:
+    """Write a YAML value as the command line would: true, `a b` for a list, "" for null."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return "" if value is None else str(value)
+
+
+def _convert(option: Option, text: str, where: str) -> bool | int | float | str | None:
+    default = option.default
+    if isinstance(default, bool):
+        if text not in ("true", "false"):
+            raise UserError(f"{where} must be true or false, not {text!r}", exit_code=2)
+        return text == "true"
+    if default is None or isinstance(default, int | float):
+        kind = float if isinstance(default, float) else int
+        try:
+            value = kind(text)
+        except ValueError:
+            what = "a number" if kind is float else "a whole number"
+            raise UserError(f"{where} must be {what}, not {text!r}", exit_code=2) from None
+        if not 0 <= value < float("inf"):
+            raise UserError(f"{where} must be a number from 0 on, not {text!r}", exit_code=2)
+        return value
+    if option.choices and text not in option.choices:
+        raise UserError(f"{where} must be one of {', '.join(option.choices)}, not {text!r}", 2)
+    return text
+
+
+def sampling_rate(text: str) -> int:
+    """Return the rate in Hz that `--fs` names.
+
+    Raises:
+        UserError: it is not a rate.
+
+    Example:
+        >>> sampling_rate("16k"), sampling_rate("22.05 kHz"), sampling_rate("8000")
+        (16000, 22050, 8000)
+    """
+    match = _RATE.fullmatch(text.strip())
+    rate = round(float(match[1]) * (1000 if match[2] else 1)) if match else 0
+    if rate < 1:
+        raise UserError(f"run.sh: --fs must be a rate such as 16k or 16000, not {text!r}", 2)
+    return rate
+
+
+def help_text(program: str = "run.sh") -> str:
+    """Return the table of all options, as `--help` prints it."""
+    lines = [
+        f"usage: ./{program} [--config FILE] [--option value] ...",
+        "",
+        "Options (--a_b V, --a-b V and --a_b=V are the same):",
+    ]
+    for group, options in OPTIONS.items():
+        lines += ["", f"{group}:"]
+        for option in options:
+            default = _as_word(option.default)
+            name = f"  --{option.name}"
+            text = option.help
+            if option.choices:
+                text += f" One of {', '.join(option.choices)}."
+            if ... in option.unsupported:
+                text += " Only the default is supported yet."
+            if default:
+                text += f" Default: {default}."
+            wrapped = textwrap.wrap(text, 66)
+            lines.append(f"{name:<27} {wrapped[0]}")
+            lines += [" " * 28 + line for line in wrapped[1:]]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,146 @@
+"""A recipe that is ready to run: its layout and configurations, checked before stage 1."""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+
+from mtla_espnet.config import apply_arguments, check_keys, lay_attention, load_yaml, nearest
+from mtla_espnet.files import UserError, read_json
+from mtla_espnet.stages.layout import Layout
+from mtla_espnet.stages.options import check_supported
+
+_TABLE = Path(__file__).with_name("espnet_options.json")
+# ESPnet's own default where encoder_conf does not say the model size.
+_DEFAULT_OUTPUT_SIZE = 256
+_DEFAULT_HEADS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What the stages work on.
+
+    Args:
+        layout: options and paths.
+        statistics_config: the training configuration as it is given, for stage 10.
+        train_config: the same with `--attention` and `--asr_args` laid over it.
+        inference_config: the decoding configuration with `--inference_args` laid over it.
+    """
+
+    layout: Layout
+    statistics_config: dict
+    train_config: dict
+    inference_config: dict
+
+    @property
+    def options(self) -> SimpleNamespace:
+        """The options of the command line."""
+        return self.layout.options
+
+
+def load_recipe(options: SimpleNamespace, root: str | os.PathLike = ".") -> Recipe:
+    """Read and check a recipe's configurations, without ESPnet.
+
+    Args:
+        options: what `parse_options` returns.
+        root: the recipe's directory.
+
+    Raises:
+        UserError: an option or a configuration is wrong; names the file and the key.
+    """
+    layout = Layout(options, root)
+    check_supported(options)
+    given = load_yaml(layout.train_config) if layout.train_config else {}
+    source = options.asr_config or "the default training configuration"
+    check_train_keys(given, source)
+    config = given
+    if layout.attention_overlay:
+        overlay = layout.attention_overlay
+        config = lay_attention(config, load_yaml(overlay), overlay)
+        source = f"{source} with {overlay}"
+    if options.asr_args:
+        config = apply_arguments(config, options.asr_args, "--asr_args")
+        check_train_keys(config, "--asr_args")
+        source = f"{source} with --asr_args"
+    check_attention(config, source)
+    _check_kept_models(config, source)
+    return Recipe(layout, given, config, _load_inference_config(layout))
+
+
+def _load_inference_config(layout: Layout) -> dict:
+    options = layout.options
+    config = {}
+    if options.inference_config:
+        config = load_yaml(layout.root / options.inference_config)
+        check_keys(config, _table()["asr_inference"]["options"], options.inference_config)
+    if options.inference_args:
+        config = apply_arguments(config, options.inference_args, "--inference_args")
+        check_keys(config, _table()["asr_inference"]["options"], "--inference_args")
+    return config
+
+
+def check_train_keys(config: Mapping, source: str) -> None:
+    """Check the keys of a training configuration, and of the classes that it chooses.
+
+    Raises:
+        UserError: a key does not exist, or a class; names the nearest one.
+    """
+    table = _table()["asr_train"]
+    check_keys(config, table["options"], source)
+    for name, choice in table["choices"].items():
+        chosen = config.get(name, choice["default"])
+        classes = choice["classes"]
+        if chosen is None:
+            continue
+        if not isinstance(chosen, str) or chosen not in classes:
+            raise UserError(f"{source}: {name}: unknown {chosen!r} {nearest(chosen, classes)}")
+        conf = config.get(f"{name}_conf") or {}
+        if not isinstance(conf, Mapping):
+            raise UserError(f"{source}: {name}_conf must hold `key: value` lines, not {conf!r}")
+        if classes[chosen] is not None:
+            check_keys(conf, classes[chosen], source, f"{name}_conf")
+
+
+def check_attention(config: Mapping, source: str) -> None:
+    """Check the attention of a decoder-only configuration.
+
+    Raises:
+        UserError: unknown kind or option, or sizes that do not fit; names file and key.
+    """
+    if config.get("decoder") != "decoder_only":
+        return
+    # Here: it imports torch, which other decoders and `--help` need not wait for.
+    from mtla_espnet.attention.base import resolve_attention_conf
+
+    conf = config.get("decoder_conf") or {}
+    width = (config.get("encoder_conf") or {}).get("output_size", _DEFAULT_OUTPUT_SIZE)
+    heads = conf.get("attention_heads", _DEFAULT_HEADS)
+    kind = conf.get("attention", "mha")
+    for name, size in (
+        ("encoder_conf.output_size", width),
+        ("decoder_conf.attention_heads", heads),
+    ):
+        if not isinstance(size, int) or size < 1:
+            raise UserError(f"{source}: {name} must be a whole number from 1 on, not {size!r}")
+    try:
+        resolve_attention_conf(kind, conf.get("attention_conf") or {}, width, heads)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{source}: decoder_conf: {error}") from None
+
+
+def _check_kept_models(config: Mapping, source: str) -> None:
+    """Refuse to average more models than there are epochs: ESPnet would rename the average."""
+    kept = config.get("keep_nbest_models", 1)
+    most = max(kept) if isinstance(kept, list) and kept else kept
+    epochs = config.get("max_epoch", 40)
+    if isinstance(most, int) and isinstance(epochs, int) and most > epochs:
+        raise UserError(
+            f"{source}: keep_nbest_models: {most} is more than max_epoch: {epochs}; lower it"
+        )
+
+
+@functools.cache
+def _table() -> dict:
+    return read_json(_TABLE)

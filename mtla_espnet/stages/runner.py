@@ -1,0 +1,126 @@
+"""Run the stages of a recipe: choose, check, skip what is done, lock, log.
+
+A stage's body is a module `sNN_*.py` of this package with `TITLE`, `parts(recipe)`,
+which says what there is to do, and `run(recipe, part)`, which does it.
+"""
+
+import importlib
+import os
+import time
+from collections.abc import Sequence
+from types import ModuleType, SimpleNamespace
+
+from mtla_espnet.files import UserError
+from mtla_espnet.stages.lock import directory_lock
+from mtla_espnet.stages.log import say
+from mtla_espnet.stages.marks import Mark, Part, check_inputs
+from mtla_espnet.stages.options import help_text, parse_options
+from mtla_espnet.stages.recipe import Recipe, load_recipe
+
+BODIES = {
+    1: "s01_data",
+    3: "s03_format",
+    4: "s04_filter",
+    5: "s05_tokens",
+    10: "s10_stats",
+    11: "s11_train",
+    12: "s12_decode",
+    13: "s13_score",
+}
+# Stages without a body yet run under no option that is accepted.
+_SKIPPED = {
+    2: "no --speed_perturb_factors",
+    6: "--use_lm false",
+    7: "--use_lm false",
+    8: "--use_lm false",
+    9: "--use_ngram false",
+    14: "--skip_packing true",
+    15: "--skip_upload_hf true",
+}
+
+
+def run_recipe(argv: Sequence[str], root: str | os.PathLike = ".") -> None:
+    """Run the stages that a command line asks for, all in this process.
+
+    Args:
+        argv: the options of `run.sh`.
+        root: the recipe's directory.
+
+    Raises:
+        UserError: an option, a configuration, an input or a job is wrong.
+    """
+    options = parse_options(argv)
+    if options is None:
+        print(help_text(), end="")
+        return
+    recipe = load_recipe(options, root)
+    begin = time.monotonic()
+    for number in chosen_stages(options):
+        if number in _SKIPPED:
+            say(f"Stage {number}: skipped ({_SKIPPED[number]})")
+        else:
+            run_stage(recipe, number)
+    say(f"Successfully finished. [elapsed={round(time.monotonic() - begin)}s]")
+
+
+def chosen_stages(options: SimpleNamespace) -> list[int]:
+    """Return the numbers of the stages that the options choose, in order.
+
+    Raises:
+        UserError: `skip_stages` is not a list of numbers.
+    """
+    words = options.skip_stages.split()
+    if not all(word.isdigit() for word in words):
+        raise UserError(f"--skip_stages must be numbers, not {options.skip_stages!r}", exit_code=2)
+    skipped = set(map(int, words))
+    if options.skip_data_prep:
+        skipped |= {1, 2, 3, 4, 5}
+    if options.skip_train:
+        skipped |= {2, *range(4, 12)}
+    if options.skip_eval:
+        skipped |= {12, 13}
+    return [
+        number
+        for number in sorted(BODIES | _SKIPPED)
+        if options.stage <= number <= options.stop_stage and number not in skipped
+    ]
+
+
+def run_stage(recipe: Recipe, number: int) -> None:
+    """Run the parts of one stage that are not done.
+
+    Raises:
+        UserError: an input is missing, a directory is in use, or the stage failed.
+    """
+    module = importlib.import_module(f"mtla_espnet.stages.{BODIES[number]}")
+    title = f"Stage {number}: {module.TITLE}"
+    begin = time.monotonic()
+    ran = [_run_part(recipe, number, module, part, title) for part in module.parts(recipe)]
+    if any(ran):
+        say(f"Stage {number}: finished in {time.monotonic() - begin:.1f} s")
+    else:
+        say(f"{title}: done already, skipped (--force redoes it)")
+
+
+def _run_part(recipe: Recipe, number: int, module: ModuleType, part: Part, title: str) -> bool:
+    check_inputs(part)
+    force = recipe.options.force
+    mark = Mark(part, number, recipe.layout.root)
+    if mark.missing_reason() is None and not force:
+        return False
+    with directory_lock(part.directory):
+        reason = mark.missing_reason()  # again: another run may have done it meanwhile
+        if reason is None and not force:
+            return False
+        forbidden = mark.forbidden_changes()
+        if forbidden and not force:
+            raise UserError(
+                f"{part.directory} was made with other settings ({'; '.join(forbidden[:3])}): "
+                "name another one by --asr_tag, or start anew by --force"
+            )
+        why = "" if reason in (None, "not done yet") else f" (again: {reason})"
+        say(f"{title}{f' [{part.name}]' if part.name else ''}{why}")
+        mark.begin()
+        module.run(recipe, part)
+        mark.finish()
+    return True

@@ -1,0 +1,55 @@
+"""Stage 1: make the data directories with local/data.sh, and check them."""
+
+import os
+import shlex
+import subprocess
+import sys
+
+from mtla_espnet.data.datadir import validate_data_dir
+from mtla_espnet.files import UserError
+from mtla_espnet.stages.layout import Layout, used_options
+from mtla_espnet.stages.marks import Part
+from mtla_espnet.stages.recipe import Recipe
+
+TITLE = "Prepare data"
+_SCRIPT = "local/data.sh"
+
+
+def _sets(layout: Layout) -> list[str]:
+    return [layout.train_set, layout.valid_set, *layout.test_sets]
+
+
+def parts(recipe: Recipe) -> list[Part]:
+    """One part: local/data.sh makes all sets."""
+    layout = recipe.layout
+    return [
+        Part(
+            directory=layout.root / "data",
+            options=used_options(recipe.options, "local_data_opts"),
+            inputs={layout.root / _SCRIPT: 0},
+            outputs=[
+                layout.data_dir(name) / table
+                for name in _sets(layout)
+                for table in ("wav.scp", "text", "utt2spk", "spk2utt")
+            ],
+        )
+    ]
+
+
+def run(recipe: Recipe, part: Part) -> None:
+    """Run local/data.sh in the recipe's directory, with this process's Python.
+
+    Raises:
+        UserError: it failed, or a set that it made is not sound.
+    """
+    layout = recipe.layout
+    command = [f"./{_SCRIPT}", *shlex.split(recipe.options.local_data_opts)]
+    environment = {**os.environ, "python": sys.executable}
+    try:
+        code = subprocess.run(command, cwd=layout.root, env=environment, check=False).returncode
+    except OSError as error:
+        raise UserError(f"{_SCRIPT}: cannot be run: {error.strerror}") from None
+    if code:
+        raise UserError(f"{_SCRIPT} failed with exit code {code}")
+    for name in _sets(layout):
+        validate_data_dir(layout.data_dir(name))

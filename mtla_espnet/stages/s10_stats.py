@@ -1,0 +1,98 @@
+"""Stage 10: collect the shapes of the data and the statistics of its features."""
+
+import shlex
+from pathlib import Path
+
+from mtla_espnet.data.tables import read_table, write_table
+from mtla_espnet.files import write_text
+from mtla_espnet.stages.espnet_arguments import (
+    common_arguments,
+    load_espnet,
+    run_training_program,
+    tables_of,
+)
+from mtla_espnet.stages.jobs import run_numbered_jobs, split_keys
+from mtla_espnet.stages.layout import used_options
+from mtla_espnet.stages.log import job_log
+from mtla_espnet.stages.marks import Part
+from mtla_espnet.stages.recipe import Recipe
+
+TITLE = "Collect statistics"
+# What of a training configuration the statistics depend on: experiments that differ
+# elsewhere share them.
+_RELEVANT = ("frontend", "frontend_conf", "input_size", "preprocessor", "preprocessor_conf")
+
+
+def parts(recipe: Recipe) -> list[Part]:
+    """One part."""
+    layout = recipe.layout
+    config = recipe.train_config
+    files = ("speech_shape", "text_shape", f"text_shape.{recipe.options.token_type}")
+    sets = (layout.dump_set_dir(layout.train_set), layout.dump_set_dir(layout.valid_set))
+    return [
+        Part(
+            directory=layout.stats_dir,
+            options=used_options(recipe.options, "token_type", "cleaner", "nj")
+            | {"config": {name: config[name] for name in _RELEVANT if name in config}},
+            inputs={layout.token_list: 5}
+            | {table: 4 for set_dir in sets for table in tables_of(set_dir)},
+            outputs=[
+                *(layout.stats_dir / mode / name for mode in ("train", "valid") for name in files),
+                layout.stats_dir / "train/feats_stats.npz",
+            ],
+        )
+    ]
+
+
+def run(recipe: Recipe, part: Part) -> None:
+    """Collect in nj jobs, and add their results up.
+
+    Raises:
+        JobFailed: ESPnet's program failed.
+    """
+    layout, options = recipe.layout, recipe.options
+    train_dir = layout.dump_set_dir(layout.train_set)
+    valid_dir = layout.dump_set_dir(layout.valid_set)
+    load_espnet()  # once: the jobs are forked children
+
+    log_dir = part.directory / "logdir"
+    keys = {
+        "train": list(read_table(train_dir / "text")),
+        "valid": list(read_table(valid_dir / "text")),
+    }
+    n_jobs = max(1, min(options.nj, *map(len, keys.values())))
+    for mode, names in keys.items():
+        for number, shard in enumerate(split_keys(names, n_jobs), 1):
+            write_table(log_dir / f"{mode}.{number}.scp", {key: key for key in shard})
+
+    def collect(number: int) -> Path:
+        output = log_dir / f"stats.{number}"
+        argv = [
+            *("--collect_stats", "true"),
+            *common_arguments(recipe, train_dir, valid_dir),
+            *("--train_shape_file", str(log_dir / f"train.{number}.scp")),
+            *("--valid_shape_file", str(log_dir / f"valid.{number}.scp")),
+            *("--output_dir", str(output)),
+            *("--num_workers", "0"),
+            *(["--config", str(layout.train_config)] if layout.train_config else []),
+            *shlex.split(options.asr_args),
+        ]
+        log = log_dir / f"stats.{number}.log"
+        with job_log(log, shlex.join(["asr_train", *argv])):
+            run_training_program(argv)
+        return output
+
+    outputs = run_numbered_jobs(collect, n_jobs, log_dir / "stats.*.log", "statistics")
+    _aggregate(outputs, part.directory, layout.token_list, options.token_type)
+
+
+def _aggregate(inputs: list[Path], output: Path, token_list: Path, token_type: str) -> None:
+    from espnet2.bin.aggregate_stats_dirs import aggregate_stats_dirs  # here: see `run`
+
+    with job_log(output / "logdir/aggregate.log", f"aggregate_stats_dirs to {output}"):
+        aggregate_stats_dirs(inputs, output, log_level="INFO", skip_sum_stats=False)
+    n_tokens = len(token_list.read_text(encoding="utf-8").splitlines())
+    for mode in ("train", "valid"):
+        lines = (output / mode / "text_shape").read_text(encoding="utf-8").splitlines()
+        shapes = "".join(f"{line},{n_tokens}\n" for line in lines)
+        write_text(output / mode / f"text_shape.{token_type}", shapes)

@@ -1,0 +1,65 @@
+"""A line on the console for each epoch, read from the trainer's own log records."""
+
+import logging
+import re
+import time
+from typing import TextIO
+
+_STARTED = re.compile(r"(\d+)/(\d+)epoch started")
+_RESULTS = re.compile(r"(\d+)epoch results: \[train\] (.*?), \[valid\] (.*)")
+_VALUE = re.compile(r"(\w+)=([-+.\deE]+|nan|inf)(?=,|$)")
+
+
+class TrainingProgress(logging.Handler):
+    """Prints each epoch's results and the time that is left, while it is entered.
+
+    Args:
+        console: where to print.
+    """
+
+    def __init__(self, console: TextIO):
+        super().__init__(logging.INFO)
+        self._console = console
+        self._n_epochs = 0
+        self._epochs_done = 0
+        self._begin = time.monotonic()
+
+    def __enter__(self):
+        logging.getLogger().addHandler(self)
+        return self
+
+    def __exit__(self, *_):
+        logging.getLogger().removeHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a line if the record ends an epoch."""
+        message = record.getMessage()
+        if started := _STARTED.search(message):
+            self._n_epochs = int(started[2])
+        elif results := _RESULTS.search(message):
+            self._epochs_done += 1
+            epoch = int(results[1])
+            elapsed_s = time.monotonic() - self._begin
+            left_s = elapsed_s / self._epochs_done * (self._n_epochs - epoch)
+            self._console.write(
+                f"  epoch {epoch}/{self._n_epochs}"
+                f"  train {_summary(results[2])}  valid {_summary(results[3])}"
+                f"  {clock(elapsed_s)} passed, {clock(left_s)} left\n"
+            )
+            self._console.flush()
+
+
+def _summary(text: str) -> str:
+    values = dict(_VALUE.findall(text))
+    return " ".join(f"{name} {values[name]}" for name in ("loss", "acc") if name in values)
+
+
+def clock(seconds: float) -> str:
+    """Return minutes:seconds.
+
+    Example:
+        >>> clock(75.4)
+        '1:15'
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"

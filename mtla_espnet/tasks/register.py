@@ -1,0 +1,62 @@
+"""Make our classes choices of ESPnet's ASR, ST, SLU and MT tasks.
+
+ESPnet has no plug-in mechanism: a task's choices are `ClassChoices` objects at module level
+with a dict of classes, which we extend. A registration is lost in the worker processes that
+ESPnet spawns for several GPUs. So each task class is also replaced, in ESPnet's own module,
+by a subclass that is defined here: a spawned worker unpickles that class by name, which
+imports this package, which registers again.
+"""
+
+import importlib
+
+import espnet2.tasks.asr
+import espnet2.tasks.mt
+import espnet2.tasks.slu
+import espnet2.tasks.st
+
+from mtla_espnet.decoder.decoder_only import DecoderOnly
+from mtla_espnet.encoder.conv1d_subsampling import (
+    Conv1dConformerEncoder,
+    Conv1dTransformerEncoder,
+)
+from mtla_espnet.tasks.asr import ASRTask
+from mtla_espnet.tasks.slu import SLUTask
+from mtla_espnet.tasks.st import STTask
+from mtla_espnet.tasks.sum import MTTask
+
+ENCODERS = {
+    "conv1d_conformer": Conv1dConformerEncoder,
+    "conv1d_transformer": Conv1dTransformerEncoder,
+}
+DECODERS = {"decoder_only": DecoderOnly}
+
+
+def register() -> None:
+    """Register encoders, decoders and task classes in ESPnet; a second call changes nothing.
+
+    To be called (`import mtla_espnet.tasks` does) before `espnet2.bin.<task>_train` is
+    imported: that module takes its task class at import.
+    """
+    for module, task in (
+        (espnet2.tasks.asr, ASRTask),
+        (espnet2.tasks.st, STTask),
+        (espnet2.tasks.slu, SLUTask),
+        (espnet2.tasks.mt, MTTask),
+    ):
+        module.encoder_choices.classes.update(ENCODERS)
+        module.decoder_choices.classes.update(DECODERS)
+        setattr(module, task.__name__, task)
+
+
+def run_espnet(module: str, argv: list[str]) -> None:
+    """Run an ESPnet program in this process, with our classes registered.
+
+    Args:
+        module: a module of ESPnet with a `main(cmd)`, such as `espnet2.bin.asr_train`.
+        argv: its arguments, without the program's name.
+
+    Raises:
+        SystemExit: argparse refused the arguments, or --help or --print_config was given.
+        Exception: whatever the program raises.
+    """
+    importlib.import_module(module).main(cmd=argv)

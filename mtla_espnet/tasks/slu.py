@@ -1,0 +1,11 @@
+"""Spoken language understanding: ESPnet's SLU task with our trainer."""
+
+from espnet2.tasks import slu
+
+from mtla_espnet.tasks.trainer import Trainer
+
+
+class SLUTask(slu.SLUTask):
+    """ESPnet's SLUTask; its processes import this module, and so register our classes."""
+
+    trainer = Trainer

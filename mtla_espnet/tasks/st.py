@@ -1,0 +1,11 @@
+"""Speech translation: ESPnet's ST task with our trainer."""
+
+from espnet2.tasks import st
+
+from mtla_espnet.tasks.trainer import Trainer
+
+
+class STTask(st.STTask):
+    """ESPnet's STTask; its processes import this module, and so register our classes."""
+
+    trainer = Trainer

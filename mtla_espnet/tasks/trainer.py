@@ -1,0 +1,118 @@
+"""ESPnet's trainer with whole files: an interruption at any moment loses one epoch at most."""
+
+import contextlib
+import importlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import espnet2.train.trainer
+import torch
+from espnet2.train.reporter import Reporter
+
+from mtla_espnet.files import atomic_path, write_json
+
+CHECKPOINT = "checkpoint.pth"
+SUMMARY = "training.json"
+
+
+def save_whole(value, path: str | os.PathLike) -> None:
+    """`torch.save` under a temporary name, then rename.
+
+    It saves through a file object: given a path, torch stores the file's stem inside the
+    file, and the temporary name would change its bytes.
+    """
+    with atomic_path(path) as temporary, open(temporary, "wb") as stream:
+        torch.save(value, stream)
+
+
+def training_summary(reporter: Reporter, model: torch.nn.Module, accum_grad: int) -> dict:
+    """What the training has cost so far; `training.json` holds it.
+
+    Args:
+        reporter: ESPnet's reporter; a resumed one also knows the epochs before.
+        model: the model in training.
+        accum_grad: batches an update.
+
+    Returns:
+        `parameters` (trainable), `epochs`, `updates`, `train_s` (wall seconds of training and
+        validation over all epochs), `device` (cpu, or the name of the GPU), `threads`.
+    """
+    batches_before = updates = 0
+    train_s = 0.0
+    for epoch in range(1, reporter.get_epoch() + 1):
+        stats = reporter.stats[epoch]
+        batches = stats["train"]["total_count"]
+        updates += (batches - batches_before) // accum_grad
+        batches_before = batches
+        train_s += sum(stats[phase]["time"].total_seconds() for phase in ("train", "valid"))
+    device = next(model.parameters()).device
+    return {
+        "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "epochs": reporter.get_epoch(),
+        "updates": updates,
+        "train_s": round(train_s, 3),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "threads": torch.get_num_threads(),
+    }
+
+
+class _TorchWithWholeSaves:
+    """Stands for the name `torch` in ESPnet's trainer; only `save` differs.
+
+    ESPnet saves checkpoint.pth first, then <epoch>epoch.pth. Here the checkpoint is held back
+    until the epoch's model and summary are written: where it says that an epoch is over,
+    nothing of that epoch is missing.
+    """
+
+    def __init__(self, model: torch.nn.Module, accum_grad: int):
+        self._model = model
+        self._accum_grad = accum_grad
+        self._held_back = None
+
+    def __getattr__(self, name):
+        return getattr(torch, name)
+
+    def save(self, value, path: Path) -> None:
+        if path.name == CHECKPOINT:
+            self._held_back = value
+            return
+        save_whole(value, path)
+        if self._held_back is not None:
+            reporter = Reporter()
+            reporter.load_state_dict(self._held_back["reporter"])
+            summary = training_summary(reporter, self._model, self._accum_grad)
+            write_json(path.with_name(SUMMARY), summary)
+            save_whole(self._held_back, path.with_name(CHECKPOINT))
+            self._held_back = None
+
+
+@contextlib.contextmanager
+def _torch_replaced(replacement) -> Iterator[None]:
+    # ESPnet's trainer has no hook around its saves. The averaging of models saves as well.
+    modules = [
+        espnet2.train.trainer,
+        importlib.import_module("espnet2.main_funcs.average_nbest_models"),
+    ]
+    for module in modules:
+        module.torch = replacement
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.torch = torch
+
+
+class Trainer(espnet2.train.trainer.Trainer):
+    """ESPnet's Trainer that writes every model file as a whole, and `training.json`."""
+
+    @classmethod
+    def run(cls, model: torch.nn.Module, trainer_options, **arguments) -> None:
+        """Train as ESPnet's `Trainer.run` does; the arguments are the same, by keyword.
+
+        In the output directory, after each epoch: <epoch>epoch.pth, `training.json` (see
+        `training_summary`), then checkpoint.pth, each under a temporary name first.
+        """
+        replacement = _TorchWithWholeSaves(model, trainer_options.accum_grad)
+        with _torch_replaced(replacement):
+            super().run(model=model, trainer_options=trainer_options, **arguments)

@@ -1,0 +1,102 @@
+import pytest
+import sentencepiece
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mtla_espnet.data.token_list import build_token_list
+from mtla_espnet.files import UserError
+
+# What mini_an4 trains on.
+AN4 = ["YES", "GO", "MARCH THIRD NINETEEN TWENTY EIGHT", "START"]
+
+
+def tokens_of(directory):
+    return (directory / "tokens.txt").read_text(encoding="utf-8").split("\n")[:-1]
+
+
+def test_characters_by_count_then_code_point(tmp_path):
+    build_token_list(["ab ba", "b  ç a", "", " "], tmp_path, "char")
+    assert tokens_of(tmp_path) == ["<blank>", "<unk>", "<space>", "a", "b", "ç", "<sos/eos>"]
+    assert [path.name for path in tmp_path.iterdir()] == ["tokens.txt"]
+
+
+def test_words_by_count_then_code_point(tmp_path):
+    build_token_list(["on the light", "the  off"], tmp_path, "word", oov="<oov>", sos_eos="<s>")
+    assert tokens_of(tmp_path) == ["<blank>", "<oov>", "the", "light", "off", "on", "<s>"]
+
+
+@given(texts=st.lists(st.text(st.characters(codec="utf-8")), min_size=1))
+def test_a_character_list_spells_its_texts(tmp_path_factory, texts):
+    if not "".join(texts).split():
+        return
+    directory = tmp_path_factory.mktemp("tokens")
+    build_token_list(texts, directory, "char")
+    tokens = tokens_of(directory)
+    assert len(set(tokens)) == len(tokens)
+    assert set("".join("".join(texts).split())) <= set(tokens)
+
+
+@pytest.mark.parametrize("mode", ["unigram", "bpe"])
+def test_pieces_are_those_of_sentencepiece(tmp_path, mode):
+    build_token_list(AN4, tmp_path / "ours", "bpe", nbpe=20, bpemode=mode)
+    tokens = tokens_of(tmp_path / "ours")
+    assert len(tokens) == 20
+    assert tokens[:2] == ["<blank>", "<unk>"] and tokens[-1] == "<sos/eos>"
+    assert (tmp_path / "ours" / "train.txt").read_text().split("\n")[:-1] == AN4
+
+    # The usual way, from a file and with a prefix, writes the same vocabulary.
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(tmp_path / "ours" / "train.txt"), model_prefix=str(tmp_path / "reference"),
+        vocab_size=20, model_type=mode, character_coverage=1.0, minloglevel=2,
+    )  # fmt: skip
+    vocabulary = (tmp_path / "reference.vocab").read_bytes()
+    assert (tmp_path / "ours" / "bpe.vocab").read_bytes() == vocabulary
+    pieces = [line.split("\t")[0] for line in vocabulary.decode().split("\n")[:-1]]
+    assert tokens[2:-1] == pieces[3:]
+    model = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "ours" / "bpe.model"))
+    assert model.decode(model.encode("MARCH THIRD")) == "MARCH THIRD"
+
+
+def test_the_same_texts_give_the_same_bytes(tmp_path):
+    for name in ("one", "two"):
+        build_token_list(AN4, tmp_path / name, "bpe", nbpe=21)
+    for path in sorted((tmp_path / "one").iterdir()):
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+
+
+def test_symbols_are_kept_whole(tmp_path):
+    build_token_list(["<laugh> YES", "NO"], tmp_path, "bpe", nbpe=10, bpe_nlsyms=["<laugh>"])
+    assert tokens_of(tmp_path)[2] == "<laugh>"
+    model = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "bpe.model"))
+    assert "<laugh>" in model.encode("YES <laugh> NO", out_type=str)
+
+
+@pytest.mark.parametrize(
+    ("nbpe", "legal"),
+    [(30, "19 to 22"), (23, "19 to 22"), (18, "19 or more"), (3, "19 or more"), (-1, "19 or more")],
+)
+def test_nbpe_out_of_range_tells_the_range(tmp_path, nbpe, legal):
+    with pytest.raises(UserError) as error:
+        build_token_list(AN4, tmp_path, "bpe", nbpe=nbpe)
+    assert str(error.value) == f"nbpe {nbpe} is out of range: this text allows {legal}"
+    assert list(tmp_path.iterdir()) == []
+    build_token_list(AN4, tmp_path, "bpe", nbpe=19)
+    build_token_list(AN4, tmp_path, "bpe", nbpe=22)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"token_type": "phn"}, "token_type 'phn' is not supported: use bpe, char, word"),
+        ({"token_type": "bpe", "bpemode": "x"}, "bpemode 'x' is not supported: use unigram or"),
+        ({"token_type": "bpe", "bpe_char_cover": 0.0}, "bpe_char_cover must be above 0"),
+    ],
+)
+def test_bad_options_are_refused(tmp_path, options, message):
+    with pytest.raises(UserError, match=message):
+        build_token_list(AN4, tmp_path, **options)
+
+
+def test_no_text_is_refused(tmp_path):
+    with pytest.raises(UserError, match="there is no text to make a token list from"):
+        build_token_list(["", "  "], tmp_path, "char")

@@ -1,0 +1,83 @@
+import subprocess
+
+import pytest
+
+from mtla_espnet.files import UserError
+from mtla_espnet.report.tables import find_decodes, write_results
+
+NAME = "decode_asr_asr_model_valid.acc.ave/test"
+
+
+def test_results_have_espnets_headings_and_rows(experiments):
+    experiment = experiments.add("asr_train_mtla", "mtla", correct=5, wrong=1, down_rate=2)
+    experiments.score("asr_train_mtla", "ter", "CCCI")
+    text = write_results(experiment)
+    assert (experiment / "RESULTS.md").read_text() == text
+    lines = text.splitlines()
+    assert lines[0] == "# RESULTS"
+    headings = [line for line in lines if line.startswith("##")]
+    assert headings == [
+        "## Environments",
+        "## exp/asr_train_mtla",
+        "### WER",
+        "### CER",
+        "### TER",
+        "### Efficiency",
+    ]
+    assert "|dataset|Snt|Wrd|Corr|Sub|Del|Ins|Err|S.Err|" in lines
+    assert f"|{NAME}|1|6|83.33|16.67|0.00|0.00|16.67|100.00|" in lines
+    assert f"|{NAME}|1|31|96.77|0.00|3.23|0.00|3.23|100.00|" in lines
+    assert f"|{NAME}|1|3|100.00|0.00|0.00|33.33|33.33|100.00|" in lines
+    assert f"|{NAME}|mtla|2|5|8|cpu|6.0|0.300|0.33|2304|2.00|3.00|50.00|" in lines
+    assert any(line.startswith("- pytorch version: `2.") for line in lines)
+
+
+def test_every_decoded_set_is_found(experiments):
+    experiment = experiments.add("asr_a", "mha")
+    experiments.add("asr_b", "mha")
+    other = "decode_asr_asr_model_valid.acc.ave/org/dev"
+    experiments.directory.joinpath("exp/asr_a", other).mkdir(parents=True)
+    experiments.score("asr_a", "wer", "CCSS", other)
+    found = find_decodes(experiment)
+    assert [decode.test_set for decode in found] == ["org/dev", "test"]
+    assert found[0].efficiency is None
+    assert set(found[0].rates) == {"wer"}
+    text = write_results(experiment)
+    assert f"|{other}|1|4|50.00|" in text
+    assert text.count(other) == 1
+
+
+def test_a_decoder_of_another_kind_has_dashes(experiments):
+    experiment = experiments.add(
+        "asr_t",
+        None,
+        down_rate=None,
+        cache_bytes_peak=None,
+        cache_bytes_allocated=None,
+        cache_bytes_per_position=None,
+        peak_memory_bytes=None,
+    )
+    assert f"|{NAME}|-|-|5|8|cpu|6.0|0.300|0.33|-|-|-|-|" in write_results(experiment)
+
+
+def test_the_commit_of_the_checkout_is_named(experiments):
+    experiment = experiments.add("asr_a", "mha")
+    assert "- Git hash: `unknown" in write_results(experiment)
+    git = ["git", "-C", str(experiments.directory), "-c", "user.name=n", "-c", "user.email=e@x"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "m"], check=True)
+    show = subprocess.run([*git, "log", "-1", "--format=%H"], capture_output=True, text=True)
+    assert f"- Git hash: `{show.stdout.strip()}`" in write_results(experiment)
+
+
+def test_nothing_scored_is_an_error(tmp_path):
+    with pytest.raises(UserError, match="asr_x: nothing is scored there"):
+        write_results(tmp_path / "asr_x")
+
+
+def test_a_broken_result_is_named(experiments):
+    experiment = experiments.add("asr_a", "mha")
+    (experiment / NAME / "score_wer" / "result.txt").write_text("")
+    with pytest.raises(UserError, match="score_wer/result.txt: no row"):
+        write_results(experiment)
+    assert not (experiment / "RESULTS.md").exists()

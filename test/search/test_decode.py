@@ -1,0 +1,126 @@
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+from mtla_espnet.data.tables import read_table, write_table
+from mtla_espnet.files import UserError
+from mtla_espnet.score.efficiency import merge_efficiency, read_efficiency
+from mtla_espnet.search.decode import decode
+
+pytestmark = pytest.mark.espnet
+
+CONFIG = {"beam_size": 3, "ctc_weight": 0.3, "maxlenratio": -12}
+
+
+def run(recipe, model, output, **changes):
+    arguments = {
+        "task": "asr",
+        "train_config": model.config_file,
+        "model_file": model.file,
+        "inference_config": CONFIG,
+        "data_dir": recipe / "dump/raw/test",
+        "keys": None,
+        "output_dir": output,
+        "batch_size": 1,
+        "ngpu": 0,
+        "token_type": None,
+        "bpemodel": None,
+        "progress": False,
+    }
+    return decode(**arguments | changes)
+
+
+def tables_of(output):
+    return {
+        name: read_table(output / "1best_recog" / name)
+        for name in ("text", "token", "token_int", "score")
+    }
+
+
+@pytest.fixture(scope="module")
+def one_by_one(recipe, model, tmp_path_factory):
+    """Tables and cost of the set, decoded one by one."""
+    output = tmp_path_factory.mktemp("one")
+    cost = run(recipe, model, output)
+    return tables_of(output), cost, output
+
+
+def test_tables_belong_together(one_by_one, model):
+    tables, cost, _ = one_by_one
+    assert [list(table) for table in tables.values()] == [[f"utt{i}" for i in range(1, 6)]] * 4
+    for key, token in tables["token"].items():
+        assert token.split() == [model.tokens[int(i)] for i in tables["token_int"][key].split()]
+        words = "".join(token.split()).replace("<space>", " ").strip()
+        assert tables["text"][key] == words
+        assert float(tables["score"][key]) < 0
+    assert cost["tokens"] == sum(len(token.split()) for token in tables["token"].values())
+    assert len(set(tables["text"].values())) > 1
+
+
+@pytest.mark.parametrize("batch_size", [2, 5])
+def test_batches_change_nothing(recipe, model, one_by_one, tmp_path, batch_size):
+    tables, _, _ = one_by_one
+    run(recipe, model, tmp_path, batch_size=batch_size)
+    found = tables_of(tmp_path)
+    assert found["token_int"] == tables["token_int"]
+    for key, score in tables["score"].items():
+        assert float(found["score"][key]) == pytest.approx(float(score), abs=1e-3)
+
+
+def test_shards_make_up_the_set(recipe, model, one_by_one, tmp_path):
+    tables, whole, _ = one_by_one
+    joined, costs = {}, []
+    for number, keys in enumerate((["utt4", "utt1"], ["utt2", "utt3", "utt5"])):
+        output = tmp_path / str(number)
+        run(recipe, model, output, keys=keys, batch_size=2)
+        assert list(tables_of(output)["text"]) == sorted(keys)
+        joined |= tables_of(output)["token_int"]
+        costs.append(read_efficiency(output / "efficiency.json"))
+    assert joined == tables["token_int"]
+    merged = merge_efficiency(costs)
+    for key in ("utterances", "audio_s", "tokens", "attention", "down_rate"):
+        assert merged[key] == whole[key], key
+
+
+def test_the_cost_is_measured(one_by_one):
+    _, cost, output = one_by_one
+    assert json.loads((output / "efficiency.json").read_text()) == cost
+    assert (cost["utterances"], cost["batch"], cost["beam_size"]) == (5, 1, 3)
+    assert cost["audio_s"] == 29000 / 8000
+    assert (cost["attention"], cost["down_rate"]) == ("mtla", 2)
+    assert (cost["device"], cost["dtype"]) == ("cpu", "float32")
+    assert 0 < cost["encoder_s"] + cost["search_s"] < cost["total_s"]
+    assert cost["rtf"] == pytest.approx(cost["total_s"] / cost["audio_s"], rel=1e-3)
+    # 2 layers; latents of 4 h and rotary keys of h / 2 with h = 16 / 2; a half position each.
+    assert cost["cache_bytes_per_position"] == 2 * (4 * 8 + 4) * 4 / 2
+    assert 0 < cost["cache_bytes_peak"] <= cost["cache_bytes_allocated"]
+
+
+def test_espnets_decoder_has_no_cache_to_report(recipe, transformer, tmp_path):
+    cost = run(recipe, transformer, tmp_path, batch_size=5)
+    assert cost["utterances"] == 5
+    for key in ("attention", "down_rate", "cache_bytes_peak", "cache_bytes_per_position"):
+        assert cost[key] is None, key
+
+
+def test_wrong_input_is_named_and_nothing_is_written(recipe, model, tmp_path):
+    output = tmp_path / "out"
+    with pytest.raises(UserError, match="wav.scp: no line for 'utt9'"):
+        run(recipe, model, output, keys=["utt1", "utt9"])
+    with pytest.raises(UserError, match="task 'mt' is not supported yet"):
+        run(recipe, model, output, task="mt")
+    with pytest.raises(UserError, match="batch_size must be at least 1, not 0"):
+        run(recipe, model, output, batch_size=0)
+    with pytest.raises(UserError, match="wav.scp: no utterance to decode"):
+        run(recipe, model, output, keys=[])
+    data = tmp_path / "data"
+    soundfile.write(tmp_path / "a.wav", np.zeros(800), 16000)
+    write_table(data / "wav.scp", {"a": tmp_path / "a.wav", "b": tmp_path / "b.wav"})
+    write_table(data / "utt2num_samples", {"a": 800, "b": 800})
+    with pytest.raises(UserError, match="utterance 'a': .*a.wav: has 16000 Hz, the model takes"):
+        run(recipe, model, output, data_dir=data, keys=["a"])
+    with pytest.raises(UserError, match="utterance 'b': .*b.wav: no such file"):
+        run(recipe, model, output, data_dir=data, keys=["b"])
+    assert not output.exists()

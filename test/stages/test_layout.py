@@ -1,0 +1,101 @@
+"""Tags and directories, compared with names that ESPnet's recipes give."""
+
+from pathlib import Path
+
+import pytest
+
+from mtla_espnet.files import UserError
+from mtla_espnet.stages.layout import Layout
+from mtla_espnet.stages.options import parse_options
+
+SETS = ["--train_set", "train", "--valid_set", "dev", "--test_sets", "dev test"]
+
+
+def layout(*argv, root="."):
+    return Layout(parse_options([*SETS, *argv]), root)
+
+
+def test_directories_of_a_bpe_recipe():
+    recipe = layout(
+        *("--lang", "en", "--nbpe", "100", "--asr_config", "conf/train_asr_mtla.yaml"),
+        *("--inference_config", "conf/decode_asr.yaml"),
+    )
+    assert recipe.token_list == Path("data/en_token_list/bpe_unigram100/tokens.txt")
+    assert recipe.bpe_model == Path("data/en_token_list/bpe_unigram100/bpe.model")
+    assert recipe.stats_dir == Path("exp/asr_stats_raw_en_bpe100")
+    assert recipe.inference_dir == Path(
+        "exp/asr_train_asr_mtla_raw_en_bpe100/decode_asr_asr_model_valid.acc.ave"
+    )
+
+
+def test_directories_without_language_and_configuration():
+    recipe = layout("--token_type", "char")
+    assert recipe.token_list == Path("data/token_list/char/tokens.txt")
+    assert recipe.bpe_model is None
+    assert recipe.stats_dir == Path("exp/asr_stats_raw_char")
+    assert recipe.exp_dir == Path("exp/asr_train_raw_char")
+    assert recipe.inference_tag == "inference_asr_model_valid.acc.ave"
+
+
+def test_arguments_become_part_of_the_tags():
+    recipe = layout(
+        *("--asr_args", "--optim_conf lr=0.1 --init_param a/b:c"),
+        *("--inference_args", "--beam_size 2 --x a/b"),
+        *("--inference_asr_model", "sub/3epoch.pth"),
+    )
+    assert recipe.asr_tag == "train_raw_bpe30_optim_conflr0.1_init_paramab:c"
+    assert recipe.inference_tag == "inference_beam_size2_xa/b_asr_model_sub_3epoch"
+
+
+def test_given_tags_and_directories_win():
+    recipe = layout("--asr_tag", "mine", "--inference_tag", "now", "--expdir", "e")
+    assert recipe.inference_dir == Path("e/asr_mine/now")
+    recipe = layout("--asr_exp", "else/where", "--asr_stats_dir", "s", root="/r")
+    assert (recipe.exp_dir, recipe.stats_dir) == (Path("/r/else/where"), Path("/r/s"))
+
+
+def test_attention_adds_its_name_to_the_tag(tmp_path):
+    assert layout("--attention", "mtla").asr_tag == "train_raw_bpe30_mtla"
+    assert layout("--attention", "conf/my.yaml").asr_tag == "train_raw_bpe30_my"
+
+
+def test_attention_overlay_is_a_file_or_the_recipes_or_the_checkouts(tmp_path):
+    root = tmp_path / "egs2/x/asr1"
+    ours, theirs = root / "conf/attention", tmp_path / "conf/attention"
+    for place, names in ((ours, ["a"]), (theirs, ["a", "b"])):
+        place.mkdir(parents=True)
+        for name in names:
+            (place / f"{name}.yaml").touch()
+    (root / "c.yaml").touch()
+
+    def found(name):
+        return layout("--attention", name, root=root).attention_overlay.resolve()
+
+    assert found("a") == ours / "a.yaml"
+    assert found("b") == theirs / "b.yaml"
+    assert found("c.yaml") == root / "c.yaml"
+    with pytest.raises(UserError, match=r"--attention d: no such .* \(known: a, b\)"):
+        found("d")
+    assert layout().attention_overlay is None
+
+
+def test_a_validation_set_among_the_test_sets_is_reported_as_org():
+    recipe = layout()
+    assert recipe.test_sets == ["test"]
+    assert recipe.eval_sets == {
+        "org/dev": Path("dump/raw/org/dev"),
+        "test": Path("dump/raw/test"),
+    }
+
+
+@pytest.mark.parametrize("name", ["train_set", "valid_set", "test_sets"])
+def test_the_sets_are_required(name):
+    with pytest.raises(UserError, match=f"^--{name} is required$") as caught:
+        layout(f"--{name}", " ")
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("argv", [["--valid_set", "train"], ["--test_sets", "a train"]])
+def test_the_training_set_is_no_other_set(argv):
+    with pytest.raises(UserError, match="--train_set train is also"):
+        layout(*argv)

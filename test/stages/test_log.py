@@ -1,0 +1,111 @@
+"""Log lines and job logs."""
+
+import io
+import logging
+import os
+import re
+import sys
+
+import pytest
+
+from mtla_espnet.files import UserError
+from mtla_espnet.stages.log import JobFailed, job_log, say, tail
+from mtla_espnet.stages.training_progress import TrainingProgress
+
+
+def test_say_has_the_form_of_espnets_recipes(capsys):
+    say("Stage 3: Format audio")
+    line = capsys.readouterr().out
+    assert re.fullmatch(
+        r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d \(asr\.sh:\d+:main\) Stage 3: Format audio\n", line
+    )
+
+
+def test_a_job_log_holds_all_that_the_job_says(tmp_path):
+    path = tmp_path / "logs/x.1.log"
+    before = logging.getLogger().handlers[:]
+    with job_log(path, "program --a 1"):
+        print("printed")
+        print("to stderr", file=sys.stderr)
+        os.write(1, b"below python\n")
+        logging.getLogger("x").info("logged")
+        logging.basicConfig(level="ERROR", format="other")
+    assert logging.getLogger().handlers == before
+    lines = path.read_text().splitlines()
+    assert lines[0] == "# program --a 1"
+    assert re.fullmatch(r"# Started at \w{3} \w{3} .*", lines[1])
+    assert lines[2] == "#"
+    assert lines[3:6] == ["printed", "to stderr", "below python"]
+    assert re.search(r"^\[.*\] .*\(test_log:\d+\) INFO: logged$", lines[6])
+    assert re.fullmatch(r"# Accounting: time=\d+ threads=\d+", lines[7])
+    assert re.fullmatch(r"# Ended \(code 0\) at .*, elapsed time \d+ seconds", lines[8])
+
+
+def test_two_jobs_have_their_own_logs_and_appending_keeps_the_first(tmp_path):
+    for name in ("a", "b"):
+        with job_log(tmp_path / name, name):
+            logging.info("in %s", name)
+    assert "in a" in (tmp_path / "a").read_text()
+    assert "in a" not in (tmp_path / "b").read_text()
+    with job_log(tmp_path / "a", "again", append=True):
+        pass
+    assert (tmp_path / "a").read_text().count("# Ended (code 0)") == 2
+
+
+def test_a_failed_job_tells_where_its_log_is(tmp_path):
+    path = tmp_path / "x.log"
+    with pytest.raises(JobFailed, match=f"^run.pl: job failed, log is in {path}$") as caught:
+        with job_log(path, "x"):
+            raise KeyError("lost")
+    assert "KeyError: 'lost'" in path.read_text()
+    assert "# Ended (code 1)" in path.read_text()
+    one_of_four = caught.value.among(4, tmp_path / "*.log")
+    assert str(one_of_four) == f"run.pl: 1 / 4 failed, log is in {tmp_path}/*.log"
+    assert one_of_four.log == path
+
+
+def test_a_users_mistake_in_a_job_passes_as_it_is(tmp_path):
+    with pytest.raises(UserError, match="^bad line 3$"), job_log(tmp_path / "x", "x"):
+        raise UserError("bad line 3")
+
+
+def test_an_interrupted_job_has_no_end(tmp_path):
+    with pytest.raises(KeyboardInterrupt), job_log(tmp_path / "x", "x"):
+        raise KeyboardInterrupt
+    assert "# Ended" not in (tmp_path / "x").read_text()
+
+
+def test_a_job_that_is_not_silent_prints_on_the_console(tmp_path, capsys):
+    with job_log(tmp_path / "x", "x", silent=False):
+        print("seen")
+        logging.info("logged")
+    assert capsys.readouterr().out == "seen\n"
+    assert "logged" in (tmp_path / "x").read_text()
+
+
+def test_tail(tmp_path):
+    (tmp_path / "x").write_text("".join(f"{i}\n" for i in range(30)))
+    assert tail(tmp_path / "x", 2) == "28\n29\n"
+    assert tail(tmp_path / "none") == ""
+
+
+def test_training_progress_prints_a_line_an_epoch():
+    console = io.StringIO()
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.INFO)
+    try:
+        with TrainingProgress(console):
+            logging.info("3/4epoch started. Estimated time to finish: 3 seconds")
+            logging.info("3epoch:train:1-20batch: iter_time=0.1, loss=9")
+            logging.info(
+                "3epoch results: [train] iter_time=0.003, loss_ctc=80.1, loss=7.125, acc=0.250, "
+                "time=10.2 seconds, total_count=9, [valid] loss=nan, acc=0.5, total_count=3, "
+                "[att_plot] time=0 seconds"
+            )
+        logging.info("4epoch results: [train] loss=1, [valid] loss=1")
+    finally:
+        root.setLevel(level)
+    assert console.getvalue() == (
+        "  epoch 3/4  train loss 7.125 acc 0.250  valid loss nan acc 0.5  0:00 passed, 0:00 left\n"
+    )

@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+"""Write the table of ESPnet's options that recipes' YAML files are checked by.
+
+Importing ESPnet's tasks costs 9 s, so a recipe checks its files by this table. A test
+compares it with the installed ESPnet.
+
+usage: tools/espnet_options.py          write mtla_espnet/stages/espnet_options.json
+       tools/espnet_options.py --print  print it instead
+"""
+
+import importlib
+import inspect
+import json
+import sys
+from pathlib import Path
+
+TABLE = Path(__file__).resolve().parents[1] / "mtla_espnet/stages/espnet_options.json"
+
+
+def collect() -> dict:
+    """Read the options of ESPnet's ASR programs, with this project's classes registered.
+
+    Returns:
+        Program -> `options`: names of its options; for training also `choices`: option that
+        names a class -> `default` and `classes`: name -> arguments (None: it takes any).
+    """
+    from espnet2.tasks import abs_task
+
+    import mtla_espnet.tasks  # noqa: F401  (registers)
+
+    train = importlib.import_module("espnet2.bin.asr_train").get_parser()
+    inference = importlib.import_module("espnet2.bin.asr_inference")
+    task = importlib.import_module("espnet2.tasks.asr").ASRTask
+    choices = {
+        choice.name: {
+            "default": choice.default,
+            "classes": {name: _arguments(cls) for name, cls in sorted(choice.classes.items())},
+        }
+        for choice in task.class_choices_list
+    }
+    for name, classes in (
+        ("optim", abs_task.optim_classes),
+        ("scheduler", abs_task.scheduler_classes),
+    ):
+        choices[name] = {
+            "default": train.get_default(name),
+            "classes": {key: _arguments(cls) for key, cls in sorted(classes.items())},
+        }
+    return {
+        "asr_train": {"options": _options(train), "choices": choices},
+        # What a decoding configuration may hold: the rest is the program's own business.
+        "asr_inference": {
+            "options": sorted(
+                {*_options(inference.get_parser())} & {*_arguments(inference.Speech2Text)}
+            )
+        },
+    }
+
+
+def _options(parser) -> list[str]:
+    return sorted({action.dest for action in parser._actions} - {"help", "config"})
+
+
+def _arguments(cls) -> list[str] | None:
+    parameters = inspect.signature(cls).parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return None
+    return sorted(p.name for p in parameters if p.kind is not p.VAR_POSITIONAL)
+
+
+def main() -> None:
+    """Write or print the table."""
+    text = json.dumps(collect(), indent=None, sort_keys=True)
+    text = text.replace('"}, "', '"},\n"').replace('], "', '],\n"') + "\n"
+    if sys.argv[1:] == ["--print"]:
+        print(text, end="")
+    elif sys.argv[1:]:
+        sys.exit(__doc__)
+    else:
+        TABLE.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(TABLE.parents[2]))
+    main()
