@@ -242,6 +242,9 @@ def test_mini_an4_runs_through_all_stages_also_when_killed_on_the_way(recipe):
     assert [line for line in lines if "skipped" in line] == lines[:-1]
     assert again.seconds < QUICK_S
 
+    resumed = call(cwd=recipe, program=(exp / "run.sh",))
+    assert "Stage 11: Train: done already" in resumed.stdout.splitlines()[0]
+
     other = call(
         *argv, "--asr_tag", exp.name.removeprefix("asr_"), "--asr_args", "--seed 5 --max_epoch 8",
         cwd=recipe, program=("./run.sh",),

@@ -6,11 +6,12 @@ which says what there is to do, and `run(recipe, part)`, which does it.
 
 import importlib
 import os
+import shlex
 import time
 from collections.abc import Sequence
 from types import ModuleType, SimpleNamespace
 
-from mtla_espnet.files import UserError
+from mtla_espnet.files import UserError, write_text
 from mtla_espnet.stages.lock import directory_lock
 from mtla_espnet.stages.log import say
 from mtla_espnet.stages.marks import Mark, Part, check_inputs
@@ -60,6 +61,7 @@ def run_recipe(argv: Sequence[str], root: str | os.PathLike = ".") -> None:
             say(f"Stage {number}: skipped ({_SKIPPED[number]})")
         else:
             run_stage(recipe, number)
+            leave_command(recipe, number, argv)
     say(f"Successfully finished. [elapsed={round(time.monotonic() - begin)}s]")
 
 
@@ -84,6 +86,17 @@ def chosen_stages(options: SimpleNamespace) -> list[int]:
         for number in sorted(BODIES | _SKIPPED)
         if options.stage <= number <= options.stop_stage and number not in skipped
     ]
+
+
+def leave_command(recipe: Recipe, number: int, argv: Sequence[str]) -> None:
+    """Leave a `run.sh` that resumes at this stage where a long one writes its results."""
+    layout = recipe.layout
+    places = {10: layout.stats_dir, 11: layout.exp_dir, 12: layout.inference_dir}
+    if number in places:
+        path = places[number] / "run.sh"
+        command = shlex.join(["./asr.sh", *argv, "--stage", str(number)])
+        write_text(path, f'#!/usr/bin/env bash\n{command} "$@"\n')
+        path.chmod(0o755)
 
 
 def run_stage(recipe: Recipe, number: int) -> None:

@@ -1,0 +1,1 @@
+"""The decoder-only stack in place of ESPnet's decoder."""

@@ -1,0 +1,73 @@
+"""The prefix: the encoder output's projector, and its join with the text."""
+
+import torch
+from torch import Tensor, nn
+
+from mtla_espnet.position import positions
+
+
+class Projector(nn.Module):
+    """Bottleneck d -> units -> d with ReLU between the encoder and the decoder.
+
+    Args:
+        size: d.
+        units: of the bottleneck; 0 leaves the encoder output as it is.
+    """
+
+    def __init__(self, size: int, units: int):
+        super().__init__()
+        self.layers = (
+            nn.Sequential(nn.Linear(size, units), nn.ReLU(), nn.Linear(units, size))
+            if units
+            else nn.Identity()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, d) -> (B, T, d)."""
+        return self.layers(x)
+
+
+class Join:
+    """Where each position of `[prefix ; text]` lies, for one ragged batch.
+
+    Every utterance is joined at its true length: its text begins right after its own
+    prefix, so padding takes no position.
+
+    Args:
+        prefix_lengths: (B,) int64.
+        prefix_size: P, padded length of the prefixes.
+        text_lengths: (B,) int64.
+        text_size: L, padded length of the texts.
+
+    Attributes:
+        position: (B, T) int64 of the joined rows, -1 where padded;
+            T is the longest prefix + text.
+        text_position: (B, L) int64, -1 where padded.
+    """
+
+    def __init__(
+        self, prefix_lengths: Tensor, prefix_size: int, text_lengths: Tensor, text_size: int
+    ):
+        lengths = prefix_lengths + text_lengths
+        size = int(lengths.max())
+        self.position = positions(lengths, size)
+        text = positions(text_lengths, text_size)
+        self.text_position = torch.where(text >= 0, text + prefix_lengths[:, None], -1)
+        # column of cat([prefix, text], dim=1) that each joined row comes from
+        after = prefix_size - prefix_lengths[:, None]
+        shift = torch.where(self.position >= prefix_lengths[:, None], after, 0)
+        self._column = (self.position + shift).clamp_min(0)
+        self._padding = (self.position < 0)[..., None]
+
+    def __call__(self, prefix: Tensor, text: Tensor) -> Tensor:
+        """Return [prefix ; text] with padding last and zero, (B, T, d)."""
+        both = torch.cat((prefix, text), dim=1)
+        return _take(both, self._column).masked_fill(self._padding, 0.0)
+
+    def text(self, joined: Tensor) -> Tensor:
+        """Return the text rows of a joined (B, T, d), (B, L, d)."""
+        return _take(joined, self.text_position.clamp_min(0))
+
+
+def _take(x: Tensor, index: Tensor) -> Tensor:
+    return x.gather(1, index[..., None].expand(-1, -1, x.size(-1)))
