@@ -196,9 +196,7 @@ class DecodingCache:
         if kept.size(1) == self.rows:
             self._suffix[:, :, :used] = kept
         else:
-            self._suffix = torch.nn.functional.pad(
-                kept, (0, 0, 0, self._suffix.size(2) - used)
-            )
+            self._suffix = torch.nn.functional.pad(kept, (0, 0, 0, self._suffix.size(2) - used))
         self._locate()
 
     def layer(self, index: int) -> "LayerCache":

@@ -105,22 +105,27 @@ def _child(writer, function, argument, parent_pid: int) -> None:
     if "torch" in sys.modules:
         # Without this a parallel operation hangs in a child of a process that made one before.
         sys.modules["torch"].set_num_threads(1)
+    threading.Thread(target=_exit_with_parent, args=(parent_pid,), daemon=True).start()
     # The parent answers Ctrl-C; SIGTERM unwinds, so that temporary files are removed.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    threading.Thread(target=_exit_with_parent, args=(parent_pid,), daemon=True).start()
     try:
-        message = ("result", function(argument))
-    except UserError as error:
-        message = ("user error", error)
-    except Exception:
-        message = ("error", traceback.format_exc())
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        message = _outcome(function, argument)
+        try:
+            writer.send(message)
+        except Exception:
+            writer.send(("error", traceback.format_exc()))
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGTERM)
+
+
+def _outcome(function, argument) -> tuple[str, Any]:
     try:
-        writer.send(message)
+        return "result", function(argument)
+    except UserError as error:
+        return "user error", error
     except Exception:
-        writer.send(("error", traceback.format_exc()))
+        return "error", traceback.format_exc()
 
 
 def _exit_with_parent(parent_pid: int) -> None:

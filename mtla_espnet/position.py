@@ -29,6 +29,11 @@ def positions(lengths: Tensor, size: int) -> Tensor:
     return torch.where(index < lengths[:, None], index, -1)
 
 
+def accurate(x: Tensor) -> Tensor:
+    """Return `x` in float32, or in float64 if it is that already."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def rotate(x: Tensor, position: Tensor) -> Tensor:
     """Apply the rotary position embedding to adjacent pairs, in float32 inside.
 
@@ -44,11 +49,12 @@ def rotate(x: Tensor, position: Tensor) -> Tensor:
         Same shape and dtype as `x`.
     """
     half = x.size(-1) // 2
-    frequency = THETA ** (torch.arange(half, device=x.device, dtype=torch.float32) / -half)
-    angle = position.to(torch.float32)[..., None] * frequency
+    precise = torch.promote_types(x.dtype, torch.float32)
+    frequency = THETA ** (torch.arange(half, device=x.device, dtype=precise) / -half)
+    angle = position.to(precise)[..., None] * frequency
     angle = angle.view(*angle.shape[:2], *(1,) * (x.dim() - 3), half)
     cosine, sine = angle.cos(), angle.sin()
-    even, odd = x.float().unflatten(-1, (half, 2)).unbind(-1)
+    even, odd = accurate(x).unflatten(-1, (half, 2)).unbind(-1)
     turned = torch.stack((even * cosine - odd * sine, even * sine + odd * cosine), dim=-1)
     return turned.flatten(-2).to(x.dtype)
 

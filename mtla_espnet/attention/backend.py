@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mtla_espnet.position import accurate
+
 _HALF = (torch.float16, torch.bfloat16)
 
 
@@ -97,7 +99,7 @@ def attend_cached(query: Tensor, prefix: tuple, suffix: tuple, scale: float) -> 
     if suffix[2] is not None:
         scores[1] = scores[1].masked_fill(~suffix[2][:, None, None], float("-inf"))
     sizes = [score.size(-1) for score in scores]
-    weight = (torch.cat(scores, dim=-1).float() * scale).softmax(dim=-1).to(query.dtype)
+    weight = (accurate(torch.cat(scores, dim=-1)) * scale).softmax(dim=-1).to(query.dtype)
     shared, own = weight.split(sizes, dim=-1)
     return unfold(fold(shared) @ prefix[1]) + own @ suffix[1]
 
@@ -129,7 +131,7 @@ def attend_with_own(
     """
     scores = (query @ key.transpose(-1, -2)).masked_fill(~mask, float("-inf"))
     own = (query * own_key).sum(dim=-1, keepdim=True)
-    weight = (torch.cat((scores, own), dim=-1).float() * scale).softmax(dim=-1)
+    weight = (accurate(torch.cat((scores, own), dim=-1)) * scale).softmax(dim=-1)
     weight = F.dropout(weight.to(value.dtype), dropout, training=dropout > 0)
     return weight[..., :-1] @ value + weight[..., -1:] * own_value
 
@@ -203,6 +205,19 @@ def fold_backward(
         )
     cum_q, cum_k, max_q, max_k, seed, offset = rest
     return aten._scaled_dot_product_flash_attention_backward(
-        grad, query, key, value, output, lse, cum_q, cum_k, max_q, max_k, 0.0, True,
-        seed, offset, scale=scale,
+        grad,
+        query,
+        key,
+        value,
+        output,
+        lse,
+        cum_q,
+        cum_k,
+        max_q,
+        max_k,
+        0.0,
+        True,
+        seed,
+        offset,
+        scale=scale,
     )

@@ -68,9 +68,7 @@ class _FoldedAttention(torch.autograd.Function):
         padded = F.pad(value, (0, query.size(-1) - width))  # the kernels want equal widths
         chunk_query = _fold(query, down_rate)
         chunk_key, chunk_value = _chunk_keys(key, down_rate), _chunk_keys(padded, down_rate)
-        output, lse, rest = backend.fold_forward(
-            kernel, chunk_query, chunk_key, chunk_value, scale
-        )
+        output, lse, rest = backend.fold_forward(kernel, chunk_query, chunk_key, chunk_value, scale)
         own_score = (query.float() * key.float()).sum(-1) * scale
         output = _unfold(output[..., :width], down_rate, size)
         lse = _unfold(lse[..., None], down_rate, size)[..., 0].float()

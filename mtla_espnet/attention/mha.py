@@ -132,9 +132,7 @@ class MultiHead(GroupedQuery):
         bias: of the projections.
     """
 
-    def __init__(
-        self, embed_dim: int, num_heads: int, dropout: float = 0.0, *, bias: bool = True
-    ):
+    def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0, *, bias: bool = True):
         super().__init__(embed_dim, num_heads, dropout, bias=bias, num_kv_heads=num_heads)
 
 
@@ -148,7 +146,5 @@ class MultiQuery(GroupedQuery):
         bias: of the projections.
     """
 
-    def __init__(
-        self, embed_dim: int, num_heads: int, dropout: float = 0.0, *, bias: bool = True
-    ):
+    def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0, *, bias: bool = True):
         super().__init__(embed_dim, num_heads, dropout, bias=bias, num_kv_heads=1)

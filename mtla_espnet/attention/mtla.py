@@ -8,7 +8,7 @@ from mtla_espnet.attention import backend, fold
 from mtla_espnet.attention.base import require_integer
 from mtla_espnet.attention.mla import Latent
 from mtla_espnet.cache import CacheSpec, LayerCache
-from mtla_espnet.position import chunk_encoding
+from mtla_espnet.position import accurate, chunk_encoding
 
 
 def merge_chunks(latent: Tensor, weight: Tensor, position: Tensor, down_rate: int) -> Tensor:
@@ -36,8 +36,8 @@ def merge_chunks(latent: Tensor, weight: Tensor, position: Tensor, down_rate: in
         [1.0, 2.0, 1.0]
     """
     require_integer("down_rate", down_rate)
-    weight = weight.float().masked_fill(position < 0, 0.0)
-    weighted = latent.float() * weight[..., None]
+    weight = accurate(weight).masked_fill(position < 0, 0.0)
+    weighted = accurate(latent) * weight[..., None]
     size = latent.size(1)
     blocks = F.pad(weighted, (0, 0, 0, -size % down_rate)).unflatten(1, (-1, down_rate))
     merged = blocks.cumsum(dim=2).flatten(1, 2)[:, :size]
@@ -72,7 +72,7 @@ class HyperNetwork(nn.Module):
         code = self.fc_c(chunk_encoding(chunk, self.rank).to(self.fc_c.weight.dtype))
         if repeats > 1:
             code = code.repeat_interleave(repeats, dim=-2)[..., : latent.size(1), :]
-        return (code.float() * self.fc_p(latent).float()).sum(dim=-1).sigmoid()
+        return (accurate(code) * accurate(self.fc_p(latent))).sum(dim=-1).sigmoid()
 
 
 class TemporalLatent(Latent):
@@ -167,8 +167,14 @@ class TemporalLatent(Latent):
         before = torch.arange(chunk_key.size(2), device=query.device)
         before = before < (query_position // rate)[:, None, :, None]
         return backend.attend_with_own(
-            query, chunk_key, chunk_value, before, own_key, own_value,
-            self.softmax_scale, dropout,
+            query,
+            chunk_key,
+            chunk_value,
+            before,
+            own_key,
+            own_value,
+            self.softmax_scale,
+            dropout,
         ).transpose(1, 2)
 
     def _split(self, entry: Tensor) -> tuple[Tensor, Tensor]:
@@ -179,8 +185,8 @@ class TemporalLatent(Latent):
         latent, rope = entry.split(self._entry_sizes, dim=-1)
         chunk = cache.position // self.down_rate
         weight = self.hypernet_down(latent[:, None], chunk[:, None])
-        merged = latent.float() * weight
+        merged = accurate(latent) * weight
         if self.down_rate > 1:
-            partial = cache.partial()[:, : self.kv_lora_rank].float()
+            partial = accurate(cache.partial()[:, : self.kv_lora_rank])
             merged = merged + partial.masked_fill(cache.residue[:, None] == 0, 0.0)
         return torch.cat((merged.to(latent.dtype), rope), dim=-1)

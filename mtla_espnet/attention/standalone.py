@@ -71,9 +71,7 @@ class _StandAlone:
             else:
                 query_position = key_position[:, -length:]
                 query_rotary = None if rotary is None else rotary[:, -length:]
-            return super().forward(
-                query, key, query_position, key_position, query_rotary, rotary
-            )
+            return super().forward(query, key, query_position, key_position, query_rotary, rotary)
         return self._forward_padded(query, key, key_padding_mask, rotary)
 
     def _forward_padded(

@@ -263,10 +263,12 @@ class DecoderOnly(AbsDecoder, BatchScorerInterface):
         scores = self.step(ys[:, -1], cache).log_softmax(dim=-1)
         return scores, SearchState(cache, torch.arange(rows), cache.step)
 
-    def select_state(self, state: SearchState, i: int, new_id: int | None = None) -> SearchState:
-        """Return the state of hypothesis `i`."""
-        if state is None:
-            return None
+    def select_state(
+        self, state: SearchState | list[SearchState] | None, i: int, new_id: int | None = None
+    ) -> SearchState | None:
+        """Return the state of hypothesis `i` of a batch state, or of a list of states."""
+        if state is None or isinstance(state, list):
+            return state and state[i]
         return SearchState(state.cache, state.rows[i : i + 1], state.step)
 
     def batch_select_state(self, state: SearchState, best_ids: Tensor) -> SearchState:

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+import mtla_espnet
 from mtla_espnet.files import UserError, write_text
 from mtla_espnet.score.efficiency import FILE, read_efficiency
 from mtla_espnet.score.result import Totals, read_result
@@ -161,14 +162,13 @@ def _environments(directory: Path) -> str:
             "## Environments",
             f"- date: `{now}`",
             f"- python version: `{platform.python_version()}`",
-            *(f"- {package} version: `{_version(dist)}`" for package, dist in _PACKAGES.items()),
+            f"- espnet version: `{_version('espnet')}`",
+            f"- pytorch version: `{_version('torch')}`",
+            f"- mtla_espnet version: `{mtla_espnet.__version__}`",
             f"- Git hash: `{commit}`",
             f"  - Commit date: `{commit_date}`",
         ]
     )
-
-
-_PACKAGES = {"espnet": "espnet", "pytorch": "torch", "mtla_espnet": "mtla-espnet"}
 
 
 def _version(distribution: str) -> str:

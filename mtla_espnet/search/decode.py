@@ -63,8 +63,6 @@ def decode(
         raise UserError(f"decoding of task {task!r} is not supported yet (only asr)")
     if batch_size < 1:
         raise UserError(f"batch_size must be at least 1, not {batch_size}")
-    if ngpu and not torch.cuda.is_available():
-        raise UserError("decoding on a GPU was asked for, but CUDA is not available")
     recordings = read_table(data_dir / "wav.scp")
     num_samples = read_table(data_dir / "utt2num_samples")
     chosen = list(recordings) if keys is None else list(keys)

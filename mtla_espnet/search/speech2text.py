@@ -61,7 +61,8 @@ class Recognizer:
         bpemodel: sentencepiece model; None: as trained.
 
     Raises:
-        UserError: a file is missing, corrupt or of another model, or an option is unknown.
+        UserError: a file is missing, corrupt or of another model, an option is unknown, or
+            there is no such device.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Recognizer:
         token_type: str | None = None,
         bpemodel: str | os.PathLike | None = None,
     ):
+        self.device = _usable_device(device)
         config = _read_config(Path(train_config))
         weights = _parameter_names(Path(model_file))
         # Here: ESPnet's tasks take ten seconds to import, and a wrong path need not wait.
@@ -115,7 +117,6 @@ class Recognizer:
         arguments = self.speech2text.asr_train_args
         self._preprocess = ASRTask.build_preprocess_fn(arguments, False)
         self.rate_hz = _rate_hz(arguments)
-        self.device = torch.device(device)
 
     @property
     def model(self) -> torch.nn.Module:
@@ -210,6 +211,16 @@ def _best(key: str, found: list) -> Recognition:
         return NOTHING
     text, token, token_int, hypothesis = found[0]
     return Recognition(text or "", token, token_int, float(hypothesis.score))
+
+
+def _usable_device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"device {name!r} is unknown: say cpu or cuda") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError("CUDA is not available here: decode on the CPU")
+    return device
 
 
 def _read_config(path: Path) -> dict:

@@ -24,13 +24,13 @@ class Recipe:
 
     Args:
         layout: options and paths.
-        statistics_config: the training configuration as it is given, for stage 10.
-        train_config: the same with `--attention` and `--asr_args` laid over it.
+        laid_config: the training configuration with `--attention` laid over it.
+        train_config: the same with `--asr_args` laid over it too.
         inference_config: the decoding configuration with `--inference_args` laid over it.
     """
 
     layout: Layout
-    statistics_config: dict
+    laid_config: dict
     train_config: dict
     inference_config: dict
 
@@ -52,21 +52,21 @@ def load_recipe(options: SimpleNamespace, root: str | os.PathLike = ".") -> Reci
     """
     layout = Layout(options, root)
     check_supported(options)
-    given = load_yaml(layout.train_config) if layout.train_config else {}
+    laid = load_yaml(layout.train_config) if layout.train_config else {}
     source = options.asr_config or "the default training configuration"
-    check_train_keys(given, source)
-    config = given
-    if layout.attention_overlay:
-        overlay = layout.attention_overlay
-        config = lay_attention(config, load_yaml(overlay), overlay)
+    check_train_keys(laid, source)
+    overlay = layout.attention_overlay
+    if overlay:
+        laid = lay_attention(laid, load_yaml(overlay), overlay)
         source = f"{source} with {overlay}"
+    config = laid
     if options.asr_args:
-        config = apply_arguments(config, options.asr_args, "--asr_args")
+        config = apply_arguments(laid, options.asr_args, "--asr_args")
         check_train_keys(config, "--asr_args")
         source = f"{source} with --asr_args"
     check_attention(config, source)
     _check_kept_models(config, source)
-    return Recipe(layout, given, config, _load_inference_config(layout))
+    return Recipe(layout, laid, config, _load_inference_config(layout))
 
 
 def _load_inference_config(layout: Layout) -> dict:

@@ -83,7 +83,7 @@ def run(recipe: Recipe, part: Part) -> None:
     config = recipe.layout.train_config
     if recipe.layout.attention_overlay:
         config = part.directory / "train.yaml"
-        write_text(config, dump_yaml(recipe.train_config))
+        write_text(config, dump_yaml(recipe.laid_config))
     import torch  # here: a skipped stage need not wait for it
 
     ngpu = recipe.options.ngpu

@@ -121,3 +121,10 @@ class TestErrors:
     def test_option(self, model):
         with pytest.raises(UserError, match="decoding option 'beam' is not known here"):
             Recognizer(model.config_file, model.file, {"beam": 3})
+
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+    def test_device(self, model):
+        with pytest.raises(UserError, match="CUDA is not available"):
+            Recognizer(model.config_file, model.file, OPTIONS, device="cuda")
+        with pytest.raises(UserError, match="device 'gpu' is unknown"):
+            Recognizer(model.config_file, model.file, OPTIONS, device="gpu")

@@ -79,6 +79,8 @@ def test_attention_and_arguments_are_laid_over_training_alone(tmp_path):
         "attention_heads": 4,
     }
     assert recipe.train_config["seed"] == 7
+    assert "seed" not in recipe.laid_config
+    assert recipe.laid_config["decoder_conf"]["attention_conf"] == {}
     assert recipe.inference_config == {"beam_size": 3, "ctc_weight": 0.1}
 
 

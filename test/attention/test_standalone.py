@@ -1,0 +1,168 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import mtla_espnet
+from mtla_espnet import (
+    GroupedQueryAttention,
+    MultiheadAttention,
+    MultiheadLatentAttention,
+    MultiheadTemporalLatentAttention,
+    MultiQueryAttention,
+)
+
+CLASSES = [
+    MultiheadAttention,
+    MultiQueryAttention,
+    GroupedQueryAttention,
+    MultiheadLatentAttention,
+    MultiheadTemporalLatentAttention,
+]
+
+
+def small(cls, **options):
+    torch.manual_seed(0)
+    if cls in CLASSES[3:]:
+        options = {
+            "kv_lora_rank": 16,
+            "qk_nope_head_dim": 8,
+            "qk_rope_head_dim": 4,
+            "v_head_dim": 8,
+        } | options
+    return cls(32, 4, **options).eval()
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_the_call_of_the_paper(cls):
+    x = torch.randn(2, 64, 512)
+    position = torch.arange(0, 64).float().view(1, -1)
+    model = cls(embed_dim=512, num_heads=8)
+    assert model(query=x, key=x, value=x, position=position).shape == x.shape
+
+
+def test_defaults_are_the_papers():
+    model = MultiheadTemporalLatentAttention(embed_dim=512, num_heads=8)
+    sizes = model.kv_lora_rank, model.qk_nope_head_dim, model.qk_rope_head_dim, model.v_head_dim
+    assert sizes == (256, 64, 32, 64)
+    assert (model.down_rate, model.dropout, model.q_lora_rank) == (2, 0.0, 0)
+    assert model.wq.bias is None
+
+
+@pytest.mark.parametrize("rate", [1, 2, 3, 4])
+@pytest.mark.parametrize("options", [{}, {"q_lora_rank": 48}, {"bias": True}], ids=str)
+def test_state_of_the_pypi_package_loads_and_gives_its_output(rate, options):
+    peer_class = pytest.importorskip("mtla", reason="the peer `mtla` is not installed")
+    torch.manual_seed(rate)
+    arguments = {"embed_dim": 512, "num_heads": 8, "down_rate": rate, **options}
+    peer = peer_class.MultiheadTemporalLatentAttention(**arguments).eval()
+    own = MultiheadTemporalLatentAttention(**arguments).eval()
+    own.load_state_dict(peer.state_dict(), strict=True)
+    x = torch.randn(2, 200, 512)
+    position = torch.arange(200).float().view(1, -1)
+    with torch.no_grad():
+        expected = peer(x, x, x, position=position)
+        assert (own(x, x, x, position=position) - expected).abs().max() < 1e-4
+        some = peer(x[:, -9:], x, x, position=position)
+        assert (own(x[:, -9:], x, x, position=position) - some).abs().max() < 1e-4
+        if rate == 1:  # the peer sums all positions in one slot there
+            return
+        cache, state = own.init_cache(2, 200), {}
+        for t in range(200):
+            now = x[:, t : t + 1]
+            theirs = peer(now, now, now, position=position[:, t : t + 1], incremental_state=state)
+            assert (own(now, now, now, cache=cache) - theirs).abs().max() < 1e-4
+
+
+@given(
+    st.sampled_from(CLASSES),
+    st.lists(st.integers(1, 8), min_size=1, max_size=3),
+    st.booleans(),
+    st.integers(1, 8),
+)
+def test_padding_on_either_side_changes_nothing(cls, sizes, left, queries):
+    model = small(cls)
+    width = max(sizes)
+    queries = min(queries, width)
+    x = torch.randn(len(sizes), width, 32)
+    padding = torch.arange(width) >= torch.tensor(sizes)[:, None]
+    padding = padding.flip(1) if left else padding
+    x = torch.where(padding[..., None], 1e4, x)
+    with torch.no_grad():
+        query = x if queries == width else x[:, -queries:]
+        output = model(query, x, x, key_padding_mask=padding)
+        for b in range(len(sizes)):
+            own = x[b : b + 1][:, ~padding[b]]
+            alone = model(own, own, own)
+            held = ~padding[b, -queries:]
+            count = int(held.sum())
+            if not count:
+                continue
+            last = alone[0, -count:] if left else alone[0, width - queries :]
+            assert (output[b][held] - last).abs().max() < 1e-4
+            assert (output[b][~held] == 0).all()
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_stepping_equals_all_at_once(cls):
+    model = small(cls)
+    x = torch.randn(3, 7, 32)
+    cache = model.init_cache(3, 7)
+    with torch.no_grad():
+        whole = model(x, x, x)
+        for t in range(7):
+            now = x[:, t : t + 1]
+            assert (model(now, now, now, cache=cache) - whole[:, t : t + 1]).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_only_distances_of_rotary_positions_count(cls):
+    """Chunks follow the count of keys, as in the paper's code; angles follow `position`."""
+    model = small(cls)
+    x = torch.randn(1, 6, 32)
+    with torch.no_grad():
+        shifted = model(x, x, x, position=torch.arange(6).view(1, -1) + 100.0)
+        assert (shifted - model(x, x, x)).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_autocast_and_compile(cls):
+    model = small(cls)
+    x = torch.randn(2, 9, 32)
+    with torch.no_grad():
+        expected = model(x, x, x)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert (model(x, x, x) - expected).abs().max() < 0.05
+    compiled = torch.compile(model, backend="aot_eager")
+    x.requires_grad_(True)
+    model.train()
+    (expected,) = torch.autograd.grad(model(x, x, x).square().sum(), x)
+    (ours,) = torch.autograd.grad(compiled(x, x, x).square().sum(), x)
+    assert (ours - expected).abs().max() < 1e-4
+
+
+def test_misuse_gets_one_clear_line():
+    model = small(MultiheadTemporalLatentAttention)
+    x = torch.randn(2, 5, 32)
+    with pytest.raises(ValueError, match="value must be the same tensor as key"):
+        model(x, x, x.clone())
+    with pytest.raises(ValueError, match="6 queries, but only 5 keys"):
+        model(torch.randn(2, 6, 32), x, x)
+    with pytest.raises(ValueError, match=r"key_padding_mask must be bool of shape \(2, 5\)"):
+        model(x, x, x, key_padding_mask=torch.zeros(2, 4, dtype=torch.bool))
+    with pytest.raises(ValueError, match="one position of 2 rows"):
+        model(x, x, x, cache=model.init_cache(2, 5))
+
+
+def test_public_names_are_lazy():
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, mtla_espnet; assert 'torch' not in sys.modules;"
+        "mtla_espnet.MultiheadAttention; assert 'torch' in sys.modules;"
+        "assert not any(m.startswith('espnet') for m in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        mtla_espnet.Nothing  # noqa: B018

@@ -1,0 +1,40 @@
+"""What the laws draw: kinds of attention, ragged batches."""
+
+import torch
+from hypothesis import strategies as st
+
+from mtla_espnet.attention.base import attention_class
+
+HEADS = 4
+SIZE = 32
+
+# every kind, mtla at each down_rate that the paper tries, with and without low-rank queries
+KINDS = [
+    ("mha", {}),
+    ("mqa", {}),
+    ("gqa", {"num_kv_heads": 2}),
+    ("mla", {}),
+    ("mla", {"q_lora_rank": 12}),
+    ("mtla", {"down_rate": 1}),
+    ("mtla", {"down_rate": 2}),
+    ("mtla", {"down_rate": 3, "q_lora_rank": 12}),
+    ("mtla", {"down_rate": 4, "bias": True}),
+]
+
+kinds = st.sampled_from(KINDS)
+seeds = st.integers(0, 2**31 - 1)
+
+
+def build(kind, seed=0, dtype=torch.float32):
+    """An attention of random weights, in evaluation mode."""
+    name, options = kind
+    torch.manual_seed(seed)
+    module = attention_class(name)(SIZE, HEADS, **options).eval().to(dtype)
+    for parameter in module.parameters():  # LayerNorms and biases of 1 and 0 hide mistakes
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    return module
+
+
+def lengths(most=11, least=1, rows=4):
+    """Lengths of a ragged batch."""
+    return st.lists(st.integers(least, most), min_size=1, max_size=rows)
