@@ -152,9 +152,19 @@ def fold_kernel(query: Tensor, dropout: float) -> str | None:
     return None
 
 
+def fold_states(kernel: str, query: Tensor) -> tuple[Tensor, Tensor]:
+    """Return empty tensors of the shape and type of a kernel's random states."""
+    if kernel == "cpu":
+        return query.new_empty(0), query.new_empty(0)
+    return (
+        query.new_empty(2, dtype=torch.uint64),
+        query.new_empty((), dtype=torch.uint64),
+    )
+
+
 def fold_forward(
     kernel: str, query: Tensor, key: Tensor, value: Tensor, scale: float
-) -> tuple[Tensor, Tensor, tuple]:
+) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
     """Causal attention that also returns its log-sum-exp.
 
     Args:
@@ -165,19 +175,19 @@ def fold_forward(
         scale: of the scores.
 
     Returns:
-        Output (B, H, T, D), log-sum-exp (B, H, T) float32, and what the backward
-        of this kernel needs besides.
+        Output (B, H, T, D), log-sum-exp (B, H, T) float32, and the two random states
+        that the backward of this kernel takes.
     """
     aten = torch.ops.aten
     if kernel == "cpu":
         output, lse = aten._scaled_dot_product_flash_attention_for_cpu(
             query, key, value, 0.0, True, attn_mask=None, scale=scale
         )
-        return output, lse, ()
-    output, lse, *rest = aten._scaled_dot_product_flash_attention(
+        return output, lse, fold_states(kernel, query)
+    output, lse, _, _, _, _, seed, offset, _ = aten._scaled_dot_product_flash_attention(
         query, key, value, 0.0, True, False, scale=scale
     )
-    return output, lse, tuple(rest[:6])
+    return output, lse, (seed, offset)
 
 
 def fold_backward(
@@ -188,7 +198,7 @@ def fold_backward(
     value: Tensor,
     output: Tensor,
     lse: Tensor,
-    rest: tuple,
+    states: tuple[Tensor, Tensor],
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Backward of `fold_forward` for a given output and log-sum-exp.
@@ -203,7 +213,7 @@ def fold_backward(
         return aten._scaled_dot_product_flash_attention_for_cpu_backward(
             grad, query, key, value, output, lse, 0.0, True, attn_mask=None, scale=scale
         )
-    cum_q, cum_k, max_q, max_k, seed, offset = rest
+    size = query.size(2)
     return aten._scaled_dot_product_flash_attention_backward(
         grad,
         query,
@@ -211,13 +221,12 @@ def fold_backward(
         value,
         output,
         lse,
-        cum_q,
-        cum_k,
-        max_q,
-        max_k,
+        None,
+        None,
+        size,
+        size,
         0.0,
         True,
-        seed,
-        offset,
+        *states,
         scale=scale,
     )

@@ -33,10 +33,9 @@ def attend(
     Returns:
         (B, H, T, Dv).
     """
-    chunks = -(-query.size(2) // down_rate)
-    if chunks < 2:  # nothing is finished before any query
+    if query.size(2) <= down_rate:  # nothing is finished before any query
         return value
-    return _FoldedAttention.apply(kernel, query, key, value, down_rate, scale)
+    return _folded(kernel, query, key, value, down_rate, scale)[0]
 
 
 def _fold(x: Tensor, down_rate: int) -> Tensor:
@@ -61,63 +60,93 @@ def _chunk_keys(x: Tensor, down_rate: int) -> Tensor:
     return x.repeat(1, down_rate, 1, 1)
 
 
-class _FoldedAttention(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, kernel, query, key, value, down_rate, scale):
-        width, size = value.size(-1), query.size(2)
-        padded = F.pad(value, (0, query.size(-1) - width))  # the kernels want equal widths
-        chunk_query = _fold(query, down_rate)
-        chunk_key, chunk_value = _chunk_keys(key, down_rate), _chunk_keys(padded, down_rate)
-        output, lse, rest = backend.fold_forward(kernel, chunk_query, chunk_key, chunk_value, scale)
-        own_score = (query.float() * key.float()).sum(-1) * scale
-        output = _unfold(output[..., :width], down_rate, size)
-        lse = _unfold(lse[..., None], down_rate, size)[..., 0].float()
-        lse[:, :, :down_rate] = float("-inf")
-        output, lse = merge(output, lse, value, own_score)
-        ctx.save_for_backward(
-            query, key, value, output, lse, *(x for x in rest if torch.is_tensor(x))
-        )
-        ctx.rest = tuple(None if torch.is_tensor(x) else x for x in rest)
-        ctx.kernel, ctx.down_rate, ctx.scale = kernel, down_rate, scale
-        return output
+# Two custom operators, so that torch.compile takes a layer as a whole around them.
+@torch.library.custom_op("mtla_espnet::folded_attention", mutates_args=())
+def _folded(
+    kernel: str, query: Tensor, key: Tensor, value: Tensor, down_rate: int, scale: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return output, log-sum-exp (B, H, T), and the kernel's two random states."""
+    width, size = value.size(-1), query.size(2)
+    padded = F.pad(value, (0, query.size(-1) - width))  # the kernels want equal widths
+    chunk_key, chunk_value = _chunk_keys(key, down_rate), _chunk_keys(padded, down_rate)
+    output, lse, states = backend.fold_forward(
+        kernel, _fold(query, down_rate), chunk_key, chunk_value, scale
+    )
+    own_score = (query.float() * key.float()).sum(-1) * scale
+    output = _unfold(output[..., :width], down_rate, size)
+    lse = _unfold(lse[..., None], down_rate, size)[..., 0].float()
+    lse[:, :, :down_rate] = float("-inf")
+    output, lse = merge(output, lse, value, own_score)
+    return output.contiguous(), lse.contiguous(), *states
 
-    @staticmethod
-    def backward(ctx, grad):
-        query, key, value, output, lse, *tensors = ctx.saved_tensors
-        tensors = iter(tensors)
-        rest = tuple(next(tensors) if x is None else x for x in ctx.rest)
-        rate, scale = ctx.down_rate, ctx.scale
-        extra = query.size(-1) - value.size(-1)
 
-        own = ((query.float() * key.float()).sum(-1) * scale - lse).exp()
-        delta = (grad.float() * output.float()).sum(-1)
-        own_grad = own * ((grad.float() * value.float()).sum(-1) - delta) * scale
-        grad_query = own_grad[..., None] * key.float()
-        grad_key = own_grad[..., None] * query.float()
-        grad_value = own[..., None] * grad.float()
+@_folded.register_fake
+def _(kernel, query, key, value, down_rate, scale):
+    lse = query.new_empty(query.shape[:-1], dtype=torch.float32)
+    states = backend.fold_states(kernel, query)
+    return torch.empty_like(value, memory_format=torch.contiguous_format), lse, *states
 
-        folded_lse = _fold(lse[..., None], rate)[..., 0].contiguous()
-        parts = backend.fold_backward(
-            ctx.kernel,
-            _fold(F.pad(grad, (0, extra)), rate),
-            _fold(query, rate),
-            _chunk_keys(key, rate),
-            _chunk_keys(F.pad(value, (0, extra)), rate),
-            _fold(F.pad(output, (0, extra)), rate),
-            folded_lse,
-            rest,
-            scale,
-        )
-        grad_query += _unfold(parts[0], rate, query.size(2))
-        chunks = parts[1].size(2)
-        for total, part in ((grad_key, parts[1]), (grad_value, parts[2][..., : value.size(-1)])):
-            rows = part.unflatten(1, (rate, -1)).float().sum(1)
-            total[:, :, rate - 1 :: rate][:, :, :chunks] += rows
-        return (
-            None,
-            grad_query.to(query.dtype),
-            grad_key.to(key.dtype),
-            grad_value.to(value.dtype),
-            None,
-            None,
-        )
+
+@torch.library.custom_op("mtla_espnet::folded_attention_backward", mutates_args=())
+def _folded_backward(
+    kernel: str,
+    grad: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    output: Tensor,
+    lse: Tensor,
+    seed: Tensor,
+    offset: Tensor,
+    down_rate: int,
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of query, key, value."""
+    width, extra = value.size(-1), query.size(-1) - value.size(-1)
+    own = ((query.float() * key.float()).sum(-1) * scale - lse).exp()
+    delta = (grad.float() * output.float()).sum(-1)
+    own_grad = own * ((grad.float() * value.float()).sum(-1) - delta) * scale
+    grad_query = own_grad[..., None] * key.float()
+    grad_key = own_grad[..., None] * query.float()
+    grad_value = own[..., None] * grad.float()
+
+    parts = backend.fold_backward(
+        kernel,
+        _fold(F.pad(grad, (0, extra)), down_rate),
+        _fold(query, down_rate),
+        _chunk_keys(key, down_rate),
+        _chunk_keys(F.pad(value, (0, extra)), down_rate),
+        _fold(F.pad(output, (0, extra)), down_rate),
+        _fold(lse[..., None], down_rate)[..., 0].contiguous(),
+        (seed, offset),
+        scale,
+    )
+    grad_query += _unfold(parts[0], down_rate, query.size(2))
+    chunks = parts[1].size(2)
+    for total, part in ((grad_key, parts[1]), (grad_value, parts[2][..., :width])):
+        rows = part.unflatten(1, (down_rate, -1)).float().sum(1)
+        total[:, :, down_rate - 1 :: down_rate][:, :, :chunks] += rows
+    return tuple(
+        g.to(x.dtype).contiguous()
+        for g, x in ((grad_query, query), (grad_key, key), (grad_value, value))
+    )
+
+
+@_folded_backward.register_fake
+def _(kernel, grad, query, key, value, output, lse, seed, offset, down_rate, scale):
+    return tuple(
+        torch.empty_like(x, memory_format=torch.contiguous_format) for x in (query, key, value)
+    )
+
+
+def _setup_context(ctx, inputs, output):
+    ctx.kernel, query, key, value, ctx.down_rate, ctx.scale = inputs
+    ctx.save_for_backward(query, key, value, *output)
+
+
+def _backward(ctx, grad, *_):
+    grads = _folded_backward(ctx.kernel, grad, *ctx.saved_tensors, ctx.down_rate, ctx.scale)
+    return None, *grads, None, None
+
+
+_folded.register_autograd(_backward, setup_context=_setup_context)

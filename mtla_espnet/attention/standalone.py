@@ -43,7 +43,7 @@ class _StandAlone:
         Args:
             query: (B, L, d), the last L of the key's positions.
             key: (B, T, d).
-            value: must be `key`, or the same view of its memory: keys and values are read from one latent.
+            value: must be `key`, or the same view of its memory: both come from one latent.
             key_padding_mask: (B, T) bool, true at padding, left or right.
             position: (1 or B, T), numbers for the rotary angles; unset: the count of
                 unpadded keys. Chunks always follow that count.
