@@ -220,6 +220,7 @@ class DecodingCache:
         spread = [x.repeat_interleave(per_utterance) for x in (self.lengths, offset)]
         self._position = spread[0] + self.step - 1
         self._slot, self._residue = spread[1] // rate, spread[1] % rate
+        self._row = torch.arange(self.rows, device=self.lengths.device)
         used = self._suffix_slots(self.step)
         index = torch.arange(used, device=self.lengths.device)
         self._suffix_mask = index <= self._slot[:, None]  # (N, S)
@@ -246,7 +247,7 @@ class LayerCache:
     def partial(self) -> Tensor:
         """(N, width): the newest slot as it is; only meaningful where residue > 0."""
         cache = self._cache
-        return cache._suffix[self._index, torch.arange(cache.rows), cache._slot]
+        return cache._suffix[self._index, cache._row, cache._slot]
 
     def write(self, entry: Tensor) -> None:
         """Store the newest slot of every row, in place.
@@ -260,7 +261,7 @@ class LayerCache:
             slot = cache._suffix_slots(cache.step) - 1
             cache._suffix[self._index, :, slot] = entry
         else:
-            cache._suffix[self._index, torch.arange(cache.rows), cache._slot] = entry
+            cache._suffix[self._index, cache._row, cache._slot] = entry
 
     @property
     def prefix(self) -> Tensor:

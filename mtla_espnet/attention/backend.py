@@ -152,6 +152,12 @@ def fold_kernel(query: Tensor, dropout: float) -> str | None:
     return None
 
 
+def fold_width(kernel: str, key_width: int, value_width: int) -> int:
+    """Return the width that keys and values are padded to: equal, on CUDA in eights."""
+    width = max(key_width, value_width)
+    return -(-width // 8) * 8 if kernel == "cuda" else width
+
+
 def fold_states(kernel: str, query: Tensor) -> tuple[Tensor, Tensor]:
     """Return empty tensors of the shape and type of a kernel's random states."""
     if kernel == "cpu":
@@ -171,7 +177,7 @@ def fold_forward(
         kernel: of `fold_kernel`.
         query: (B, H, T, D).
         key: (B, H, T, D).
-        value: (B, H, T, D), of equal width.
+        value: (B, H, T, D), all of `fold_width`.
         scale: of the scores.
 
     Returns:

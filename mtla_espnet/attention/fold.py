@@ -38,6 +38,10 @@ def attend(
     return _folded(kernel, query, key, value, down_rate, scale)[0]
 
 
+def _widen(x: Tensor, width: int) -> Tensor:
+    return F.pad(x, (0, width - x.size(-1)))
+
+
 def _fold(x: Tensor, down_rate: int) -> Tensor:
     """(B, H, T, D) -> (B, s * H, J - 1, D): rows of the chunks after the first."""
     batch, heads, size, width = x.shape
@@ -66,14 +70,17 @@ def _folded(
     kernel: str, query: Tensor, key: Tensor, value: Tensor, down_rate: int, scale: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return output, log-sum-exp (B, H, T), and the kernel's two random states."""
-    width, size = value.size(-1), query.size(2)
-    padded = F.pad(value, (0, query.size(-1) - width))  # the kernels want equal widths
-    chunk_key, chunk_value = _chunk_keys(key, down_rate), _chunk_keys(padded, down_rate)
+    size, value_width = query.size(2), value.size(-1)
+    width = backend.fold_width(kernel, query.size(-1), value_width)
     output, lse, states = backend.fold_forward(
-        kernel, _fold(query, down_rate), chunk_key, chunk_value, scale
+        kernel,
+        _fold(_widen(query, width), down_rate),
+        _chunk_keys(_widen(key, width), down_rate),
+        _chunk_keys(_widen(value, width), down_rate),
+        scale,
     )
     own_score = (query.float() * key.float()).sum(-1) * scale
-    output = _unfold(output[..., :width], down_rate, size)
+    output = _unfold(output[..., :value_width], down_rate, size)
     lse = _unfold(lse[..., None], down_rate, size)[..., 0].float()
     lse[:, :, :down_rate] = float("-inf")
     output, lse = merge(output, lse, value, own_score)
@@ -102,7 +109,7 @@ def _folded_backward(
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of query, key, value."""
-    width, extra = value.size(-1), query.size(-1) - value.size(-1)
+    width = backend.fold_width(kernel, query.size(-1), value.size(-1))
     own = ((query.float() * key.float()).sum(-1) * scale - lse).exp()
     delta = (grad.float() * output.float()).sum(-1)
     own_grad = own * ((grad.float() * value.float()).sum(-1) - delta) * scale
@@ -112,19 +119,19 @@ def _folded_backward(
 
     parts = backend.fold_backward(
         kernel,
-        _fold(F.pad(grad, (0, extra)), down_rate),
-        _fold(query, down_rate),
-        _chunk_keys(key, down_rate),
-        _chunk_keys(F.pad(value, (0, extra)), down_rate),
-        _fold(F.pad(output, (0, extra)), down_rate),
+        _fold(_widen(grad, width), down_rate),
+        _fold(_widen(query, width), down_rate),
+        _chunk_keys(_widen(key, width), down_rate),
+        _chunk_keys(_widen(value, width), down_rate),
+        _fold(_widen(output, width), down_rate),
         _fold(lse[..., None], down_rate)[..., 0].contiguous(),
         (seed, offset),
         scale,
     )
-    grad_query += _unfold(parts[0], down_rate, query.size(2))
+    grad_query += _unfold(parts[0], down_rate, query.size(2))[..., : query.size(-1)]
     chunks = parts[1].size(2)
-    for total, part in ((grad_key, parts[1]), (grad_value, parts[2][..., :width])):
-        rows = part.unflatten(1, (down_rate, -1)).float().sum(1)
+    for total, part in ((grad_key, parts[1]), (grad_value, parts[2])):
+        rows = part[..., : total.size(-1)].unflatten(1, (down_rate, -1)).float().sum(1)
         total[:, :, down_rate - 1 :: down_rate][:, :, :chunks] += rows
     return tuple(
         g.to(x.dtype).contiguous()

@@ -10,7 +10,7 @@ from mtla_espnet.attention.base import (
     attention_options,
     resolve_attention_conf,
 )
-from mtla_espnet.position import positions
+from mtla_espnet.position import positions, rotate
 from reference import attention as reference
 from strategies import KINDS as DRAWN
 from strategies import SIZE, build, kinds, lengths, seeds
@@ -160,24 +160,23 @@ def test_low_precision_is_within_twice_plain_pytorch(kind, dtype, prefix, seed):
 def plain_low_precision(kind, module, x, position):
     """Plain PyTorch in x's dtype: dense scores over the very entries of the module."""
     entry = module.entries(x, position)
-    size = x.size(1)
+    size, device = x.size(1), x.device
     if kind[0] in ("mha", "mqa", "gqa"):
         groups, width = module.num_kv_heads, module.head_dim
         key, value = entry.view(1, size, 2, groups, width).unbind(2)
         repeat = module.num_heads // groups
         key, value = (y.repeat_interleave(repeat, dim=2) for y in (key, value))
-        from mtla_espnet.position import rotate
-
         query = rotate(module.wq(x).unflatten(-1, (-1, width)), position)
-        mask = torch.ones(size, size, dtype=torch.bool).tril()
+        mask = torch.ones(size, size, dtype=torch.bool, device=device).tril()
     else:
         rank = module.kv_lora_rank
         key, value = module._materialise(entry[..., :rank], entry[..., rank:])
         query = torch.cat(module._query(x, position), dim=-1)
         rate = module.cache_spec.down_rate
-        chunk = torch.arange(size) // rate
-        last = (torch.arange(size) + 1) % rate == 0
-        mask = (chunk[None] < chunk[:, None]) & last[None] | torch.eye(size, dtype=torch.bool)
+        chunk = torch.arange(size, device=device) // rate
+        last = (torch.arange(size, device=device) + 1) % rate == 0
+        own = torch.eye(size, dtype=torch.bool, device=device)
+        mask = (chunk[None] < chunk[:, None]) & last[None] | own
     query, key, value = (y.transpose(1, 2) for y in (query, key, value))
     scores = (query @ key.mT) * query.size(-1) ** -0.5
     weights = scores.masked_fill(~mask, float("-inf")).softmax(-1)
@@ -275,3 +274,56 @@ def test_a_wrong_option_is_named_in_one_line(kind, conf, size, heads, message):
     with pytest.raises(ValueError) as error:
         resolve_attention_conf(kind, conf, size, heads)
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+# -- on a GPU ---------------------------------------------------------------------
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", DRAWN, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_cuda_is_within_twice_plain_pytorch(kind, dtype):
+    """Forward, steps and all gradients against float32 of the same rounded weights."""
+    exact = build(kind).to(dtype).float()
+    module = build(kind).to(dtype).cuda()
+    x, position = ragged([12])
+    x = x.to(dtype)
+    results = {}
+    for name, attention, y in (("exact", exact, x.float()), ("cuda", module, x.cuda())):
+        y = y.clone().requires_grad_(True)
+        where = position.to(y.device)
+        output = attention(y, y, where, where)
+        output.sum().backward()
+        results[name] = (output.detach().float().cpu(), y.grad.float().cpu())
+    with torch.no_grad():
+        plain = plain_low_precision(kind, module, x.cuda(), position.cuda()).cpu()
+        on_gpu = x.cuda()
+        cache = module.new_cache(torch.tensor([5]))
+        cache.write_prefix(0, module.entries(on_gpu[:, :5], position[:, :5].cuda()))
+        cache.expand(1)
+        steps = []
+        for t in range(5, 12):
+            cache.advance()
+            steps.append(module.step(on_gpu[:, t : t + 1], cache.layer(0)))
+    truth, grad = results["exact"]
+    allowed = 2 * max((plain - truth).abs().max().item(), 8 * torch.finfo(dtype).eps)
+    assert (results["cuda"][0] - truth).abs().max() <= allowed
+    assert (torch.cat(steps, dim=1).float().cpu() - truth[:, 5:]).abs().max() <= allowed
+    scale = grad.abs().max().item()
+    assert (results["cuda"][1] - grad).abs().max() <= scale * 60 * torch.finfo(dtype).eps + 1e-5
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", DRAWN, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_compiled_on_cuda_equals_eager(kind, dtype):
+    module = build(kind).to(dtype).cuda()
+    compiled = torch.compile(module)
+    position = torch.arange(40, device="cuda").expand(2, 40)
+    x = torch.randn(2, 40, SIZE, device="cuda", dtype=dtype, requires_grad=True)
+    results = []
+    for attention in (module, compiled):
+        output = attention(x, x, position, position)
+        (grad,) = torch.autograd.grad(output.float().square().sum(), x)
+        results.append((output.float(), grad.float()))
+    for ours, eager in zip(*results, strict=True):
+        allowed = 40 * torch.finfo(dtype).eps * max(1.0, eager.abs().max().item())
+        assert (ours - eager).abs().max() <= allowed

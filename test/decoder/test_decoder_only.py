@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtla_espnet.decoder.decoder_only import DecoderOnly
-from strategies import SIZE, kinds, lengths, seeds
+from strategies import KINDS, SIZE, kinds, lengths, seeds
 
 VOCABULARY = 20
 prefixes = st.sampled_from(["static", "recompute"])
@@ -151,3 +151,24 @@ def test_low_precision_decoding_stays_near_float32(dtype):
                 scores, state = low.batch_score(ys[:, : t + 1], state, None)
                 expected = truth[:, t].log_softmax(-1)
                 assert (scores.float() - expected).abs().max() < 40 * torch.finfo(dtype).eps
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("prefix", ["static", "recompute"])
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_decoding_on_cuda_equals_the_cpu(kind, prefix):
+    cpu, gpu = build(kind, prefix), build(kind, prefix).cuda()
+    hs, hlens, _, _ = batch([6, 3], 0)
+    rows = torch.arange(2).repeat_interleave(3)
+    tokens = torch.arange(6)[:, None]
+    with torch.no_grad():
+        state = [gpu.batch_init_state(hs.cuda(), xs_lengths=hlens.cuda())] * 6
+        for _ in range(4):
+            scores, state = gpu.batch_score(tokens.cuda(), state, None)
+            length = torch.full((6,), tokens.size(1))
+            expected = cpu(hs[rows], hlens[rows], tokens, length)[0][:, -1].log_softmax(-1)
+            assert (scores.cpu() - expected).abs().max() < 1e-3
+            best = torch.tensor([[0, 2, 1], [1, 1, 0]])
+            state = gpu.batch_select_state(state, best.cuda() * VOCABULARY + 7)
+            parents = (best + torch.tensor([[0], [3]])).flatten()
+            tokens = torch.cat((tokens[parents], torch.full((6, 1), 7)), dim=1)
