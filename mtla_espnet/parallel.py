@@ -5,6 +5,7 @@ child of the loaded process: it shares that memory and starts in milliseconds.
 """
 
 import contextlib
+import itertools
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -40,7 +41,8 @@ def run_jobs(
         function: takes one argument; its result must be picklable.
         argument_list: one entry a job.
         n_workers: jobs that run side by side, at least 1.
-        progress: label of a progress bar on the terminal; None shows none.
+        progress: label of a progress bar on a terminal, of plain lines elsewhere
+            (one a tenth of the jobs); None shows neither.
         fresh: use a new child for every job even with one worker, for libraries
             whose output depends on what the process did before.
 
@@ -164,9 +166,19 @@ def _stop(processes) -> None:
 
 @contextlib.contextmanager
 def _bar(label: str | None, total: int) -> Iterator[Callable[[], Any]]:
-    """Yield a function that advances a progress bar by one job."""
+    """Yield a function that advances a progress bar, or the plain lines, by one job."""
     if label is None:
         yield lambda: None
+        return
+    if not sys.stderr.isatty():
+        done = itertools.count(1)
+
+        def tell() -> None:
+            count = next(done)
+            if count * 10 // total > (count - 1) * 10 // total:
+                print(f"{label}: {count} of {total}", file=sys.stderr, flush=True)
+
+        yield tell
         return
     import tqdm  # here: only who shows a bar needs it
 

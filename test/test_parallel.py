@@ -128,3 +128,9 @@ def test_children_end_when_their_parent_is_killed(tmp_path):
                     break
             assert time.monotonic() < deadline + 20
             time.sleep(0.1)
+
+
+def test_without_a_terminal_progress_is_plain_lines(capfd):
+    run_jobs(abs, range(20), n_workers=1, progress="work")
+    lines = capfd.readouterr().err.splitlines()
+    assert lines == [f"work: {done} of 20" for done in range(2, 21, 2)]

@@ -30,6 +30,7 @@ def collect() -> dict:
 
     train = importlib.import_module("espnet2.bin.asr_train").get_parser()
     inference = importlib.import_module("espnet2.bin.asr_inference")
+    reserved = importlib.import_module("mtla_espnet.search.speech2text").RESERVED_OPTIONS
     task = importlib.import_module("espnet2.tasks.asr").ASRTask
     choices = {
         choice.name: {
@@ -51,7 +52,8 @@ def collect() -> dict:
         # What a decoding configuration may hold: the rest is the program's own business.
         "asr_inference": {
             "options": sorted(
-                {*_options(inference.get_parser())} & {*_arguments(inference.Speech2Text)}
+                ({*_options(inference.get_parser())} & {*_arguments(inference.Speech2Text)})
+                - reserved
             )
         },
     }

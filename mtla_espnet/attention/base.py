@@ -17,6 +17,7 @@ KINDS = {
     "mla": ("mtla_espnet.attention.mla", "Latent"),
     "mtla": ("mtla_espnet.attention.mtla", "TemporalLatent"),
 }
+DEFAULT_KIND = "mtla"  # of a decoder whose configuration names none
 
 
 class SelfAttention(nn.Module, ABC):

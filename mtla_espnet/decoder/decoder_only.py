@@ -9,7 +9,7 @@ from espnet2.asr.decoder.abs_decoder import AbsDecoder
 from espnet2.legacy.nets.scorer_interface import BatchScorerInterface
 from torch import Tensor, nn
 
-from mtla_espnet.attention.base import attention_class, resolve_attention_conf
+from mtla_espnet.attention.base import DEFAULT_KIND, attention_class, resolve_attention_conf
 from mtla_espnet.cache import DecodingCache
 from mtla_espnet.decoder.block import Block
 from mtla_espnet.decoder.prefix import Join, Projector
@@ -66,7 +66,7 @@ class DecoderOnly(AbsDecoder, BatchScorerInterface):
         self,
         vocab_size: int,
         encoder_output_size: int,
-        attention: str = "mtla",
+        attention: str = DEFAULT_KIND,
         attention_conf: Mapping[str, object] | None = None,
         attention_heads: int = 4,
         linear_units: int = 2048,

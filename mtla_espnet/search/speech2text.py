@@ -26,7 +26,7 @@ _STFT_REFUSALS = ("expected 0 < n_fft", "Padding size should be less than")
 # Files that ESPnet's config.yaml names by paths relative to the recipe's directory.
 _CONFIG_PATHS = (("bpemodel",), ("normalize_conf", "stats_file"))
 # Arguments of ESPnet's class that are set here, or belong to models that are not ours.
-_RESERVED = {
+RESERVED_OPTIONS = {
     "self", "asr_train_config", "asr_model_file", "device", "batch_size", "token_type",
     "bpemodel", "nbest", "streaming", "enh_s2t_task", "multi_asr",
 }  # fmt: skip
@@ -85,7 +85,8 @@ class Recognizer:
         from espnet2.bin.asr_inference import Speech2Text
         from espnet2.tasks.asr import ASRTask
 
-        legal = sorted(inspect.signature(Speech2Text.__init__).parameters.keys() - _RESERVED)
+        parameters = inspect.signature(Speech2Text.__init__).parameters
+        legal = sorted(parameters.keys() - RESERVED_OPTIONS)
         for key in options:
             if key not in legal:
                 raise UserError(

@@ -112,12 +112,12 @@ def check_attention(config: Mapping, source: str) -> None:
     if config.get("decoder") != "decoder_only":
         return
     # Here: it imports torch, which other decoders and `--help` need not wait for.
-    from mtla_espnet.attention.base import resolve_attention_conf
+    from mtla_espnet.attention.base import DEFAULT_KIND, resolve_attention_conf
 
     conf = config.get("decoder_conf") or {}
     width = (config.get("encoder_conf") or {}).get("output_size", _DEFAULT_OUTPUT_SIZE)
     heads = conf.get("attention_heads", _DEFAULT_HEADS)
-    kind = conf.get("attention", "mha")
+    kind = conf.get("attention", DEFAULT_KIND)
     for name, size in (
         ("encoder_conf.output_size", width),
         ("decoder_conf.attention_heads", heads),

@@ -80,4 +80,9 @@ def _cleaner(name: str):
         return None
     from espnet2.text.cleaner import TextCleaner  # here: most recipes clean nothing
 
-    return TextCleaner(name)
+    cleaner = TextCleaner(name)
+    try:
+        cleaner("")
+    except RuntimeError as error:
+        raise UserError(f"--cleaner {name}: {error}") from None
+    return cleaner
