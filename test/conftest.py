@@ -1,3 +1,4 @@
+import pytest
 import torch
 from hypothesis import settings
 
@@ -7,3 +8,11 @@ settings.load_profile("laws")
 
 # Tests run side by side, one process a core.
 torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items):
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))

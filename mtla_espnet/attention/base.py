@@ -136,9 +136,13 @@ def attention_options(kind: str) -> dict[str, object]:
         >>> attention_options("gqa")
         {'bias': True, 'num_kv_heads': 2}
     """
-    parameters = inspect.signature(attention_class(kind).__init__).parameters.values()
-    own = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
-    return {p.name: p.default for p in own}
+    options = {}
+    for cls in attention_class(kind).__mro__:
+        parameters = inspect.signature(cls.__init__).parameters.values()
+        options |= {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):  # passes nothing on
+            break
+    return options
 
 
 def resolve_attention_conf(

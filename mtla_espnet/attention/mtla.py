@@ -88,13 +88,9 @@ class TemporalLatent(Latent):
         embed_dim: d.
         num_heads: H.
         dropout: of the attention weights.
-        bias: as in `Latent`; the hyper-network always has biases.
-        q_lora_rank: as in `Latent`.
-        kv_lora_rank: as in `Latent`, at least 4.
-        qk_nope_head_dim: as in `Latent`.
-        qk_rope_head_dim: as in `Latent`.
-        v_head_dim: as in `Latent`.
         down_rate: s, positions merged into one slot.
+        latent: the options of `Latent`; `kv_lora_rank` is at least 4, and the
+            hyper-network has biases even where `bias` is false.
 
     Raises:
         ValueError: as `Latent`, or `down_rate` < 1.
@@ -106,23 +102,10 @@ class TemporalLatent(Latent):
         num_heads: int,
         dropout: float = 0.0,
         *,
-        bias: bool = False,
-        q_lora_rank: int = 0,
-        kv_lora_rank: int | None = None,
-        qk_nope_head_dim: int | None = None,
-        qk_rope_head_dim: int | None = None,
-        v_head_dim: int | None = None,
         down_rate: int = 2,
+        **latent,
     ):
-        sizes = {
-            "bias": bias,
-            "q_lora_rank": q_lora_rank,
-            "kv_lora_rank": kv_lora_rank,
-            "qk_nope_head_dim": qk_nope_head_dim,
-            "qk_rope_head_dim": qk_rope_head_dim,
-            "v_head_dim": v_head_dim,
-        }
-        super().__init__(embed_dim, num_heads, dropout, **sizes)
+        super().__init__(embed_dim, num_heads, dropout, **latent)
         self.down_rate = require_integer("down_rate", down_rate)
         require_integer("kv_lora_rank", self.kv_lora_rank, least=4)
         self.hypernet_down = HyperNetwork(self.kv_lora_rank)
