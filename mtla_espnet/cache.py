@@ -199,6 +199,25 @@ class DecodingCache:
             self._suffix = torch.nn.functional.pad(kept, (0, 0, 0, self._suffix.size(2) - used))
         self._locate()
 
+    def select(self, utterances: Tensor) -> None:
+        """Keep some utterances with all their hypotheses; the others are over.
+
+        Args:
+            utterances: (B',) int64, in the order that they are to have.
+        """
+        index = utterances.to(self.lengths.device)
+        suffix = self._suffix.unflatten(1, (self.batch, -1)).index_select(1, index)
+        self._suffix = suffix.flatten(1, 2)
+        self.lengths = self.lengths[index]
+        self._host_lengths = self.lengths.tolist()
+        self._first_slot, self._remainder = self._first_slot[index], self._remainder[index]
+        slots = max(length // self.spec.down_rate for length in self._host_lengths)
+        self._prefix = self._prefix.index_select(1, index)[:, :, :slots]
+        self._prefix_mask = self._prefix_mask[index, :slots]
+        self._full_prefix = bool(self._prefix_mask.all())
+        self._seed = self._seed.index_select(1, index)
+        self._locate()
+
     def layer(self, index: int) -> "LayerCache":
         """Return the view of one layer, valid until the next `advance` or `reorder`."""
         return LayerCache(self, index)

@@ -1,0 +1,150 @@
+"""CTC prefix scores of a whole beam at once, without a loop over frames or labels.
+
+The score of a prefix g extended by label v is the probability that the input's
+labelling begins with g v (Watanabe et al. 2017, algorithm 2; notation as there):
+
+    psi(g v) = sum_t phi_{t-1}(g, v) * p_t(v)
+    phi_t(g, v) = r^b_t(g) + (r^n_t(g) unless v repeats g's last label)
+
+Over all v that is one matrix product of phi with the frames' probabilities, so every
+label of the vocabulary is scored. The forward variables r^n, r^b are linear
+recurrences in t; they are solved by cumulative sums in float64, and only for the
+hypotheses that the search keeps.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_NOTHING = float("-inf")
+
+
+@dataclass
+class CTCState:
+    """Forward variables of the kept prefixes, in float64 logarithms.
+
+    Attributes:
+        nonblank: (B, W, T) r^n: the prefix has been emitted by frame t, which is its
+            last label.
+        blank: (B, W, T) r^b: likewise, and frame t is blank.
+        prefix: (B, W) psi of the prefix itself.
+        last: (B, W) int64, its last label; -1 of the empty prefix.
+    """
+
+    nonblank: Tensor
+    blank: Tensor
+    prefix: Tensor
+    last: Tensor
+
+    def select(self, index: Tensor) -> "CTCState":
+        """Keep utterances `index` (B',)."""
+        return CTCState(*(x[index] for x in (self.nonblank, self.blank, self.prefix, self.last)))
+
+
+class CTCPrefixScorer:
+    """Scores label extensions of prefixes against CTC posteriors.
+
+    Args:
+        log_probability: (B, T, V) log posteriors of the frames.
+        lengths: (B,) int64 frames of each utterance, at least 1.
+        blank: label of blank; never scored above zero probability.
+        eos: label that ends a hypothesis: scores the prefix as the whole labelling.
+    """
+
+    def __init__(self, log_probability: Tensor, lengths: Tensor, blank: int, eos: int):
+        self._log_probability = log_probability.double()
+        self._probability = self._log_probability.exp()
+        size = log_probability.size(1)
+        index = torch.arange(size, device=log_probability.device)
+        self._held = index < lengths.to(log_probability.device)[:, None]  # (B, T)
+        self._probability *= self._held[..., None]
+        self._lengths = lengths.to(log_probability.device)
+        self._blank, self._eos = blank, eos
+        # a padded frame costs nothing, so that cumulative sums stay finite
+        blank_score = self._log_probability[..., blank].masked_fill(~self._held, 0.0)
+        self._blank_sum = blank_score.cumsum(dim=1)  # (B, T)
+
+    def start(self) -> CTCState:
+        """Return the state of the empty prefix, one an utterance (W = 1)."""
+        blank = self._blank_sum[:, None]
+        return CTCState(
+            nonblank=torch.full_like(blank, _NOTHING),
+            blank=blank,
+            prefix=torch.zeros_like(blank[..., 0]),
+            last=torch.full_like(blank[..., 0], -1, dtype=torch.int64),
+        )
+
+    def score(self, state: CTCState) -> Tensor:
+        """Return log psi(g v) - log psi(g) for every label, (B, W, V) float64.
+
+        What extends an impossible prefix is impossible, -inf.
+        """
+        before = _shifted(torch.logaddexp(state.nonblank, state.blank), state)
+        largest = before.amax(dim=-1, keepdim=True).clamp_min(torch.finfo(before.dtype).min)
+        psi = (torch.matmul((before - largest).exp(), self._probability)).log() + largest
+        # the last label again: only after a blank in between
+        last = state.last.clamp_min(0)
+        emitted = _shifted(state.blank, state) + self._frames(last)
+        repeated = emitted.masked_fill(~self._held[:, None], _NOTHING).logsumexp(dim=-1)
+        repeated = torch.where(state.last < 0, psi.gather(2, last[..., None])[..., 0], repeated)
+        psi = psi.scatter(2, last[..., None], repeated[..., None])
+        whole = torch.logaddexp(state.nonblank, state.blank)
+        at_end = (self._lengths - 1)[:, None, None].expand(-1, whole.size(1), 1)
+        psi[..., self._eos] = whole.gather(2, at_end)[..., 0]
+        psi[..., self._blank] = _NOTHING
+        prefix = state.prefix[..., None]
+        return torch.where(prefix.isfinite(), psi - prefix, _NOTHING)
+
+    def extend(self, state: CTCState, parent: Tensor, label: Tensor, score: Tensor) -> CTCState:
+        """Return the state of chosen extensions.
+
+        Args:
+            state: of the prefixes that were scored.
+            parent: (B, K) int64, prefix of the utterance that each extends.
+            label: (B, K) int64, its new label.
+            score: (B, K) what `score` gave it.
+        """
+        index = parent[..., None].expand(-1, -1, state.blank.size(-1))
+        chosen = CTCState(
+            state.nonblank.gather(1, index),
+            state.blank.gather(1, index),
+            state.prefix.gather(1, parent),
+            state.last.gather(1, parent),
+        )
+        both = torch.logaddexp(chosen.nonblank, chosen.blank)
+        before = torch.where((label == chosen.last)[..., None], chosen.blank, both)
+        frames = self._frames(label)
+        # r^n_t = p_t (r^n_{t-1} + phi_{t-1}), divided by the product of p up to t
+        total = frames.cumsum(dim=-1)
+        earlier = _shift(total, 0.0)
+        nonblank = total + (_shifted(before, chosen) - earlier).logcumsumexp(dim=-1)
+        # r^b_t = b_t (r^b_{t-1} + r^n_{t-1}), likewise
+        blank_sum = self._blank_sum[:, None]
+        arrived = _shift(nonblank, _NOTHING) - _shift(blank_sum, 0.0)
+        blank = blank_sum + arrived.logcumsumexp(dim=-1)
+        return CTCState(nonblank, blank, chosen.prefix + score.double(), label)
+
+    def _frames(self, label: Tensor) -> Tensor:
+        """Return (B, K, T) log posteriors of one label a hypothesis; 0 where padded."""
+        size = self._log_probability.size(1)
+        index = label[:, None].expand(-1, size, -1)
+        frames = self._log_probability.gather(2, index).transpose(1, 2)
+        return frames.masked_fill(~self._held[:, None], 0.0)
+
+    def select(self, index: Tensor) -> None:
+        """Keep utterances `index` (B',)."""
+        for name in ("_log_probability", "_probability", "_held", "_lengths", "_blank_sum"):
+            setattr(self, name, getattr(self, name)[index])
+
+
+def _shift(x: Tensor, first: float) -> Tensor:
+    """Move (..., T) one frame later; frame 0 becomes `first`."""
+    return torch.nn.functional.pad(x[..., :-1], (1, 0), value=first)
+
+
+def _shifted(phi: Tensor, state: CTCState) -> Tensor:
+    """Return phi_{t-1}: before the first frame only the empty prefix is complete."""
+    shifted = _shift(phi, _NOTHING)
+    shifted[..., 0] = torch.where(state.last < 0, 0.0, _NOTHING)
+    return shifted

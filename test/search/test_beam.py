@@ -1,0 +1,163 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mtla_espnet.decoder.decoder_only import DecoderOnly
+from mtla_espnet.search.beam import DecoderScorer, SearchOptions, beam_search
+from mtla_espnet.search.ctc import CTCPrefixScorer
+from reference import beam as reference
+from strategies import KINDS, SIZE, kinds, lengths, seeds
+
+VOCABULARY = 24
+SOS_EOS = VOCABULARY - 1
+
+
+def model(kind, seed):
+    """A decoder and CTC layer of random, peaked weights."""
+    torch.manual_seed(seed)
+    name, conf = kind
+    decoder = DecoderOnly(
+        VOCABULARY,
+        SIZE,
+        attention=name,
+        attention_conf=conf,
+        attention_heads=4,
+        linear_units=48,
+        num_blocks=2,
+    ).eval()
+    for parameter in decoder.parameters():
+        parameter.data *= 1.8
+    return decoder, torch.nn.Linear(SIZE, VOCABULARY)
+
+
+def search(decoder, ctc_layer, encoded, sizes, options):
+    weights = {"decoder": 1.0 - options.ctc_weight}
+    lens = torch.tensor(sizes)
+    ctc = None
+    if options.ctc_weight:
+        weights["ctc"] = options.ctc_weight
+        ctc = CTCPrefixScorer(ctc_layer(encoded).log_softmax(-1), lens, 0, SOS_EOS)
+    scorers = {"decoder": DecoderScorer(decoder, encoded, lens, options.temperature)}
+    with torch.no_grad():
+        return beam_search(scorers, weights, sizes, SOS_EOS, options, torch.device("cpu"), ctc)
+
+
+def encoder_output(sizes, seed):
+    torch.manual_seed(seed)
+    return torch.randn(len(sizes), max(sizes), SIZE)
+
+
+def close(ours, theirs):
+    assert [h.yseq for h in ours] == [h.yseq for h in theirs]
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.score == pytest.approx(b.score, abs=1e-3)
+        for name in b.scores:
+            assert a.scores[name] == pytest.approx(b.scores[name], abs=1e-3)
+
+
+options = st.builds(
+    SearchOptions,
+    beam_size=st.sampled_from([1, 2, 5]),
+    nbest=st.just(5),
+    ctc_weight=st.sampled_from([0.0, 0.3]),
+    penalty=st.sampled_from([0.0, 0.4]),
+    temperature=st.sampled_from([1.0, 1.5]),
+    maxlenratio=st.sampled_from([0.0, 0.5, -4]),
+    minlenratio=st.sampled_from([0.0, 0.2]),
+    normalize_length=st.booleans(),
+)
+
+
+@given(kinds, lengths(most=8, rows=3), options, seeds)
+def test_equals_a_slow_search_of_each_utterance_without_cache(kind, sizes, chosen, seed):
+    """The judge scores whole hypotheses by the full forward and CTC by its definition."""
+    decoder, ctc_layer = model(kind, seed)
+    encoded = encoder_output(sizes, seed)
+    with torch.no_grad():
+        ours = search(decoder, ctc_layer, encoded, sizes, chosen)
+        for b, size in enumerate(sizes):
+            own = encoded[b, :size]
+            close(ours[b], reference.search(decoder, ctc_layer, own, SOS_EOS, chosen))
+
+
+@given(kinds, lengths(most=9), st.sampled_from([0.0, 0.3]), seeds)
+def test_nothing_depends_on_the_batch_its_order_or_padding(kind, sizes, ctc_weight, seed):
+    decoder, ctc_layer = model(kind, seed)
+    encoded = encoder_output(sizes, seed)
+    chosen = SearchOptions(beam_size=3, nbest=3, ctc_weight=ctc_weight)
+    with torch.no_grad():
+        together = search(decoder, ctc_layer, encoded, sizes, chosen)
+        order = list(reversed(range(len(sizes))))
+        padded = torch.nn.functional.pad(encoded[order], (0, 0, 0, 2), value=1e3)
+        again = search(decoder, ctc_layer, padded, [sizes[b] for b in order], chosen)
+        for row, b in enumerate(order):
+            close(again[row], together[b])
+            alone = search(decoder, ctc_layer, encoded[b : b + 1, : sizes[b]], [sizes[b]], chosen)
+            close(alone[0], together[b])
+
+
+@pytest.mark.espnet
+@pytest.mark.parametrize("ctc_weight", [0.0, 0.3])
+@pytest.mark.parametrize("beam", [1, 4, 10])
+@pytest.mark.parametrize("maxlenratio", [0.0, 0.5])
+@pytest.mark.parametrize("kind", [KINDS[0], KINDS[6]], ids=str)
+def test_nbest_equals_espnet(kind, maxlenratio, beam, ctc_weight):
+    from espnet2.asr.ctc import CTC
+    from espnet2.legacy.nets.batch_beam_search import BatchBeamSearch
+    from espnet2.legacy.nets.scorers.ctc import CTCPrefixScorer as PeerCTC
+    from espnet2.legacy.nets.scorers.length_bonus import LengthBonus
+
+    decoder, ctc_layer = model(kind, 3)
+    sizes = [14, 9, 11]
+    encoded = encoder_output(sizes, 3)
+    weights = {"decoder": 1 - ctc_weight, "length_bonus": 0.1}
+    scorers = {"decoder": decoder, "length_bonus": LengthBonus(VOCABULARY)}
+    if ctc_weight:
+        peer_ctc = CTC(VOCABULARY, SIZE)
+        peer_ctc.ctc_lo = ctc_layer
+        scorers["ctc"] = PeerCTC(ctc=peer_ctc, eos=SOS_EOS)
+        weights["ctc"] = ctc_weight
+    peer = BatchBeamSearch(
+        scorers,
+        weights,
+        beam,
+        VOCABULARY,
+        sos=SOS_EOS,
+        eos=SOS_EOS,
+        pre_beam_score_key="full" if ctc_weight else None,
+    )
+    chosen = SearchOptions(
+        beam_size=beam, nbest=beam, ctc_weight=ctc_weight, penalty=0.1, maxlenratio=maxlenratio
+    )
+    with torch.no_grad():
+        theirs = peer(encoded, x_lengths=torch.tensor(sizes), maxlenratio=maxlenratio)
+    ours = search(decoder, ctc_layer, encoded, sizes, chosen)
+    for own, expected in zip(ours, theirs, strict=True):
+        assert own
+        for a, b in zip(own, expected, strict=False):
+            # at the length limit ESPnet appends <sos/eos> to what has just ended as well
+            tokens = b.yseq.tolist()
+            twice = len(tokens) > 2 and tokens[-2] == SOS_EOS
+            assert a.yseq == (tokens[:-1] if twice else tokens)
+            assert a.score == pytest.approx(float(b.score), abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_bfloat16_runs_and_stays_near_float32(kind):
+    decoder, ctc_layer = model(kind, 0)
+    sizes = [8, 5]
+    encoded = encoder_output(sizes, 0)
+    chosen = SearchOptions(beam_size=3, maxlenratio=-3)
+    exact = search(decoder, ctc_layer, encoded, sizes, chosen)
+    low = search(decoder.to(torch.bfloat16), ctc_layer, encoded.bfloat16(), sizes, chosen)
+    for a, b in zip(exact, low, strict=True):
+        assert b[0].score == pytest.approx(a[0].score, abs=1.0)
+
+
+def test_blank_is_never_emitted_with_ctc():
+    decoder, ctc_layer = model(KINDS[0], 0)
+    decoder.output_layer.bias.data[0] = 50.0
+    chosen = SearchOptions(beam_size=4, nbest=4, ctc_weight=0.3)
+    found = search(decoder, ctc_layer, encoder_output([6], 0), [6], chosen)[0]
+    assert found and all(0 not in h.yseq for h in found)
