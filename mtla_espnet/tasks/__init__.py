@@ -6,6 +6,14 @@ and `encoder: conv1d_transformer` become legal in ESPnet's YAML, and ESPnet's ow
 costs about ten seconds.
 """
 
-from mtla_espnet.tasks import register as _register
+import contextlib
+import importlib
+import io
+
+# ESPnet's attention module prints on stderr where flash_attn, which we do not use, is missing.
+with contextlib.redirect_stderr(io.StringIO()):
+    importlib.import_module("espnet2.legacy.nets.pytorch_backend.transformer.attention")
+
+from mtla_espnet.tasks import register as _register  # noqa: E402
 
 _register.register()
