@@ -111,3 +111,40 @@ def test_reorder_may_change_the_number_of_rows():
 def test_rows_must_share_out_over_the_utterances():
     with pytest.raises(ValueError, match="5 hypotheses are no multiple of 2 utterances"):
         make([1, 1], CacheSpec(1)).expand(5)
+
+
+@given(lengths(least=1, most=9), st.integers(1, 4), st.integers(1, 3), st.data())
+def test_selected_utterances_keep_all_that_they_held(prefix_lengths, rate, beam, data):
+    torch.manual_seed(0)
+    batch = len(prefix_lengths)
+    keep = torch.tensor(
+        data.draw(st.permutations(range(batch)))[: data.draw(st.integers(1, batch))]
+    )
+    rows = (keep[:, None] * beam + torch.arange(beam)).flatten()
+    entries = torch.randn(batch, max(prefix_lengths), 3)
+    tokens = torch.randn(5, batch * beam, 3)
+    whole = make(prefix_lengths, CacheSpec(3, rate), layers=1)
+    fresh = make([prefix_lengths[b] for b in keep], CacheSpec(3, rate), layers=1)
+    for cache, own in ((whole, entries), (fresh, entries[keep])):
+        cache.write_prefix(0, own)
+        cache.expand(own.size(0) * beam, max_length=2)
+    for step in range(5):
+        if step == 3:
+            whole.select(keep)
+        for cache, new in ((whole, tokens[step]), (fresh, tokens[step][rows])):
+            cache.advance()
+            cache.layer(0).write(new[rows] if cache is whole and step >= 3 else new)
+    assert whole.nbytes == fresh.nbytes
+    assert torch.equal(whole.position, fresh.position)
+    ours, theirs = whole.layer(0), fresh.layer(0)
+    for name in ("prefix", "suffix"):
+        for a, b, mask in zip(
+            getattr(ours, name), getattr(theirs, name), masks(theirs, name), strict=True
+        ):
+            assert torch.equal(a[mask], b[mask])
+
+
+def masks(layer, name):
+    mask = getattr(layer, name + "_mask")
+    values = getattr(layer, name)
+    return torch.ones(values.shape[:2], dtype=torch.bool) if mask is None else mask
