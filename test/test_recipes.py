@@ -74,6 +74,14 @@ def test_no_frontend_makes_results_depend_on_the_batch(recipe):
         assert config.get("num_att_plot") == 0, path
 
 
+@recipes
+def test_the_readme_has_measured_results(recipe):
+    text = (recipe / "README.md").read_text(encoding="utf-8")
+    results = text.partition("## Results")[2]
+    assert re.search(r"(WER|CER)", results) and re.search(r"\d", results), recipe
+    assert "CPU" in results or "GPU" in results, "say on what machine"
+
+
 def test_shell_files_are_clean():
     done = subprocess.run(
         [CHECKOUT / "tools/lint_shell.sh"], capture_output=True, text=True, check=False
