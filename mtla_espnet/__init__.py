@@ -15,6 +15,7 @@ _PUBLIC = {
     "GroupedQueryAttention": _STANDALONE,
     "MultiheadLatentAttention": _STANDALONE,
     "MultiheadTemporalLatentAttention": _STANDALONE,
+    "Speech2Text": "mtla_espnet.search.speech2text",
 }
 
 __all__ = list(_PUBLIC)

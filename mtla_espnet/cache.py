@@ -203,7 +203,8 @@ class DecodingCache:
         """Keep some utterances with all their hypotheses; the others are over.
 
         Args:
-            utterances: (B',) int64, in the order that they are to have.
+            utterances: (B',) int64, in the order that they are to have; one that comes
+                twice becomes two.
         """
         index = utterances.to(self.lengths.device)
         suffix = self._suffix.unflatten(1, (self.batch, -1)).index_select(1, index)

@@ -80,7 +80,9 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     transcribe = verbs.add_parser(
         "transcribe", help="turn sound files into text", allow_abbrev=False
     )
-    transcribe.add_argument("--model", type=Path, required=True, help="an experiment's directory")
+    transcribe.add_argument(
+        "--model", type=Path, required=True, help="an experiment's directory, or a pack of it (zip)"
+    )
     transcribe.add_argument("--beam_size", type=int, default=10, help="hypotheses kept")
     transcribe.add_argument("--ctc_weight", type=float, default=0.3, help="share of CTC, 0 to 1")
     transcribe.add_argument("--device", default="auto", help="cpu, cuda or auto")

@@ -34,6 +34,25 @@ def accurate(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
+def rotation(
+    position: Tensor, width: int, dtype: torch.dtype = torch.float32
+) -> tuple[Tensor, Tensor]:
+    """Return the cosines and sines by which `rotate` turns pairs.
+
+    Args:
+        position: (B, T) or (1, T), int64 or float.
+        width: D, even.
+        dtype: of the angles and the result.
+
+    Returns:
+        Two of (B or 1, T, D / 2).
+    """
+    half = width // 2
+    frequency = THETA ** (torch.arange(half, device=position.device, dtype=dtype) / -half)
+    angle = position.to(dtype)[..., None] * frequency
+    return angle.cos(), angle.sin()
+
+
 def rotate(x: Tensor, position: Tensor) -> Tensor:
     """Apply the rotary position embedding to adjacent pairs, in float32 inside.
 
@@ -49,12 +68,9 @@ def rotate(x: Tensor, position: Tensor) -> Tensor:
         Same shape and dtype as `x`.
     """
     half = x.size(-1) // 2
-    precise = torch.promote_types(x.dtype, torch.float32)
-    frequency = THETA ** (torch.arange(half, device=x.device, dtype=precise) / -half)
-    angle = position.to(precise)[..., None] * frequency
-    angle = angle.view(*angle.shape[:2], *(1,) * (x.dim() - 3), half)
-    cosine, sine = angle.cos(), angle.sin()
     even, odd = accurate(x).unflatten(-1, (half, 2)).unbind(-1)
+    shape = *position.shape, *(1,) * (x.dim() - 3), half
+    cosine, sine = (y.view(shape) for y in rotation(position, 2 * half, even.dtype))
     turned = torch.stack((even * cosine - odd * sine, even * sine + odd * cosine), dim=-1)
     return turned.flatten(-2).to(x.dtype)
 

@@ -94,7 +94,7 @@ def test_wrong_verbs(argv, code, message):
         (["here"], 2, "run.sh: unexpected argument 'here'"),
         (["--force", "yes"], 2, "run.sh: --force must be true or false, not 'yes'"),
         (["--train_set", ""], 2, "Error: --train_set is required"),
-        (["--use_lm", "true"], 2, "run.sh: --use_lm true: not supported yet"),
+        (["--use_ngram", "true"], 2, "run.sh: --use_ngram true: not supported yet"),
         (["--asr_config", "conf/no.yaml"], 1, "Error: conf/no.yaml: no such file"),
         (["--inference_args", "--beam_sizes 2"], 1, "unknown key 'beam_sizes' (nearest: 'beam_"),
         (["--attention", "mttla"], 2, "Error: --attention mttla: no such file"),

@@ -18,20 +18,28 @@ TABLE = Path(__file__).resolve().parents[1] / "mtla_espnet/stages/espnet_options
 
 
 def collect() -> dict:
-    """Read the options of ESPnet's ASR programs, with this project's classes registered.
+    """Read the options of training and decoding, with this project's classes registered.
 
     Returns:
         Program -> `options`: names of its options; for training also `choices`: option that
         names a class -> `default` and `classes`: name -> arguments (None: it takes any).
     """
-    from espnet2.tasks import abs_task
-
     import mtla_espnet.tasks  # noqa: F401  (registers)
 
-    train = importlib.import_module("espnet2.bin.asr_train").get_parser()
-    inference = importlib.import_module("espnet2.bin.asr_inference")
-    reserved = importlib.import_module("mtla_espnet.search.speech2text").RESERVED_OPTIONS
-    task = importlib.import_module("espnet2.tasks.asr").ASRTask
+    search = importlib.import_module("mtla_espnet.search.speech2text")
+    return {
+        "asr_train": _training("asr", "ASRTask"),
+        "lm_train": _training("lm", "LMTask"),
+        # Decoding is our own, by ESPnet's names.
+        "asr_inference": {"options": sorted(search.DECODING_OPTIONS)},
+    }
+
+
+def _training(name: str, task_name: str) -> dict:
+    from espnet2.tasks import abs_task
+
+    task = getattr(importlib.import_module(f"espnet2.tasks.{name}"), task_name)
+    parser = task.get_parser()
     choices = {
         choice.name: {
             "default": choice.default,
@@ -44,19 +52,10 @@ def collect() -> dict:
         ("scheduler", abs_task.scheduler_classes),
     ):
         choices[name] = {
-            "default": train.get_default(name),
+            "default": parser.get_default(name),
             "classes": {key: _arguments(cls) for key, cls in sorted(classes.items())},
         }
-    return {
-        "asr_train": {"options": _options(train), "choices": choices},
-        # What a decoding configuration may hold: the rest is the program's own business.
-        "asr_inference": {
-            "options": sorted(
-                ({*_options(inference.get_parser())} & {*_arguments(inference.Speech2Text)})
-                - reserved
-            )
-        },
-    }
+    return {"options": _options(parser), "choices": choices}
 
 
 def _options(parser) -> list[str]:

@@ -5,6 +5,7 @@ cd -- "$(dirname -- "$0")/.."
 
 set --
 while IFS= read -r file; do
+    [ -f "$file" ] || continue # deleted, not yet in the index
     case ${file##*/} in
     *.sh) set -- "$@" "$file" ;;
     *.*) ;;

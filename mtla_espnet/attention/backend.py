@@ -1,22 +1,42 @@
 """Which path computes an attention, and why; the kernels behind one signature.
 
-Two choices are made here and nowhere else:
+Choices are made here and nowhere else:
 
 - `attend`: scaled dot products of queries and keys at given positions. Where the
   queries are all the keys, causality alone hides the right padding, so PyTorch's
   fused kernel runs without a mask; else a boolean mask is handed to it.
 - `fold_kernel`: whether a kernel is at hand that returns the log-sum-exp, which
-  the folded MTLA needs. Only kernels that are the same forward and backward
-  are used; everything else takes the plain path.
+  the latent kinds need over all positions. Only kernels that are the same forward and
+  backward are used; everything else takes the plain path.
+- `runs_triton`: whether our own kernels may run.
 """
+
+from contextlib import AbstractContextManager, nullcontext
+from importlib.util import find_spec
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mtla_espnet.position import accurate
 
 _HALF = (torch.float16, torch.bfloat16)
+_HAS_TRITON = find_spec("triton") is not None
+
+
+# Constants to torch.compile, which would leave its graph for them: a switch that is turned
+# after compilation has no effect.
+@torch.compiler.assume_constant_result
+def _switches() -> tuple[bool, bool]:
+    """Return whether `torch.nn.attention.sdpa_kernel` leaves flash and cuDNN switched on."""
+    return torch.backends.cuda.flash_sdp_enabled(), torch.backends.cuda.cudnn_sdp_enabled()
+
+
+@torch.compiler.assume_constant_result
+def _generation(device: torch.device) -> int:
+    """Return the major number of the compute capability: 8 is Ampere, 9 Hopper."""
+    return torch.cuda.get_device_capability(device)[0]
 
 
 def visible(query_position: Tensor, key_position: Tensor) -> Tensor:
@@ -53,16 +73,30 @@ def attend(
     """
     causal = query_position is key_position
     mask = None if causal else visible(query_position, key_position)
-    return F.scaled_dot_product_attention(
-        query,
-        key,
-        value,
-        attn_mask=mask,
-        dropout_p=dropout,
-        is_causal=causal,
-        scale=scale,
-        enable_gqa=query.size(1) != key.size(1),
-    )
+    with _kernels(query):
+        return F.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=mask,
+            dropout_p=dropout,
+            is_causal=causal,
+            scale=scale,
+            enable_gqa=query.size(1) != key.size(1),
+        )
+
+
+def _kernels(query: Tensor) -> AbstractContextManager:
+    """Keep PyTorch's attention from cuDNN, its first choice on an H200, if it has another.
+
+    cuDNN spends 0.15 s on every new shape, and ragged batches are all of a new shape.
+    Whoever has fixed shapes switches flash off by `torch.nn.attention.sdpa_kernel`.
+    """
+    if query.is_cuda and all(_switches()):
+        return sdpa_kernel(
+            [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+        )
+    return nullcontext()
 
 
 def attend_cached(query: Tensor, prefix: tuple, suffix: tuple, scale: float) -> Tensor:
@@ -104,6 +138,32 @@ def attend_cached(query: Tensor, prefix: tuple, suffix: tuple, scale: float) -> 
     return unfold(fold(shared) @ prefix[1]) + own @ suffix[1]
 
 
+def attend_chunks_and_own(
+    query: Tensor, key: Tensor, value: Tensor, before: Tensor, scale: float, dropout: float
+) -> Tensor:
+    """One softmax over masked keys and the query's own, as one of PyTorch's fused kernels.
+
+    Faster than `attend_with_own` on CUDA where queries are few, slower on a CPU.
+
+    Args:
+        query: (B, H, L, D).
+        key: (B, H, J + L, D): the last L are the queries' own, in their order.
+        value: (B, H, J + L, Dv).
+        before: (B, L, J) bool, which of the first J keys a query sees.
+        scale: of the scores.
+        dropout: of the weights.
+
+    Returns:
+        (B, H, L, Dv).
+    """
+    own = torch.eye(query.size(2), dtype=torch.bool, device=query.device)
+    mask = torch.cat((before, own.expand(len(before), -1, -1)), dim=-1)[:, None]
+    with _kernels(query):
+        return F.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, dropout_p=dropout, scale=scale
+        )
+
+
 def attend_with_own(
     query: Tensor,
     key: Tensor,
@@ -136,67 +196,73 @@ def attend_with_own(
     return weight[..., :-1] @ value + weight[..., -1:] * own_value
 
 
-def fold_kernel(query: Tensor, dropout: float) -> str | None:
-    """Return which kernel serves the folded MTLA: 'cpu', 'cuda' or None.
+def runs_triton(x: Tensor) -> bool:
+    """Return whether our Triton kernels take a tensor: up to float32, on Ampere or newer."""
+    if not x.is_cuda or x.dtype == torch.float64 or not _HAS_TRITON:
+        return False
+    return _generation(x.device) >= 8
 
-    On a CPU PyTorch's flash kernel takes float32, bfloat16 and float16. On CUDA
-    FlashAttention takes half precision alone. Neither returns a log-sum-exp under
-    dropout of the weights, which then takes the plain path.
+
+def fold_kernel(query: Tensor, dropout: float, down_rate: int) -> str | None:
+    """Return which kernel serves the folded path: 'cpu', 'flash', 'cudnn' or None.
+
+    On a CPU PyTorch's flash kernel takes float32, bfloat16 and float16. On CUDA the
+    kernels take half precision alone, and `torch.nn.attention.sdpa_kernel` chooses
+    between them as for PyTorch's own attention: by itself flash, since cuDNN, though
+    faster, spends 0.15 s on every new shape, and ragged batches are all of a new shape.
+    None returns a log-sum-exp under dropout of the weights, which then takes the plain
+    path.
+
+    Args:
+        query: (B, T, H, D).
+        dropout: of the weights.
+        down_rate: s.
     """
     if dropout > 0 or query.dtype == torch.float64:
         return None
     if query.device.type == "cpu":
         return "cpu"
-    if query.device.type == "cuda" and query.dtype in _HALF:
-        return "cuda" if torch.cuda.get_device_capability(query.device) >= (8, 0) else None
-    return None
+    if query.dtype not in _HALF or not runs_triton(query):
+        return None
+    flash, cudnn = _switches()
+    if flash:
+        return "flash"
+    enough = query.size(1) > 2 * down_rate  # cuDNN refuses one query with one key
+    return "cudnn" if cudnn and _generation(query.device) >= 9 and enough else None
 
 
-def fold_width(kernel: str, key_width: int, value_width: int) -> int:
-    """Return the width that keys and values are padded to: equal, on CUDA in eights."""
-    width = max(key_width, value_width)
-    return -(-width // 8) * 8 if kernel == "cuda" else width
-
-
-def fold_states(kernel: str, query: Tensor) -> tuple[Tensor, Tensor]:
-    """Return empty tensors of the shape and type of a kernel's random states."""
-    if kernel == "cpu":
-        return query.new_empty(0), query.new_empty(0)
-    return (
-        query.new_empty(2, dtype=torch.uint64),
-        query.new_empty((), dtype=torch.uint64),
-    )
-
-
-def fold_forward(
+def kernel_forward(
     kernel: str, query: Tensor, key: Tensor, value: Tensor, scale: float
-) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+) -> tuple[Tensor, Tensor]:
     """Causal attention that also returns its log-sum-exp.
 
     Args:
-        kernel: of `fold_kernel`.
+        kernel: of `fold_kernel`; all but 'cudnn' want one width, on CUDA in eights.
         query: (B, H, T, D).
-        key: (B, H, T, D).
-        value: (B, H, T, D), all of `fold_width`.
+        key: (B, G, T, D); G divides H on CUDA and is H on a CPU.
+        value: (B, G, T, Dv).
         scale: of the scores.
 
     Returns:
-        Output (B, H, T, D), log-sum-exp (B, H, T) float32, and the two random states
-        that the backward of this kernel takes.
+        Output (B, H, T, Dv) and log-sum-exp (B, H, T) float32.
     """
     aten = torch.ops.aten
     if kernel == "cpu":
-        output, lse = aten._scaled_dot_product_flash_attention_for_cpu(
+        return aten._scaled_dot_product_flash_attention_for_cpu(
             query, key, value, 0.0, True, attn_mask=None, scale=scale
         )
-        return output, lse, fold_states(kernel, query)
-    output, lse, _, _, _, _, seed, offset, _ = aten._scaled_dot_product_flash_attention(
-        query, key, value, 0.0, True, False, scale=scale
+    if kernel == "flash":
+        output, lse, *_ = aten._scaled_dot_product_flash_attention(
+            query, key, value, 0.0, True, False, scale=scale
+        )
+        return output, lse
+    output, lse, *_ = aten._scaled_dot_product_cudnn_attention(
+        query, key, value, None, True, 0.0, True, False, scale=scale
     )
-    return output, lse, (seed, offset)
+    return output, lse.view(query.shape[:3])
 
 
-def fold_backward(
+def kernel_backward(
     kernel: str,
     grad: Tensor,
     query: Tensor,
@@ -204,10 +270,9 @@ def fold_backward(
     value: Tensor,
     output: Tensor,
     lse: Tensor,
-    states: tuple[Tensor, Tensor],
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Backward of `fold_forward` for a given output and log-sum-exp.
+    """Backward of `kernel_forward` for a given output and log-sum-exp.
 
     Handing in those of a larger softmax gives the gradients of this part of it.
 
@@ -215,24 +280,28 @@ def fold_backward(
         Gradients of query, key, value.
     """
     aten = torch.ops.aten
+    tensors = grad, query, key, value, output
     if kernel == "cpu":
         return aten._scaled_dot_product_flash_attention_for_cpu_backward(
-            grad, query, key, value, output, lse, 0.0, True, attn_mask=None, scale=scale
+            *tensors, lse, 0.0, True, attn_mask=None, scale=scale
         )
     size = query.size(2)
-    return aten._scaled_dot_product_flash_attention_backward(
-        grad,
-        query,
-        key,
-        value,
-        output,
-        lse,
+    state = lse.new_empty((), dtype=torch.int64)  # of dropout, which there is none of
+    if kernel == "flash":
+        return aten._scaled_dot_product_flash_attention_backward(
+            *tensors, lse, None, None, size, size, 0.0, True, state, state, scale=scale
+        )
+    return aten._scaled_dot_product_cudnn_attention_backward(
+        *tensors,
+        lse[..., None],
+        state,
+        state,
+        None,
         None,
         None,
         size,
         size,
         0.0,
         True,
-        *states,
         scale=scale,
     )

@@ -1,4 +1,4 @@
-"""Causal attention over chunk keys without a mask: residues folded into the heads.
+"""Causal attention over chunk keys without a mask, on a CPU: residues folded into the heads.
 
 Queries at positions i = j * s + k of one residue k form a plain causal problem over
 the chunk keys: row j sees chunks before j. Dropping the first row and the last chunk
@@ -16,13 +16,10 @@ from mtla_espnet.attention import backend
 from mtla_espnet.attention.lse import merge
 
 
-def attend(
-    kernel: str, query: Tensor, key: Tensor, value: Tensor, down_rate: int, scale: float
-) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, down_rate: int, scale: float) -> Tensor:
     """Attend from every position to the finished chunks before its own, and to itself.
 
     Args:
-        kernel: of `backend.fold_kernel`.
         query: (B, H, T, D).
         key: (B, H, T, D): row t is the partial of t's chunk up to t, so a finished
             chunk is its last member's row.
@@ -35,7 +32,7 @@ def attend(
     """
     if query.size(2) <= down_rate:  # nothing is finished before any query
         return value
-    return _folded(kernel, query, key, value, down_rate, scale)[0]
+    return _folded(query, key, value, down_rate, scale)[0]
 
 
 def _widen(x: Tensor, width: int) -> Tensor:
@@ -67,13 +64,13 @@ def _chunk_keys(x: Tensor, down_rate: int) -> Tensor:
 # Two custom operators, so that torch.compile takes a layer as a whole around them.
 @torch.library.custom_op("mtla_espnet::folded_attention", mutates_args=())
 def _folded(
-    kernel: str, query: Tensor, key: Tensor, value: Tensor, down_rate: int, scale: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return output, log-sum-exp (B, H, T), and the kernel's two random states."""
+    query: Tensor, key: Tensor, value: Tensor, down_rate: int, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Return output and log-sum-exp (B, H, T)."""
     size, value_width = query.size(2), value.size(-1)
-    width = backend.fold_width(kernel, query.size(-1), value_width)
-    output, lse, states = backend.fold_forward(
-        kernel,
+    width = max(query.size(-1), value_width)  # the kernel wants one
+    output, lse = backend.kernel_forward(
+        "cpu",
         _fold(_widen(query, width), down_rate),
         _chunk_keys(_widen(key, width), down_rate),
         _chunk_keys(_widen(value, width), down_rate),
@@ -84,32 +81,28 @@ def _folded(
     lse = _unfold(lse[..., None], down_rate, size)[..., 0].float()
     lse[:, :, :down_rate] = float("-inf")
     output, lse = merge(output, lse, value, own_score)
-    return output.contiguous(), lse.contiguous(), *states
+    return output.contiguous(), lse.contiguous()
 
 
 @_folded.register_fake
-def _(kernel, query, key, value, down_rate, scale):
+def _(query, key, value, down_rate, scale):
     lse = query.new_empty(query.shape[:-1], dtype=torch.float32)
-    states = backend.fold_states(kernel, query)
-    return torch.empty_like(value, memory_format=torch.contiguous_format), lse, *states
+    return torch.empty_like(value, memory_format=torch.contiguous_format), lse
 
 
 @torch.library.custom_op("mtla_espnet::folded_attention_backward", mutates_args=())
 def _folded_backward(
-    kernel: str,
     grad: Tensor,
     query: Tensor,
     key: Tensor,
     value: Tensor,
     output: Tensor,
     lse: Tensor,
-    seed: Tensor,
-    offset: Tensor,
     down_rate: int,
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of query, key, value."""
-    width = backend.fold_width(kernel, query.size(-1), value.size(-1))
+    width = max(query.size(-1), value.size(-1))
     own = ((query.float() * key.float()).sum(-1) * scale - lse).exp()
     delta = (grad.float() * output.float()).sum(-1)
     own_grad = own * ((grad.float() * value.float()).sum(-1) - delta) * scale
@@ -117,15 +110,14 @@ def _folded_backward(
     grad_key = own_grad[..., None] * query.float()
     grad_value = own[..., None] * grad.float()
 
-    parts = backend.fold_backward(
-        kernel,
+    parts = backend.kernel_backward(
+        "cpu",
         _fold(_widen(grad, width), down_rate),
         _fold(_widen(query, width), down_rate),
         _chunk_keys(_widen(key, width), down_rate),
         _chunk_keys(_widen(value, width), down_rate),
         _fold(_widen(output, width), down_rate),
         _fold(lse[..., None], down_rate)[..., 0].contiguous(),
-        (seed, offset),
         scale,
     )
     grad_query += _unfold(parts[0], down_rate, query.size(2))[..., : query.size(-1)]
@@ -140,20 +132,20 @@ def _folded_backward(
 
 
 @_folded_backward.register_fake
-def _(kernel, grad, query, key, value, output, lse, seed, offset, down_rate, scale):
+def _(grad, query, key, value, output, lse, down_rate, scale):
     return tuple(
         torch.empty_like(x, memory_format=torch.contiguous_format) for x in (query, key, value)
     )
 
 
 def _setup_context(ctx, inputs, output):
-    ctx.kernel, query, key, value, ctx.down_rate, ctx.scale = inputs
+    query, key, value, ctx.down_rate, ctx.scale = inputs
     ctx.save_for_backward(query, key, value, *output)
 
 
 def _backward(ctx, grad, *_):
-    grads = _folded_backward(ctx.kernel, grad, *ctx.saved_tensors, ctx.down_rate, ctx.scale)
-    return None, *grads, None, None
+    grads = _folded_backward(grad, *ctx.saved_tensors, ctx.down_rate, ctx.scale)
+    return *grads, None, None
 
 
 _folded.register_autograd(_backward, setup_context=_setup_context)

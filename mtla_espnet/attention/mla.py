@@ -4,10 +4,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mtla_espnet.attention import backend
+from mtla_espnet.attention import backend, fused
 from mtla_espnet.attention.base import SelfAttention, head_size, require_integer
+from mtla_espnet.attention.latent import latent_entries
 from mtla_espnet.cache import CacheSpec, LayerCache
-from mtla_espnet.position import rotate
+from mtla_espnet.position import rotate, rotation
 
 
 class Latent(SelfAttention):
@@ -86,23 +87,31 @@ class Latent(SelfAttention):
         return CacheSpec(self.kv_lora_rank + self.qk_rope_head_dim)
 
     # -- projections -----------------------------------------------------------
-    def _query(self, query: Tensor, rotary: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (B, L, H, nope) and the turned (B, L, H, rope)."""
+    def _heads(self, query: Tensor) -> Tensor:
+        """Return unturned queries (B, L, H, nope + rope)."""
         if self.q_lora_rank:
             q = self.wq_b(self.q_norm(self.wq_a(query)))
         else:
             q = self.wq(query)
-        q = q.unflatten(-1, (self.num_heads, self.qk_head_dim))
-        nope, rope = q.split((self.qk_nope_head_dim, self.qk_rope_head_dim), dim=-1)
+        return q.unflatten(-1, (self.num_heads, self.qk_head_dim))
+
+    def _turn(self, query: Tensor, rotary: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (B, L, H, nope) and the turned (B, L, H, rope)."""
+        nope, rope = query.split((self.qk_nope_head_dim, self.qk_rope_head_dim), dim=-1)
         return nope, rotate(rope, rotary)
+
+    def _query(self, query: Tensor, rotary: Tensor) -> tuple[Tensor, Tensor]:
+        return self._turn(self._heads(query), rotary)
 
     def _latent(self, key: Tensor, rotary: Tensor) -> tuple[Tensor, Tensor]:
         """Return the normalised latent (B, T, r) and the turned rotary key (B, T, rope)."""
-        joint = self.wkv_a(key)
+        return self._normalise(self.wkv_a(key), rotary)
+
+    def _normalise(self, joint: Tensor, rotary: Tensor) -> tuple[Tensor, Tensor]:
         latent, rope = joint.split((self.kv_lora_rank, self.qk_rope_head_dim), dim=-1)
         return self.kv_norm(latent).to(joint.dtype), rotate(rope, rotary)
 
-    def _materialise(self, latent: Tensor, rope: Tensor) -> tuple[Tensor, Tensor]:
+    def materialise(self, latent: Tensor, rope: Tensor) -> tuple[Tensor, Tensor]:
         """Return keys (B, T, H, nope + rope) and values (B, T, H, v) of latents."""
         both = F.linear(latent, self.wkv_b.weight)
         both = both.unflatten(-1, (self.num_heads, -1))
@@ -116,7 +125,30 @@ class Latent(SelfAttention):
     ) -> Tensor:
         """Return [latent ; rotary key], (B, T, r + rope)."""
         rotary = key_position if key_rotary is None else key_rotary
-        return torch.cat(self._latent(key, rotary), dim=-1)
+        joint = self.wkv_a(key)
+        if backend.runs_triton(joint):
+            return self._entries_fused(joint, key_position, rotary)
+        return torch.cat(self._normalise(joint, rotary), dim=-1)
+
+    def _entries_fused(
+        self,
+        joint: Tensor,
+        key_position: Tensor,
+        rotary: Tensor,
+        gate: Tensor | None = None,
+        offset: Tensor | None = None,
+    ) -> Tensor:
+        return latent_entries(
+            joint,
+            self.kv_norm.weight,
+            self.kv_norm.bias,
+            gate,
+            offset,
+            key_position,
+            *rotation(rotary, self.qk_rope_head_dim),
+            self.cache_spec.down_rate,
+            self.kv_norm.eps,
+        )
 
     def forward(
         self,
@@ -128,18 +160,39 @@ class Latent(SelfAttention):
         key_rotary: Tensor | None = None,
     ) -> Tensor:
         """See `SelfAttention.forward`."""
-        q = torch.cat(
-            self._query(query, query_position if query_rotary is None else query_rotary), dim=-1
-        )
+        rotary = query_position if query_rotary is None else query_rotary
+        q = self._heads(query)
         entry = self.entries(key, key_position, key_rotary)
-        output = self._attend(q, entry, query_position, key_position)
+        kernel = None
+        if query_position is key_position:
+            dropout = self.dropout if self.training else 0.0
+            kernel = backend.fold_kernel(q, dropout, self.cache_spec.down_rate)
+        if kernel in ("flash", "cudnn"):
+            output = self._attend_fused(kernel, q, entry, rotary)
+        else:
+            q = torch.cat(self._turn(q, rotary), dim=-1)
+            output = self._attend(q, entry, query_position, key_position)
         return self.wo(output.flatten(2))
+
+    def _attend_fused(self, kernel: str, query: Tensor, entry: Tensor, rotary: Tensor) -> Tensor:
+        """All positions ask, on CUDA: (B, T, H, nope + rope) unturned -> (B, T, H, v)."""
+        sizes = self.qk_nope_head_dim, self.qk_rope_head_dim, self.v_head_dim
+        weight = fused.pack_weight(self.wkv_b.weight, self.num_heads, *sizes)
+        return fused.attend(
+            kernel,
+            query,
+            F.linear(entry, weight).unflatten(-1, (self.num_heads, -1)),
+            *rotation(rotary, self.qk_rope_head_dim),
+            self.cache_spec.down_rate,
+            self.v_head_dim,
+            self.softmax_scale,
+        )
 
     def _attend(
         self, query: Tensor, entry: Tensor, query_position: Tensor, key_position: Tensor
     ) -> Tensor:
         """Attend over materialised entries: (B, L, H, nope + rope) -> (B, L, H, v)."""
-        key, value = self._materialise(*entry.split(self._entry_sizes, dim=-1))
+        key, value = self.materialise(*entry.split(self._entry_sizes, dim=-1))
         return backend.attend(
             query.transpose(1, 2),
             key.transpose(1, 2),

@@ -1,5 +1,7 @@
 """Multi-head temporal latent attention: latents merged over chunks of s positions."""
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -40,7 +42,9 @@ def merge_chunks(latent: Tensor, weight: Tensor, position: Tensor, down_rate: in
     weighted = accurate(latent) * weight[..., None]
     size = latent.size(1)
     blocks = F.pad(weighted, (0, 0, 0, -size % down_rate)).unflatten(1, (-1, down_rate))
-    merged = blocks.cumsum(dim=2).flatten(1, 2)[:, :size]
+    # additions of whole slices: a cumulative sum over so short an axis is slower everywhere
+    sums = itertools.accumulate(blocks.unbind(dim=2))
+    merged = torch.stack(list(sums), dim=2).flatten(1, 2)[:, :size]
     return merged.masked_fill((position < 0)[..., None], 0.0).to(latent.dtype)
 
 
@@ -56,6 +60,16 @@ class HyperNetwork(nn.Module):
         self.rank = rank
         self.fc_c = nn.Linear(rank, rank // 4)
         self.fc_p = nn.Linear(rank, rank // 4)
+
+    def gates(self, count: int) -> tuple[Tensor, Tensor]:
+        """Return gate (J, r) and offset (J,): weight = sigmoid(gate[j] . latent + offset[j]).
+
+        Args:
+            count: J, chunks from 0 on.
+        """
+        chunk = torch.arange(count, device=self.fc_c.weight.device)
+        code = self.fc_c(chunk_encoding(chunk, self.rank).to(self.fc_c.weight.dtype))
+        return code @ self.fc_p.weight, code @ self.fc_p.bias
 
     def forward(self, latent: Tensor, chunk: Tensor, repeats: int = 1) -> Tensor:
         """Return the weights.
@@ -120,8 +134,13 @@ class TemporalLatent(Latent):
     ) -> Tensor:
         """Return [partial of the position's chunk ; its rotary key], (B, T, r + rope)."""
         rotary = key_position if key_rotary is None else key_rotary
-        latent, rope = self._latent(key, rotary)
-        chunk = torch.arange(-(-key.size(1) // self.down_rate), device=key.device)
+        joint = self.wkv_a(key)
+        chunks = -(-key.size(1) // self.down_rate)
+        if backend.runs_triton(joint):
+            gates = self.hypernet_down.gates(chunks)
+            return self._entries_fused(joint, key_position, rotary, *gates)
+        latent, rope = self._normalise(joint, rotary)
+        chunk = torch.arange(chunks, device=key.device)
         weight = self.hypernet_down(latent, chunk, repeats=self.down_rate)
         merged = merge_chunks(latent, weight, key_position, self.down_rate)
         return torch.cat((merged, rope), dim=-1)
@@ -137,11 +156,19 @@ class TemporalLatent(Latent):
             own = entry
             own_key, own_value = (x.transpose(1, 2) for x in self._split(own))
             chunk_key, chunk_value = (x[:, :, rate - 1 :: rate] for x in (own_key, own_value))
-            kernel = backend.fold_kernel(query, dropout)
-            if kernel is not None:
-                return fold.attend(
-                    kernel, query, own_key, own_value, rate, self.softmax_scale
-                ).transpose(1, 2)
+            if backend.fold_kernel(query, dropout, rate) == "cpu":
+                output = fold.attend(query, own_key, own_value, rate, self.softmax_scale)
+                return output.transpose(1, 2)
+        elif query.is_cuda:  # one fused kernel, where launches cost more than the work
+            last = torch.arange(rate - 1, entry.size(1), rate, device=query.device)
+            rows = torch.cat((last.expand(len(entry), -1), query_position.clamp_min(0)), dim=1)
+            rows = entry.gather(1, rows[..., None].expand(-1, -1, entry.size(-1)))
+            key, value = (x.transpose(1, 2) for x in self._split(rows))
+            before = torch.arange(len(last), device=query.device)
+            before = before < (query_position // rate)[..., None]
+            return backend.attend_chunks_and_own(
+                query, key, value, before, self.softmax_scale, dropout
+            ).transpose(1, 2)
         else:
             index = query_position.clamp_min(0)[..., None].expand(-1, -1, entry.size(-1))
             own_key, own_value = (x.transpose(1, 2) for x in self._split(entry.gather(1, index)))
@@ -161,7 +188,7 @@ class TemporalLatent(Latent):
         ).transpose(1, 2)
 
     def _split(self, entry: Tensor) -> tuple[Tensor, Tensor]:
-        return self._materialise(*entry.split(self._entry_sizes, dim=-1))
+        return self.materialise(*entry.split(self._entry_sizes, dim=-1))
 
     def _extend(self, entry: Tensor, cache: LayerCache) -> Tensor:
         """Add the weighted latent to the unfinished slot; the rotary key replaces its own."""

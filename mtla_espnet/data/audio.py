@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -96,39 +97,32 @@ def format_audio(
         )
     validate_data_dir(data_dir)
     (out_dir / "wav.scp").unlink(missing_ok=True)
-    shutil.rmtree(out_dir / "data", ignore_errors=True)
-    (out_dir / "data").mkdir(parents=True)
 
-    parts = _read_parts(data_dir)
-    starts = range(0, len(parts), _BLOCK_UTTERANCES)
-    blocks = [
-        _Block(out_dir / "data" / f"format.{n}", parts[i : i + _BLOCK_UTTERANCES])
-        for n, i in enumerate(starts, 1)
-    ]
-    formatted = run_jobs(
-        lambda block: _format_block(block, fs, audio_format),
-        blocks,
-        n_workers=min(nj, os.cpu_count() or 1),
-        progress=f"format {data_dir.name}" if progress else None,
-    )
+    def formatted(part: Part) -> tuple[np.ndarray, int]:
+        samples, rate_hz = read_audio(part.path, part.start_s, part.end_s)
+        if rate_hz != fs:
+            samples = soxr.resample(samples, rate_hz, fs)
+        if not len(samples):
+            raise UserError(f"{part.path}: is empty at {fs} Hz")
+        return samples, fs
 
-    locations, num_samples = {}, {}
-    for block in formatted:
-        for utterance, (location, count) in block.items():
-            locations[utterance] = location
-            num_samples[utterance] = count
+    parts = read_parts(data_dir)
+    label = f"format {data_dir.name}" if progress else None
+    written = write_parts(parts, out_dir / "data", formatted, audio_format, nj, label)
+
     utt2spk = read_table(data_dir / "utt2spk")
     write_table(out_dir / "text", read_table(data_dir / "text"))
     write_table(out_dir / "utt2spk", utt2spk)
     write_table(out_dir / "spk2utt", spk2utt_from(utt2spk))
+    num_samples = {utterance: audio.num_samples for utterance, audio in written.items()}
     write_table(out_dir / "utt2num_samples", num_samples)
     write_text(out_dir / "feats_type", "raw\n")
     write_text(out_dir / "audio_format", f"{audio_format}\n")
-    write_table(out_dir / "wav.scp", locations)
+    write_table(out_dir / "wav.scp", {key: audio.entry for key, audio in written.items()})
 
 
-class _Part(NamedTuple):
-    """Where the audio of an utterance is."""
+class Part(NamedTuple):
+    """Where the audio of an utterance is: a recording, or a part of it."""
 
     utterance: str
     path: str
@@ -136,82 +130,123 @@ class _Part(NamedTuple):
     end_s: float | None = None
 
 
-class _Block(NamedTuple):
-    """Utterances that are formatted by one job into one directory."""
+class WrittenAudio(NamedTuple):
+    """An utterance's audio that was written: its entry for `wav.scp`, and what it holds."""
 
-    directory: Path
-    parts: list[_Part]
+    entry: str
+    num_samples: int
+    rate_hz: int
 
 
-def _read_parts(data_dir: Path) -> list[_Part]:
+def read_parts(data_dir: Path) -> list[Part]:
+    """Return where the audio of each utterance of a data directory is, sorted by utterance."""
     recordings = read_table(data_dir / "wav.scp")
     if not (data_dir / "segments").exists():
-        return [_Part(utterance, path) for utterance, path in recordings.items()]
+        return [Part(utterance, path) for utterance, path in recordings.items()]
     segments: dict[str, Segment] = read_segments(data_dir / "segments")
     return [
-        _Part(utterance, recordings[segment.recording], segment.start_s, segment.end_s)
+        Part(utterance, recordings[segment.recording], segment.start_s, segment.end_s)
         for utterance, segment in segments.items()
     ]
 
 
-def _format_block(block: _Block, fs: int, audio_format: str) -> dict[str, tuple[str, int]]:
-    """Write the audio of a block; return utterance -> (entry of wav.scp, samples)."""
+def write_parts(
+    parts: list[Part],
+    directory: Path,
+    convert: Callable[[Part], tuple[np.ndarray, int]],
+    audio_format: str,
+    nj: int,
+    label: str | None,
+) -> dict[str, WrittenAudio]:
+    """Write the audio of utterances anew, with 16 bits, in blocks of fixed length.
+
+    Args:
+        parts: the utterances.
+        directory: emptied first; block N is `format.N` in it.
+        convert: gives an utterance as (T,) float32 in [-1, 1) and the rate in Hz.
+        audio_format: one of AUDIO_FORMATS.
+        nj: blocks that are written side by side, at most one a processor.
+        label: of a progress bar; None: no bar.
+
+    Returns:
+        Utterance -> what was written.
+
+    Raises:
+        UserError: `convert` raised one; names the utterance.
+    """
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    starts = range(0, len(parts), _BLOCK_UTTERANCES)
+    blocks = [
+        (directory / f"format.{n}", parts[i : i + _BLOCK_UTTERANCES])
+        for n, i in enumerate(starts, 1)
+    ]
+    written = run_jobs(
+        lambda block: _write_block(*block, convert, audio_format),
+        blocks,
+        n_workers=min(nj, os.cpu_count() or 1),
+        progress=label,
+    )
+    return {utterance: audio for block in written for utterance, audio in block.items()}
+
+
+def _write_block(
+    directory: Path, parts: list[Part], convert: Callable, audio_format: str
+) -> dict[str, WrittenAudio]:
     container, _, archive = audio_format.partition(".")
     write = _write_archive if archive else _write_files
-    parent, name = block.directory.parent, block.directory.name
     # The block's directory appears whole, by a rename, or not at all.
-    with tempfile.TemporaryDirectory(dir=parent, prefix=f".{name}.") as temporary:
-        unfinished = Path(temporary) / name
+    with tempfile.TemporaryDirectory(
+        dir=directory.parent, prefix=f".{directory.name}."
+    ) as temporary:
+        unfinished = Path(temporary) / directory.name
         unfinished.mkdir()
-        utterances = ((part.utterance, _formatted_samples(part, fs)) for part in block.parts)
-        written = write(unfinished, utterances, fs, container)
-        unfinished.rename(block.directory)
+        utterances = ((part.utterance, *_converted(part, convert)) for part in parts)
+        written = write(unfinished, utterances, container)
+        unfinished.rename(directory)
     return {
-        utterance: (f"{block.directory}/{entry}", count)
-        for utterance, (entry, count) in written.items()
+        utterance: audio._replace(entry=f"{directory}/{audio.entry}")
+        for utterance, audio in written.items()
     }
 
 
-def _formatted_samples(part: _Part, fs: int) -> np.ndarray:
-    """Return an utterance as (T,) int16 at `fs`."""
+def _converted(part: Part, convert: Callable) -> tuple[np.ndarray, int]:
+    """Return an utterance as (T,) int16 and its rate."""
     try:
-        samples, rate_hz = read_audio(part.path, part.start_s, part.end_s)
+        samples, rate_hz = convert(part)
     except UserError as error:
         raise UserError(f"utterance {part.utterance!r}: {error}") from None
-    if rate_hz != fs:
-        samples = soxr.resample(samples, rate_hz, fs)
-    if not len(samples):
-        raise UserError(f"utterance {part.utterance!r}: {part.path}: is empty at {fs} Hz")
     # Times 32768, so that 16-bit input comes out bit for bit.
-    return np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
+    return np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16), rate_hz
 
 
-def _write_files(directory: Path, utterances, fs: int, container: str) -> dict:
+def _write_files(directory: Path, utterances, container: str) -> dict[str, WrittenAudio]:
     written = {}
-    for utterance, samples in utterances:
+    for utterance, samples, rate_hz in utterances:
         if "/" in utterance:
             raise UserError(
                 f"utterance {utterance!r}: an id with '/' cannot name a file: rename it"
             )
         entry = f"{utterance}.{container}"
-        soundfile.write(directory / entry, samples, fs, format=container, subtype="PCM_16")
-        written[utterance] = (entry, len(samples))
+        soundfile.write(directory / entry, samples, rate_hz, format=container, subtype="PCM_16")
+        written[utterance] = WrittenAudio(entry, len(samples), rate_hz)
     return written
 
 
-def _write_archive(directory: Path, utterances, fs: int, container: str) -> dict:
+def _write_archive(directory: Path, utterances, container: str) -> dict[str, WrittenAudio]:
     written = {}
     encoding = {"format": container, "subtype": "PCM_16"}
     with open(directory / "data_wav.ark", "wb") as ark:
-        for utterance, samples in utterances:
+        for utterance, samples, rate_hz in utterances:
             offset = ark.tell() + len(f"{utterance} ".encode())
             kaldi.save_ark(
                 ark,
-                {utterance: (fs, samples)},
+                {utterance: (rate_hz, samples)},
                 write_function="soundfile",
                 write_kwargs=encoding,
             )
-            written[utterance] = (f"data_wav.ark:{offset}", len(samples))
+            entry = f"data_wav.ark:{offset}"
+            written[utterance] = WrittenAudio(entry, len(samples), rate_hz)
     return written
 
 

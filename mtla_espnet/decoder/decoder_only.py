@@ -1,7 +1,7 @@
 """`decoder: decoder_only` of ESPnet2's ASR, ST, SLU and MT tasks."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -151,16 +151,22 @@ class DecoderOnly(AbsDecoder, BatchScorerInterface):
         Returns:
             A cache without hypotheses; `DecodingCache.expand` makes room for them.
         """
+        attention = self.blocks[0].attention
+        dtype = attention.wo.weight.dtype
+        cache = attention.new_cache(hlens, len(self.blocks), dtype=dtype)
+        for layer, entries in enumerate(self.prefix_entries(hs_pad, hlens)):
+            cache.write_prefix(layer, entries)
+        return cache
+
+    def prefix_entries(self, hs_pad: Tensor, hlens: Tensor) -> Iterator[Tensor]:
+        """Yield what each layer's cache keeps of the prefix, (B, P, width)."""
         position = positions(hlens.to(hs_pad.device), hs_pad.size(1))
         prefix = self.projector(hs_pad.masked_fill((position < 0)[..., None], 0.0))
-        attention = self.blocks[0].attention
-        cache = attention.new_cache(hlens, len(self.blocks), dtype=prefix.dtype)
         static = self.prefix == "static"
-        for layer, block in enumerate(self.blocks):
-            cache.write_prefix(layer, block.prefix_entries(prefix, position, norm=not static))
+        for block in self.blocks:
+            yield block.prefix_entries(prefix, position, norm=not static)
             if not static:
                 prefix = block(prefix, position)
-        return cache
 
     def step(self, tokens: Tensor, cache: DecodingCache) -> Tensor:
         """Add one token to every hypothesis.

@@ -3,11 +3,13 @@
 import csv
 import dataclasses
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 from mtla_espnet.files import UserError, read_json, write_text
 from mtla_espnet.report.plots import Panel, plot_trade_offs
 from mtla_espnet.report.tables import Decode, find_decodes, megabytes, or_dash
+from mtla_espnet.score.efficiency import KEYS
 
 BASELINE = "mha"
 
@@ -15,12 +17,18 @@ _COLUMNS = (
     "model", "parameters", "WER", "CER", "train s", "decode s", "RTF", "speed-up",
     "KV B/pos", "KV peak MB", "KV ratio", "peak memory MB",
 )  # fmt: skip
+_DECODE_COLUMNS = (
+    "model", "beam", "batch", "device", "dtype", "utt/s", "encoder s", "search s", "decoder s",
+    "CTC s", "bookkeeping s", "KV alloc MB",
+)  # fmt: skip
 _NOTE = (
     "Rates are errors for each reference word or character. `decode s` is the wall time of "
     "encoder and search, `RTF` that time for each second of audio. `KV` is the key/value cache: "
     "bytes a position over all layers, and the most that it held. `speed-up` (in search time) "
     f"and `KV ratio` (of the peak) are against {BASELINE} in the same table. "
-    "`peak memory` is activations and cache, without the model."
+    "`peak memory` is activations and cache, without the model. The second table says where the "
+    "time of the search goes: decoder, CTC prefix scores and bookkeeping; `KV alloc` are the "
+    "buffers of the cache."
 )
 
 
@@ -43,12 +51,24 @@ class Row:
     cer: float | None
     train_s: float | None
     decode_s: float | None
+    encoder_s: float | None
     search_s: float | None
+    search_decoder_s: float | None
+    search_ctc_s: float | None
+    search_bookkeeping_s: float | None
     rtf: float | None
+    utterances: int | None
+    utterances_per_s: float | None
+    audio_s: float | None
+    tokens: int | None
     cache_bytes_per_position: float | None
     cache_bytes_peak: int | None
+    cache_bytes_allocated: int | None
     peak_memory_bytes: int | None
     device: str | None
+    dtype: str | None
+    beam_size: int | None
+    batch: int | None
     search_speedup: float | None = None
     cache_ratio: float | None = None
 
@@ -58,6 +78,10 @@ class Row:
         if self.attention is None:
             return self.experiment
         return self.attention + (f" s={self.down_rate}" if self.attention == "mtla" else "")
+
+
+# Columns that `efficiency.json` has by the same names.
+_COSTS = {field.name for field in dataclasses.fields(Row)} & set(KEYS)
 
 
 def write_comparison(recipe_dir: Path, expdir: str = "exp") -> str:
@@ -83,7 +107,9 @@ def write_comparison(recipe_dir: Path, expdir: str = "exp") -> str:
     for row in rows:
         groups.setdefault(f"{row.inference_tag}/{row.test_set}", []).append(row)
     tables = {name: _table(group) for name, group in groups.items()}
-    sections = [f"## {name}\n\n{table}" for name, table in tables.items()]
+    sections = [
+        f"## {name}\n\n{table}\n\n{_decode_table(groups[name])}" for name, table in tables.items()
+    ]
     write_text(directory / "comparison.md", "\n\n".join(["# Comparison", _NOTE, *sections]) + "\n")
     write_text(directory / "comparison.csv", _csv(rows))
     panels = [panel for name, group in groups.items() for panel in _panels(name, group)]
@@ -128,19 +154,12 @@ def _row(experiment: str, training: dict, decode: Decode) -> Row:
         experiment=experiment,
         inference_tag=decode.inference_tag,
         test_set=decode.test_set,
-        attention=cost.get("attention"),
-        down_rate=cost.get("down_rate"),
         parameters=training.get("parameters"),
         wer=rates.get("wer"),
         cer=rates.get("cer"),
         train_s=training.get("train_s"),
         decode_s=cost.get("total_s"),
-        search_s=cost.get("search_s"),
-        rtf=cost.get("rtf"),
-        cache_bytes_per_position=cost.get("cache_bytes_per_position"),
-        cache_bytes_peak=cost.get("cache_bytes_peak"),
-        peak_memory_bytes=cost.get("peak_memory_bytes"),
-        device=cost.get("device"),
+        **{name: cost.get(name) for name in _COSTS},
     )
 
 
@@ -168,7 +187,7 @@ def _labels(rows: list[Row]) -> list[str]:
 
 
 def _table(rows: list[Row]) -> str:
-    """Write a group as a Markdown table whose columns also line up as plain text."""
+    """Write a group as a Markdown table."""
     cells = [
         [
             label,
@@ -186,14 +205,41 @@ def _table(rows: list[Row]) -> str:
         ]
         for label, row in zip(_labels(rows), rows, strict=True)
     ]
-    widths = [max(map(len, column)) for column in zip(_COLUMNS, *cells, strict=True)]
+    return _aligned(_COLUMNS, cells)
+
+
+def _decode_table(rows: list[Row]) -> str:
+    """Write how a group was decoded, and where the time went."""
+    cells = [
+        [
+            label,
+            or_dash(row.beam_size),
+            or_dash(row.batch),
+            or_dash(row.device),
+            or_dash(row.dtype),
+            or_dash(row.utterances_per_s, ".1f"),
+            or_dash(row.encoder_s, ".2f"),
+            or_dash(row.search_s, ".2f"),
+            or_dash(row.search_decoder_s, ".2f"),
+            or_dash(row.search_ctc_s, ".2f"),
+            or_dash(row.search_bookkeeping_s, ".2f"),
+            megabytes(row.cache_bytes_allocated),
+        ]
+        for label, row in zip(_labels(rows), rows, strict=True)
+    ]
+    return _aligned(_DECODE_COLUMNS, cells)
+
+
+def _aligned(columns: Sequence[str], cells: list[list[str]]) -> str:
+    """Write a Markdown table whose columns also line up as plain text."""
+    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
 
     def line(row: list[str]) -> str:
         name, *numbers = zip(row, widths, strict=True)
         return f"| {name[0]:<{name[1]}} | {' | '.join(f'{cell:>{w}}' for cell, w in numbers)} |"
 
     rule = f"|:{'-' * widths[0]}-|{'|'.join(f'-{"-" * width}:' for width in widths[1:])}|"
-    return "\n".join([line(list(_COLUMNS)), rule, *map(line, cells)])
+    return "\n".join([line(list(columns)), rule, *map(line, cells)])
 
 
 def _csv(rows: list[Row]) -> str:

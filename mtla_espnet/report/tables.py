@@ -10,16 +10,23 @@ from pathlib import Path
 
 import mtla_espnet
 from mtla_espnet.files import UserError, write_text
-from mtla_espnet.score.efficiency import FILE, read_efficiency
+from mtla_espnet.score.efficiency import FILE, SEARCH_PARTS, read_efficiency
 from mtla_espnet.score.result import Totals, read_result
 
 RATES = ("wer", "cer", "ter")
 
 _RATE_COLUMNS = ("dataset", "Snt", "Wrd", "Corr", "Sub", "Del", "Ins", "Err", "S.Err")
 _COST_COLUMNS = (
-    "dataset", "attention", "s", "beam", "batch", "device", "decode s", "RTF", "utt/s",
-    "KV B/pos", "KV peak MB", "KV alloc MB", "peak memory MB",
+    "dataset", "attention", "s", "beam", "batch", "device", "dtype", "Snt", "audio s", "tokens",
+    "decode s", "RTF", "utt/s", "KV B/pos", "KV peak MB", "KV alloc MB", "peak memory MB",
 )  # fmt: skip
+_TIME_COLUMNS = (
+    "dataset", "decode s", "encoder s", "search s", "decoder s", "CTC s", "bookkeeping s",
+)  # fmt: skip
+_TIME_NOTE = (
+    "Time of a decode: reading audio, encoder and search; of the search the decoder (with a "
+    "language model), CTC prefix scores and bookkeeping."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,9 +95,12 @@ def write_results(exp_dir: Path) -> str:
         ]
         if rows:
             parts += [f"### {rate.upper()}", markdown_table(_RATE_COLUMNS, rows)]
-    rows = [_cost_row(decode.name, decode.efficiency) for decode in decodes if decode.efficiency]
-    if rows:
+    costs = {decode.name: decode.efficiency for decode in decodes if decode.efficiency}
+    if costs:
+        rows = [_cost_row(name, cost) for name, cost in costs.items()]
         parts += ["### Efficiency", markdown_table(_COST_COLUMNS, rows)]
+        rows = [_time_row(name, cost) for name, cost in costs.items()]
+        parts += [_TIME_NOTE, markdown_table(_TIME_COLUMNS, rows)]
     text = "\n\n".join(parts) + "\n"
     write_text(exp_dir / "RESULTS.md", text)
     return text
@@ -143,6 +153,10 @@ def _cost_row(name: str, cost: dict) -> list[str]:
         str(cost["beam_size"]),
         str(cost["batch"]),
         cost["device"],
+        cost["dtype"],
+        str(cost["utterances"]),
+        f"{cost['audio_s']:.1f}",
+        str(cost["tokens"]),
         f"{cost['total_s']:.1f}",
         or_dash(cost["rtf"], ".3f"),
         or_dash(cost["utterances_per_s"], ".2f"),
@@ -151,6 +165,11 @@ def _cost_row(name: str, cost: dict) -> list[str]:
         megabytes(cost["cache_bytes_allocated"]),
         megabytes(cost["peak_memory_bytes"]),
     ]
+
+
+def _time_row(name: str, cost: dict) -> list[str]:
+    keys = ("total_s", "encoder_s", "search_s", *SEARCH_PARTS)
+    return [name, *(f"{cost[key]:.2f}" for key in keys)]
 
 
 def _environments(directory: Path) -> str:

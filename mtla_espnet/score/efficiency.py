@@ -1,4 +1,12 @@
-"""What a decode cost: `efficiency.json` of a set, and how those of shards are merged."""
+"""What a decode cost: `efficiency.json` of a set, and how those of shards are merged.
+
+Its keys: `utterances`, `audio_s` and `tokens` that were decoded; `encoder_s`, `search_s`, of it
+`search_decoder_s` (and other scorers of all tokens), `search_ctc_s` and `search_bookkeeping_s`;
+`total_s` with reading the audio; `rtf` = total_s / audio_s; `utterances_per_s`;
+`peak_memory_bytes` of activations and cache, without the model; `cache_bytes_peak` of positions
+held, `cache_bytes_allocated` of buffers, `cache_bytes_per_position` over all layers; and how it
+was decoded: `device`, `dtype`, `attention`, `down_rate`, `beam_size`, `batch`.
+"""
 
 import math
 from collections.abc import Sequence
@@ -7,9 +15,18 @@ from pathlib import Path
 from mtla_espnet.files import UserError, read_json
 
 FILE = "efficiency.json"
+SEARCH_PARTS = ("search_decoder_s", "search_ctc_s", "search_bookkeeping_s")
 
 # Amounts of work and time add up over shards; memory is what one process needs at most.
-_SUMMED = ("utterances", "audio_s", "tokens", "encoder_s", "search_s", "total_s")
+_SUMMED = (
+    "utterances",
+    "audio_s",
+    "tokens",
+    "encoder_s",
+    "search_s",
+    *SEARCH_PARTS,
+    "total_s",
+)
 _RATIOS = ("rtf", "utterances_per_s")
 _LARGEST = ("peak_memory_bytes", "cache_bytes_peak", "cache_bytes_allocated")
 _EQUAL = (
@@ -21,6 +38,7 @@ _EQUAL = (
     "beam_size",
     "batch",
 )
+KEYS = (*_SUMMED, *_RATIOS, *_LARGEST, *_EQUAL)
 
 
 def merge_efficiency(shards: Sequence[dict]) -> dict:
@@ -61,7 +79,7 @@ def read_efficiency(path: Path) -> dict:
         UserError: the file is missing, is not JSON, or lacks a key.
     """
     efficiency = read_json(path)
-    for key in (*_SUMMED, *_RATIOS, *_LARGEST, *_EQUAL):
+    for key in KEYS:
         if key not in efficiency:
             raise UserError(f"{path}: no key {key!r}; decode the set again")
     return efficiency

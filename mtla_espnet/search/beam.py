@@ -9,7 +9,7 @@ beam again; <blank> is never emitted; at the length limit <sos/eos> is appended 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mtla_espnet.cache import DecodingCache
 from mtla_espnet.search.ctc import CTCPrefixScorer
+from mtla_espnet.search.history import Hypothesis, nbest
 
 _NOTHING = float("-inf")
 # End detection: so many lengths in a row whose best is so far below the best of all.
@@ -60,21 +61,6 @@ class SearchOptions:
         return (-int(least) if least < 0 else int(least * frames)), limit
 
 
-@dataclass
-class Hypothesis:
-    """An ended hypothesis.
-
-    Attributes:
-        yseq: token ids from the first <sos/eos> to the last one.
-        score: weighted sum of all scores.
-        scores: unweighted sum by scorer.
-    """
-
-    yseq: list[int]
-    score: float
-    scores: dict[str, float] = field(default_factory=dict)
-
-
 class Scorer(Protocol):
     """Scores next tokens of all hypotheses; holds their state."""
 
@@ -96,11 +82,20 @@ class DecoderScorer:
         encoded: (B, T, d) encoder output.
         lengths: (B,) int64.
         temperature: divides the logits.
+        copied: give every hypothesis a prefix of its own, to compare with.
     """
 
-    def __init__(self, decoder, encoded: Tensor, lengths: Tensor, temperature: float = 1.0):
+    def __init__(
+        self,
+        decoder,
+        encoded: Tensor,
+        lengths: Tensor,
+        temperature: float = 1.0,
+        copied: bool = False,
+    ):
         self._decoder = decoder
         self._temperature = temperature
+        self._copied, self._copies = copied, 1
         self.cache: DecodingCache = decoder.init_cache(encoded, lengths)
         self.cache.expand(len(lengths))
 
@@ -111,22 +106,17 @@ class DecoderScorer:
 
     def reorder(self, parents: Tensor) -> None:
         """See `Scorer.reorder`."""
-        self.cache.reorder(parents)
+        if self._copied and len(parents) > self.cache.rows:
+            self._copies = len(parents) // self.cache.rows
+            rows = torch.arange(self.cache.rows, device=parents.device)
+            self.cache.select(rows.repeat_interleave(self._copies))
+        else:
+            self.cache.reorder(parents)
 
     def select(self, utterances: Tensor) -> None:
         """See `Scorer.select`."""
-        self.cache.select(utterances)
-
-
-@dataclass
-class _Step:
-    """What one step chose, for utterances `utterance` (B,): the rest is (B, K)."""
-
-    utterance: Tensor
-    parent: Tensor
-    token: Tensor
-    ended_score: Tensor  # -inf where the hypothesis goes on, or was dropped
-    scores: dict[str, Tensor]
+        copy = torch.arange(self._copies, device=utterances.device)
+        self.cache.select((utterances[:, None] * self._copies + copy).flatten())
 
 
 def beam_search(
@@ -142,7 +132,7 @@ def beam_search(
 
     Args:
         scorers: name -> scorer, each with one row an utterance so far.
-        weights: name -> weight; "ctc" of CTC.
+        weights: name -> weight, at least 0; "ctc" of CTC.
         lengths: encoder frames of each utterance.
         sos_eos: the token that begins and ends.
         options: of the search.
@@ -160,10 +150,11 @@ def beam_search(
     total = torch.zeros(batch, 1, dtype=torch.float64, device=device)
     parts = {name: torch.zeros_like(total) for name in weights}
     state = ctc.start() if ctc is not None else None
-    steps: list[_Step] = []
-    best_ended = torch.full((batch, 0), _NOTHING, device=device)
+    steps = torch.arange(int(limits[:, 1].max()), device=device)
+    ends = Ends(batch, len(steps), sos_eos, options, device)
+    history: list[dict[str, Tensor]] = []
 
-    for index in range(int(limits[:, 1].max())):
+    for index in steps.split(1):
         each = {name: scorer.score(tokens.flatten()) for name, scorer in scorers.items()}
         full = sum(weights[name] * score.double() for name, score in each.items())
         full = full.unflatten(0, tokens.shape) + options.penalty  # (B, W, V)
@@ -176,20 +167,11 @@ def beam_search(
 
         # where nothing is left (fewer live hypotheses than the beam) the slot stays dead
         parts = _add_parts(parts, each, ctc_score, parent, token, tokens.shape)
-        at_limit = (limits[utterance, 1] == index + 1)[:, None]
-        ends = (token == sos_eos) | at_limit
-        counted = ends & (limits[utterance, 0] <= index)[:, None] & chosen.isfinite()
-        ended_score = torch.where(counted, chosen, _NOTHING)
-        steps.append(_Step(utterance, parent, token, ended_score, parts))
-        total = chosen.masked_fill(ends, _NOTHING)
-        best_now = torch.full((batch, 1), _NOTHING, device=device, dtype=best_ended.dtype)
-        best_now[utterance, 0] = ended_score.amax(dim=1).to(best_ended.dtype)
-        best_ended = torch.cat((best_ended, best_now), dim=1)
+        total, ended_score = ends.settle(chosen, token, limits[utterance], index)
+        made = {"parent": parent, "token": token, "ended": ended_score, **parts}
+        history.append({n: _placed(x, utterance, batch, beam) for n, x in made.items()})
 
-        going = total.isfinite().any(dim=1)
-        if options.maxlenratio == 0:
-            going &= ~_end_detected(best_ended[utterance], index)
-        keep = going.nonzero()[:, 0]
+        keep = total.isfinite().any(dim=1).nonzero()[:, 0]
         if not len(keep):
             break
         rows = parent + torch.arange(len(utterance), device=device)[:, None] * tokens.size(1)
@@ -206,8 +188,120 @@ def beam_search(
                 state = state.select(keep)
             utterance, token, total = utterance[keep], token[keep], total[keep]
             parts = {name: part[keep] for name, part in parts.items()}
+            ends.select(keep)
         tokens = token
-    return _trace_back(steps, batch, sos_eos, options)
+    if not history:
+        return [[] for _ in range(batch)]
+    whole = {name: torch.stack([step[name] for step in history]) for name in history[0]}
+    parent, token, ended_score = (whole.pop(name) for name in ("parent", "token", "ended"))
+    return nbest(
+        parent, token, ended_score, whole, sos_eos, options.nbest, options.normalize_length
+    )
+
+
+class Ends:
+    """Says which hypotheses end, and when an utterance is over.
+
+    Steps are counted on the device: nothing here waits for it.
+
+    Args:
+        batch: B.
+        steps: the most that there will be.
+        sos_eos: the token that ends.
+        options: of the search.
+        device: of the scores.
+    """
+
+    def __init__(
+        self, batch: int, steps: int, sos_eos: int, options: SearchOptions, device: torch.device
+    ):
+        self._sos_eos = sos_eos
+        self._detect = options.maxlenratio == 0
+        # best score of what ended at each step; so many columns before the first stay empty
+        self._before = _END_LENGTHS + 1
+        self._best = torch.full((batch, steps + self._before), _NOTHING, device=device)
+        # the n best that ended; and what a token can add to a score, None: a rank has no bound
+        kind = {"dtype": torch.float64, "device": device}
+        self._found = torch.full((batch, options.nbest), _NOTHING, **kind)
+        self._gain = None if options.normalize_length else max(options.penalty, 0.0)
+
+    def settle(
+        self, chosen: Tensor, token: Tensor, limits: Tensor, index: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Take what a step chose.
+
+        Args:
+            chosen: (B, K) float64 scores; minus infinity: no hypothesis.
+            token: (B, K) int64.
+            limits: (B, 2) int64, the least and the most tokens.
+            index: (1,) int64, the step, from 0.
+
+        Returns:
+            (B, K) scores of the hypotheses that go on, and of those that ended; minus
+            infinity elsewhere.
+        """
+        ends = (token == self._sos_eos) | (limits[:, 1:] == index + 1)
+        counted = ends & (limits[:, :1] <= index) & (chosen > _NOTHING)
+        ended_score = torch.where(counted, chosen, _NOTHING)
+        best_now = ended_score.amax(dim=1, keepdim=True).to(self._best.dtype)
+        self._best.index_copy_(1, index + self._before, best_now)
+        total = chosen.masked_fill(ends, _NOTHING)
+        over = self._settled(total, ended_score, limits[:, 1] - index - 1)
+        if self._detect:
+            over |= self._hopeless(index)
+        return total.masked_fill(over[:, None], _NOTHING), ended_score
+
+    def clear(self) -> None:
+        """Begin again."""
+        self._best.fill_(_NOTHING)
+        self._found.fill_(_NOTHING)
+
+    def take(self, other: "Ends") -> None:
+        """Go on from one of fewer steps."""
+        self._best[:, : other._best.size(1)] = other._best
+        self._found.copy_(other._found)
+
+    def select(self, utterances: Tensor) -> None:
+        """Keep these utterances, (B',) int64."""
+        self._best, self._found = self._best[utterances], self._found[utterances]
+
+    def _settled(self, total: Tensor, ended_score: Tensor, left: Tensor) -> Tensor:
+        """Return (B,) bool: nothing that goes on can still be one of the n best.
+
+        A token adds a log probability, at most 0, and the length bonus.
+
+        Args:
+            total: (B, K) scores of what goes on.
+            ended_score: (B, K) of what ended now.
+            left: (B,) tokens until the limit.
+        """
+        if self._gain is None:
+            return torch.zeros_like(left, dtype=torch.bool)
+        both = torch.cat((self._found, ended_score), dim=1)
+        count = self._found.size(1)
+        best = both.amax(dim=1, keepdim=True) if count == 1 else both.topk(count, dim=1).values
+        self._found.copy_(best)
+        return total.amax(dim=1) + self._gain * left <= self._found[:, -1]
+
+    def _hopeless(self, index: Tensor) -> Tensor:
+        """Return (B,) bool: the last lengths that ended are far below the best.
+
+        Source: Watanabe et al. 2017, equation 50, with ESPnet's count of lengths: the
+        hypotheses of i tokens with both <sos/eos> ended at step i - 2.
+        """
+        back = torch.arange(_END_LENGTHS, device=index.device)
+        recent = self._best.index_select(1, index - 2 + self._before - back)
+        best = self._best.amax(dim=1, keepdim=True)
+        return ((recent > _NOTHING) & (recent - best < -_END_MARGIN)).all(dim=1)
+
+
+def _placed(x: Tensor, utterance: Tensor, batch: int, beam: int) -> Tensor:
+    """Return (B, W) of the whole batch, from the utterances that are left."""
+    if x.shape == (batch, beam):
+        return x
+    whole = x.new_full((batch, beam), _NOTHING if x.is_floating_point() else 0)
+    whole[utterance, : x.size(1)] = x
+    return whole
 
 
 def _offers(full, ctc, state, ctc_weight, sos_eos, options):
@@ -241,54 +335,3 @@ def _add_parts(parts, each, ctc_score, parent, token, shape):
         new = score.flatten(1).gather(1, _flat(parent, token, score.size(-1)))
         result[name] = part.gather(1, parent) + new.double()
     return result
-
-
-def _end_detected(best_ended: Tensor, index: int) -> Tensor:
-    """Return (B,) bool: the last lengths that ended are hopelessly below the best.
-
-    Source: Watanabe et al. 2017, equation 50, with ESPnet's count of lengths.
-    """
-    last = index - 2  # the hypotheses of i tokens with both <sos/eos> ended at step i - 2
-    if last - _END_LENGTHS + 1 < 0:
-        return torch.zeros(len(best_ended), dtype=torch.bool, device=best_ended.device)
-    recent = best_ended[:, last - _END_LENGTHS + 1 : last + 1]
-    best = best_ended.amax(dim=1, keepdim=True)
-    return (recent.isfinite() & (recent - best < -_END_MARGIN)).all(dim=1)
-
-
-def _trace_back(
-    steps: list[_Step], batch: int, sos_eos: int, options: SearchOptions
-) -> list[list[Hypothesis]]:
-    """Follow the parents of the best ended hypotheses."""
-    places: list[list[tuple[float, int, int, int]]] = [[] for _ in range(batch)]
-    host = [
-        (s.utterance.tolist(), s.parent.tolist(), s.token.tolist(), s.ended_score.cpu())
-        for s in steps
-    ]
-    for index, (utterance, _, _, ended) in enumerate(host):
-        for row, slot in ended.isfinite().nonzero().tolist():
-            score = ended[row, slot].item()
-            length = index + 1 + (host[index][2][row][slot] != sos_eos)
-            rank = score / length if options.normalize_length else score
-            places[utterance[row]].append((rank, index, row, slot))
-    results = []
-    for found in places:
-        found.sort(key=lambda place: -place[0])
-        nbest = []
-        for _, index, row, slot in found[: options.nbest]:
-            score = host[index][3][row, slot].item()
-            scores = {n: part[row, slot].item() for n, part in steps[index].scores.items()}
-            nbest.append(Hypothesis(_sequence(host, index, row, slot, sos_eos), score, scores))
-        results.append(nbest)
-    return results
-
-
-def _sequence(host, index: int, row: int, slot: int, sos_eos: int) -> list[int]:
-    utterance = host[index][0][row]
-    tokens = [] if host[index][2][row][slot] == sos_eos else [sos_eos]
-    while index >= 0:
-        row = host[index][0].index(utterance)
-        tokens.append(host[index][2][row][slot])
-        slot = host[index][1][row][slot]
-        index -= 1
-    return [sos_eos, *reversed(tokens)]

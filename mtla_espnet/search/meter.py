@@ -15,113 +15,115 @@ import torch
 class Cost:
     """What a decode took. Times are in seconds, sizes in bytes.
 
-    Args:
-        encoder_s: time in the model's `encode`.
-        search_s: time in the beam search.
+    Attributes:
+        encoder_s: time in the model's encoder, front end included.
+        search_s: time in the search, the prefix cache and CTC posteriors included.
+        decoder_s: of it in the decoder and other scorers of all tokens.
+        ctc_s: of it in CTC prefix scores.
         total_s: time from the beginning to the end of the measurement.
         peak_memory_bytes: the most memory above what was in use at the beginning, when the
             model was loaded: activations and cache. None where it cannot be measured.
         cache_bytes_peak: the most bytes that the cache held, over all layers and rows.
-            None for a decoder whose states have no `cache`.
+            None for a decoder that is not ours.
         cache_bytes_allocated: the most bytes of its buffers.
     """
 
     encoder_s: float = 0.0
     search_s: float = 0.0
+    decoder_s: float = 0.0
+    ctc_s: float = 0.0
     total_s: float = 0.0
     peak_memory_bytes: int | None = None
     cache_bytes_peak: int | None = None
     cache_bytes_allocated: int | None = None
 
 
-@contextlib.contextmanager
-def measure(
-    model: torch.nn.Module, search: torch.nn.Module, device: str | torch.device
-) -> Iterator[Cost]:
-    """Measure what is decoded inside the `with` block.
+class Meter:
+    """Adds up what the parts of a decode take.
 
-    Wraps `model.encode`, `model.decoder.batch_score` and `search.forward` for that time.
-    On CUDA each measured part ends with a synchronisation. On a CPU, decode a short utterance
-    before: the first one also loads pages of libraries, 40 MB of them in a test.
+    On CUDA a part is timed by events of its stream, which do not make the host wait.
 
     Args:
-        model: an ESPnet model.
-        search: an ESPnet beam search over `model.decoder`.
-        device: where both compute.
-
-    Yields:
-        The cost; `total_s` and `peak_memory_bytes` are there after the block.
+        device: where the parts compute.
     """
-    device = torch.device(device)
-    synchronize = torch.cuda.synchronize if device.type == "cuda" else _nothing
-    cost = Cost()
 
-    def watch_cache(batch_score):
-        @functools.wraps(batch_score)  # the search looks at its signature
-        def watched(*args, **kwargs):
-            scores, states = batch_score(*args, **kwargs)
-            cache = getattr(states, "cache", None)
-            if cache is not None:
-                cost.cache_bytes_peak = max(cost.cache_bytes_peak or 0, cache.nbytes)
-                allocated = max(cost.cache_bytes_allocated or 0, cache.nbytes_allocated)
-                cost.cache_bytes_allocated = allocated
-            return scores, states
+    def __init__(self, device: str | torch.device):
+        self.cost = Cost()
+        self._device = torch.device(device)
+        self._events: list[tuple[str, torch.cuda.Event, torch.cuda.Event]] = []
 
-        return watched
+    @contextlib.contextmanager
+    def whole(self) -> Iterator[Cost]:
+        """Measure the block as a whole; its cost is complete after the block.
 
-    with (
-        _replaced(model, "encode", _timed(cost, "encoder_s", synchronize)),
-        _replaced(search, "forward", _timed(cost, "search_s", synchronize)),
-        _replaced(model.decoder, "batch_score", watch_cache),
-    ):
-        synchronize()
-        base = _start_memory(device)
+        On a CPU, decode something short before: the first time also loads pages of
+        libraries, 40 MB of them in a test.
+        """
+        self._synchronize()
+        base = _start_memory(self._device)
         begin = time.perf_counter()
-        yield cost
-        synchronize()
-        cost.total_s = time.perf_counter() - begin
+        yield self.cost
+        self._synchronize()
+        self.cost.total_s = time.perf_counter() - begin
+        for name, start, end in self._events:
+            self._add(name, start.elapsed_time(end) / 1000)
+        self._events.clear()
         if base is not None:
-            cost.peak_memory_bytes = max(0, _peak_memory(device) - base)
+            self.cost.peak_memory_bytes = max(0, _peak_memory(self._device) - base)
 
-
-def _nothing() -> None:
-    """Stand for a synchronisation where there is none to do."""
-
-
-def _timed(cost: Cost, field: str, synchronize: Callable) -> Callable:
-    """Return a decorator that adds the time of a function's outermost calls to `cost`."""
-
-    def decorate(function):
-        depth = 0
-
-        @functools.wraps(function)
-        def timed(*args, **kwargs):
-            nonlocal depth
-            depth += 1
-            begin = time.perf_counter()
+    @contextlib.contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Add the time of the block to the field `name` of the cost."""
+        if self._device.type == "cuda":
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start.record()
             try:
-                return function(*args, **kwargs)
+                yield
             finally:
-                depth -= 1
-                if depth == 0:  # ESPnet's search calls itself where it found nothing
-                    synchronize()
-                    setattr(cost, field, getattr(cost, field) + time.perf_counter() - begin)
+                end.record()
+                self._events.append((name, start, end))
+            return
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._add(name, time.perf_counter() - begin)
+
+    def watch(self, name: str, scorer, *methods: str) -> None:
+        """Count the calls of a scorer's methods as a part from now on.
+
+        Args:
+            name: field of the cost.
+            scorer: any object; where it has a `cache`, its sizes are noted after each call.
+            methods: names of its methods.
+        """
+        for method in methods:
+            vars(scorer)[method] = self._timed(name, getattr(scorer, method), scorer)
+
+    def note_cache(self, cache) -> None:
+        """Note the sizes of a decoder's cache, where there is one."""
+        if cache is None:
+            return
+        cost = self.cost
+        cost.cache_bytes_peak = max(cost.cache_bytes_peak or 0, cache.nbytes)
+        cost.cache_bytes_allocated = max(cost.cache_bytes_allocated or 0, cache.nbytes_allocated)
+
+    def _timed(self, name: str, function: Callable, scorer) -> Callable:
+        @functools.wraps(function)
+        def timed(*args):
+            with self.part(name):
+                result = function(*args)
+            self.note_cache(getattr(scorer, "cache", None))
+            return result
 
         return timed
 
-    return decorate
+    def _add(self, name: str, seconds: float) -> None:
+        setattr(self.cost, name, getattr(self.cost, name) + seconds)
 
-
-@contextlib.contextmanager
-def _replaced(owner: torch.nn.Module, name: str, decorate: Callable) -> Iterator[None]:
-    """Let an instance's method be a decorated one inside the block."""
-    if name in vars(owner):
-        raise RuntimeError(f"{type(owner).__name__}.{name} is being measured already")
-    vars(owner)[name] = decorate(getattr(owner, name))
-    try:
-        yield
-    finally:
-        del vars(owner)[name]
+    def _synchronize(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
 
 
 def _start_memory(device: torch.device) -> int | None:

@@ -1,10 +1,12 @@
-"""ESPnet's training program, as statistics and training call it."""
+"""ESPnet's programs, as the stages call them."""
 
 import contextlib
 import io
 import logging
 from pathlib import Path
 
+from mtla_espnet.files import write_text
+from mtla_espnet.stages.log import job_log
 from mtla_espnet.stages.recipe import Recipe
 
 
@@ -21,8 +23,26 @@ def common_arguments(recipe: Recipe, train_dir: Path, valid_dir: Path) -> list[s
         train_dir: formatted training set.
         valid_dir: formatted validation set.
     """
+    arguments = [*_text_arguments(recipe), "--frontend_conf", f"fs={recipe.layout.rate}"]
+    kind = "kaldi_ark" if recipe.options.audio_format.endswith(".ark") else "sound"
+    for mode, directory in (("train", train_dir), ("valid", valid_dir)):
+        for entry in (f"{directory}/wav.scp,speech,{kind}", f"{directory}/text,text,text"):
+            arguments += [f"--{mode}_data_path_and_name_and_type", entry]
+    return arguments
+
+
+def lm_arguments(recipe: Recipe) -> list[str]:
+    """Return tokens, preprocessing and data of a language model, as ESPnet2's asr.sh does."""
+    arguments = _text_arguments(recipe)
+    for mode in ("train", "valid"):
+        entry = f"{recipe.layout.lm_stats_dir / mode / 'text'},text,text"
+        arguments += [f"--{mode}_data_path_and_name_and_type", entry]
+    return arguments
+
+
+def _text_arguments(recipe: Recipe) -> list[str]:
     layout, options = recipe.layout, recipe.options
-    arguments = [
+    return [
         *("--use_preprocessor", "true"),
         *("--bpemodel", str(layout.bpe_model or "none")),
         *("--token_type", options.token_type),
@@ -30,13 +50,7 @@ def common_arguments(recipe: Recipe, train_dir: Path, valid_dir: Path) -> list[s
         *("--non_linguistic_symbols", options.nlsyms_txt),
         *("--cleaner", options.cleaner),
         *("--g2p", options.g2p),
-        *("--frontend_conf", f"fs={layout.rate}"),
     ]
-    kind = "kaldi_ark" if options.audio_format.endswith(".ark") else "sound"
-    for mode, directory in (("train", train_dir), ("valid", valid_dir)):
-        for entry in (f"{directory}/wav.scp,speech,{kind}", f"{directory}/text,text,text"):
-            arguments += [f"--{mode}_data_path_and_name_and_type", entry]
-    return arguments
 
 
 def load_espnet() -> None:
@@ -51,8 +65,12 @@ def load_espnet() -> None:
         logging.debug(line)
 
 
-def run_training_program(argv: list[str]) -> None:
-    """Run ESPnet's training program in this process.
+def run_espnet_program(program: str, argv: list[str]) -> None:
+    """Run a program of ESPnet in this process.
+
+    Args:
+        program: a module of `espnet2.bin`, such as `asr_train`.
+        argv: its arguments.
 
     Raises:
         RuntimeError: it refused an argument.
@@ -62,7 +80,30 @@ def run_training_program(argv: list[str]) -> None:
     from mtla_espnet.tasks.register import run_espnet
 
     try:
-        run_espnet("espnet2.bin.asr_train", argv)
+        run_espnet(f"espnet2.bin.{program}", argv)
     except SystemExit as stop:
         if stop.code:
-            raise RuntimeError(f"asr_train refused its arguments (code {stop.code})") from None
+            raise RuntimeError(f"{program} refused its arguments (code {stop.code})") from None
+
+
+def aggregate_statistics(
+    inputs: list[Path], output: Path, token_list: Path, token_type: str
+) -> None:
+    """Add up the statistics of jobs, and write shapes with the number of tokens beside them.
+
+    Args:
+        inputs: output directories of the jobs, in order.
+        output: directory of the sums.
+        token_list: of the text.
+        token_type: ending of the shapes' file, `text_shape.<token_type>`.
+    """
+    load_espnet()
+    from espnet2.bin.aggregate_stats_dirs import aggregate_stats_dirs
+
+    with job_log(output / "logdir/aggregate.log", f"aggregate_stats_dirs to {output}"):
+        aggregate_stats_dirs(inputs, output, log_level="INFO", skip_sum_stats=False)
+    n_tokens = len(token_list.read_text(encoding="utf-8").splitlines())
+    for mode in ("train", "valid"):
+        lines = (output / mode / "text_shape").read_text(encoding="utf-8").splitlines()
+        shapes = "".join(f"{line},{n_tokens}\n" for line in lines)
+        write_text(output / mode / f"text_shape.{token_type}", shapes)

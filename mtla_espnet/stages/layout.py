@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from mtla_espnet.files import UserError
-from mtla_espnet.stages.options import sampling_rate
+from mtla_espnet.stages.options import sampling_rate, speed_factors
 
 
 class Layout:
@@ -30,11 +30,16 @@ class Layout:
                 raise UserError(f"--{name} is required", exit_code=2)
         self.options = options
         self.root = Path(root)
-        self.train_set = options.train_set
+        self.speed_factors = speed_factors(options.speed_perturb_factors)
+        self._speed_tag = "_sp" if self.speed_factors else ""
+        # The set that stage 1 makes, and the one that stages 2 to 11 work on.
+        self.original_train_set = options.train_set
+        self.train_set = f"{options.train_set}{self._speed_tag}"
         self.valid_set = options.valid_set
         test_sets = list(dict.fromkeys(options.test_sets.split()))
-        if self.train_set == self.valid_set or self.train_set in test_sets:
-            raise UserError(f"--train_set {self.train_set} is also a validation or test set", 2)
+        for name in (self.original_train_set, self.train_set):
+            if name == self.valid_set or name in test_sets:
+                raise UserError(f"--train_set {name} is also a validation or test set", 2)
         self.eval_valid_set = options.eval_valid_set or self.valid_set in test_sets
         self.test_sets = [name for name in test_sets if name != self.valid_set]
         self.rate = sampling_rate(options.fs)
@@ -42,7 +47,7 @@ class Layout:
     # Data
 
     def data_dir(self, name: str) -> Path:
-        """Return the data directory that stage 1 makes of a set."""
+        """Return the data directory of a set, made by stage 1, or by stage 2."""
         return self.root / "data" / name
 
     @property
@@ -69,7 +74,7 @@ class Layout:
 
     @property
     def lm_train_text(self) -> Path:
-        """Text of the training set, without empty lines."""
+        """Text of the training set, without empty lines and copies at other speeds."""
         return self.dump_dir / "lm_train.txt"
 
     # Tokens
@@ -94,11 +99,48 @@ class Layout:
         return self.token_dir / "bpe.model" if self.options.token_type == "bpe" else None
 
     @property
-    def _token_tag(self) -> str:
+    def _lm_token_tag(self) -> str:
         options = self.options
         lang = "" if options.lang == "noinfo" else f"_{options.lang}"
         nbpe = options.nbpe if options.token_type == "bpe" else ""
-        return f"{options.feats_type}{lang}_{options.token_type}{nbpe}"
+        return f"{lang}_{options.token_type}{nbpe}"
+
+    @property
+    def _token_tag(self) -> str:
+        return f"{self.options.feats_type}{self._lm_token_tag}"
+
+    # Language model
+
+    @property
+    def lm_stats_dir(self) -> Path:
+        """Directory of the text of the language model, and of its statistics."""
+        return self.root / self.options.expdir / f"lm_stats{self._lm_token_tag}"
+
+    @property
+    def lm_exp_dir(self) -> Path:
+        """Directory of the language model."""
+        options = self.options
+        if options.lm_exp:
+            return self.root / options.lm_exp
+        config = Path(options.lm_config).stem if options.lm_config else "train"
+        arguments = _as_tag(options.lm_args, "|=/")
+        tag = options.lm_tag or f"{config}{self._lm_token_tag}{arguments}"
+        return self.root / options.expdir / f"lm_{tag}"
+
+    @property
+    def lm_files(self) -> dict[str, Path]:
+        """Files of the language model that decoding uses, by the names of ESPnet's options."""
+        if not self.options.use_lm:
+            return {}
+        return {
+            "lm_train_config": self.lm_exp_dir / "config.yaml",
+            "lm_file": self.lm_exp_dir / self.options.inference_lm,
+        }
+
+    @property
+    def lm_config(self) -> Path | None:
+        """The training configuration of the language model that is given."""
+        return self.root / self.options.lm_config if self.options.lm_config else None
 
     # Experiment
 
@@ -107,7 +149,12 @@ class Layout:
         """Directory of the statistics of stage 10."""
         if self.options.asr_stats_dir:
             return self.root / self.options.asr_stats_dir
-        return self.root / self.options.expdir / f"asr_stats_{self._token_tag}"
+        return self.root / self.options.expdir / f"asr_stats_{self._token_tag}{self._speed_tag}"
+
+    @property
+    def feature_statistics(self) -> Path:
+        """Mean and variance of the training set's features."""
+        return self.stats_dir / "train/feats_stats.npz"
 
     @property
     def asr_tag(self) -> str:
@@ -117,7 +164,8 @@ class Layout:
             return options.asr_tag
         config = Path(options.asr_config).stem if options.asr_config else "train"
         attention = f"_{Path(options.attention).stem}" if options.attention else ""
-        return f"{config}_{self._token_tag}{attention}{_as_tag(options.asr_args, '|=/')}"
+        arguments = _as_tag(options.asr_args, "|=/")
+        return f"{config}_{self._token_tag}{attention}{arguments}{self._speed_tag}"
 
     @property
     def exp_dir(self) -> Path:
@@ -132,14 +180,22 @@ class Layout:
         return self.exp_dir / self.options.inference_asr_model
 
     @property
+    def packed_model(self) -> Path:
+        """The zip file of the model."""
+        return self.exp_dir / f"{self.exp_dir.name}_{self.model_file.stem}.zip"
+
+    @property
     def inference_tag(self) -> str:
         """Name of the decoding."""
         options = self.options
         if options.inference_tag:
             return options.inference_tag
         config = Path(options.inference_config).stem if options.inference_config else "inference"
-        model = re.sub(r"\.[^.]*$", "", options.inference_asr_model.replace("/", "_"))
-        return f"{config}{_as_tag(options.inference_args, '|=')}_asr_model_{model}"
+        arguments = _as_tag(options.inference_args, "|=")
+        lm = ""
+        if options.use_lm:
+            lm = f"_lm_{self.lm_exp_dir.name}_{_model_stem(options.inference_lm)}"
+        return f"{config}{arguments}{lm}_asr_model_{_model_stem(options.inference_asr_model)}"
 
     @property
     def inference_dir(self) -> Path:
@@ -173,6 +229,10 @@ class Layout:
         raise UserError(
             f"--attention {name}: no such file, and no such name (known: {', '.join(known)})", 2
         )
+
+
+def _model_stem(name: str) -> str:
+    return re.sub(r"\.[^.]*$", "", name.replace("/", "_"))
 
 
 def _as_tag(arguments: str, dropped: str) -> str:

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from mtla_espnet.config import load_yaml, nearest
 from mtla_espnet.files import UserError
 
+_FACTOR = re.compile(r"[0-9]+(\.[0-9]+)?")
 _RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(k?)(?:hz)?", re.IGNORECASE)
 
 
@@ -49,9 +50,10 @@ OPTIONS: dict[str, list[Option]] = {
         Option("skip_data_prep", False, "Leave out stages 1 to 5."),
         Option("skip_train", False, "Leave out stages 2 and 4 to 11."),
         Option("skip_eval", False, "Leave out stages 12 and 13."),
-        Option("skip_packing", True, "Leave out stage 14.", unsupported=_not_yet("packing")),
+        Option("skip_packing", True, "Leave out stage 14."),
         Option("skip_upload_hf", True, "Leave out stage 15.", unsupported=_not_yet("uploading")),
         Option("force", False, "Redo the chosen stages, also those that are done."),
+        Option("dry_run", False, "Say what each stage would read, write and run; run nothing."),
         Option("eval_valid_set", False, "Also decode and score the validation set."),
         Option("ngpu", None, "GPUs for training; 0: CPU. Unset: 1 where CUDA is visible, else 0."),
         Option("num_nodes", 1, "Machines for training.", unsupported=_not_yet("several machines")),
@@ -70,8 +72,8 @@ OPTIONS: dict[str, list[Option]] = {
         Option(
             "speed_perturb_factors",
             "",
-            'Speeds to add, as in "0.9 1.0 1.1".',
-            unsupported=_not_yet("stage 2, speed perturbation"),
+            'Speeds of the training set, as in "0.9 1.0 1.1" (1.0: as it is); the set is then '
+            "<train_set>_sp. Part of the tags.",
         ),
         Option(
             "feats_type",
@@ -120,9 +122,22 @@ OPTIONS: dict[str, list[Option]] = {
         Option(
             "use_lm",
             True,
-            "Train a language model and decode with it.",
-            unsupported={True: "not supported yet: stages 6 to 8; give --use_lm false"},
+            "Train a language model (stages 6 to 8) and decode with it.",
         ),
+        Option("lm_config", "", "Training configuration (YAML) of the language model."),
+        Option("lm_args", "", 'Arguments laid over it, as in "--max_epoch 3".'),
+        Option("lm_tag", "", "Name of the language model; default: made of its options."),
+        Option("lm_exp", "", "Directory of the language model; default: <expdir>/lm_<lm_tag>."),
+        Option(
+            "lm_train_text",
+            "",
+            'Text to train it on, as in "data/train/text data/more/text"; default: that of the '
+            "training set.",
+        ),
+        Option("lm_dev_text", "", "Text to validate it on; default: the validation set's."),
+        Option("lm_test_text", "", "Text of its perplexity; default: that of the first test set."),
+        Option("lm_fold_length", 150, "Tokens that halve a batch of its training."),
+        Option("inference_lm", "valid.loss.ave.pth", "Model file of the language model."),
         Option("use_ngram", False, "Use a KenLM n-gram.", unsupported=_not_yet("stage 9, n-grams")),
     ],
     "Model": [
@@ -156,6 +171,12 @@ OPTIONS: dict[str, list[Option]] = {
         Option("inference_tag", "", "Name of the decoding; default: made of its options."),
         Option("inference_asr_model", "valid.acc.ave.pth", "Model file of the experiment."),
         Option("batch_size", 1, "Utterances that are decoded together."),
+        Option(
+            "max_memory",
+            0.0,
+            "GB (10^9 bytes) that decoding on CPUs may take above the model, all jobs together; "
+            "batches are made so small. 0: what is free.",
+        ),
         Option(
             "download_model", "", "Model to fetch and use.", unsupported=_not_yet("downloading")
         ),
@@ -274,6 +295,26 @@ def sampling_rate(text: str) -> int:
     if rate < 1:
         raise UserError(f"run.sh: --fs must be a rate such as 16k or 16000, not {text!r}", 2)
     return rate
+
+
+def speed_factors(text: str) -> list[str]:
+    """Return the factors that `--speed_perturb_factors` names, as they are written.
+
+    Raises:
+        UserError: one is not a number from 0.1 to 10, or is there twice.
+
+    Example:
+        >>> speed_factors("0.9 1.0 1.1")
+        ['0.9', '1.0', '1.1']
+    """
+    factors = text.split()
+    where = "run.sh: --speed_perturb_factors"
+    for word in factors:
+        if not _FACTOR.fullmatch(word) or not 0.1 <= float(word) <= 10:
+            raise UserError(f"{where} must be numbers from 0.1 to 10, not {word!r}", 2)
+    if len(set(map(float, factors))) < len(factors):
+        raise UserError(f"{where} {text!r} names a factor twice", 2)
+    return factors
 
 
 def help_text(program: str = "run.sh") -> str:

@@ -26,13 +26,16 @@ class Recipe:
         layout: options and paths.
         laid_config: the training configuration with `--attention` laid over it.
         train_config: the same with `--asr_args` laid over it too.
-        inference_config: the decoding configuration with `--inference_args` laid over it.
+        inference_config: the decoding configuration with `--inference_args` laid over it,
+            and the files of the language model.
+        lm_config: the configuration of the language model with `--lm_args` laid over it.
     """
 
     layout: Layout
     laid_config: dict
     train_config: dict
     inference_config: dict
+    lm_config: dict = dataclasses.field(default_factory=dict)
 
     @property
     def options(self) -> SimpleNamespace:
@@ -66,7 +69,22 @@ def load_recipe(options: SimpleNamespace, root: str | os.PathLike = ".") -> Reci
         source = f"{source} with --asr_args"
     check_attention(config, source)
     _check_kept_models(config, source)
-    return Recipe(layout, laid, config, _load_inference_config(layout))
+    inference_config = _load_inference_config(layout)
+    lm_config = _load_lm_config(layout) if options.use_lm else {}
+    return Recipe(layout, laid, config, inference_config, lm_config)
+
+
+def _load_lm_config(layout: Layout) -> dict:
+    options = layout.options
+    config = load_yaml(layout.lm_config) if layout.lm_config else {}
+    source = options.lm_config or "the default configuration of the language model"
+    check_train_keys(config, source, "lm_train")
+    if options.lm_args:
+        config = apply_arguments(config, options.lm_args, "--lm_args")
+        check_train_keys(config, "--lm_args", "lm_train")
+        source = f"{source} with --lm_args"
+    _check_kept_models(config, source)
+    return config
 
 
 def _load_inference_config(layout: Layout) -> dict:
@@ -78,16 +96,21 @@ def _load_inference_config(layout: Layout) -> dict:
     if options.inference_args:
         config = apply_arguments(config, options.inference_args, "--inference_args")
         check_keys(config, _table()["asr_inference"]["options"], "--inference_args")
-    return config
+    return config | {name: str(path) for name, path in layout.lm_files.items()}
 
 
-def check_train_keys(config: Mapping, source: str) -> None:
+def check_train_keys(config: Mapping, source: str, program: str = "asr_train") -> None:
     """Check the keys of a training configuration, and of the classes that it chooses.
+
+    Args:
+        config: the configuration.
+        source: the file or option that holds it, for messages.
+        program: of ESPnet, which trains by it.
 
     Raises:
         UserError: a key does not exist, or a class; names the nearest one.
     """
-    table = _table()["asr_train"]
+    table = _table()[program]
     check_keys(config, table["options"], source)
     for name, choice in table["choices"].items():
         chosen = config.get(name, choice["default"])

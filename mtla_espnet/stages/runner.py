@@ -1,7 +1,8 @@
 """Run the stages of a recipe: choose, check, skip what is done, lock, log.
 
 A stage's body is a module `sNN_*.py` of this package with `TITLE`, `parts(recipe)`,
-which says what there is to do, and `run(recipe, part)`, which does it.
+which says what there is to do, and `run(recipe, part)`, which does it. One that runs
+programs names them by `commands(recipe, part)`, for `--dry_run`; none: the body is Python.
 """
 
 import importlib
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from types import ModuleType, SimpleNamespace
 
 from mtla_espnet.files import UserError, write_text
+from mtla_espnet.stages.dry_run import describe_stage
 from mtla_espnet.stages.lock import directory_lock
 from mtla_espnet.stages.log import say
 from mtla_espnet.stages.marks import Mark, Part, check_inputs
@@ -20,22 +22,22 @@ from mtla_espnet.stages.recipe import Recipe, load_recipe
 
 BODIES = {
     1: "s01_data",
+    2: "s02_speed",
     3: "s03_format",
     4: "s04_filter",
     5: "s05_tokens",
+    6: "s06_lm_stats",
+    7: "s07_lm_train",
+    8: "s08_perplexity",
     10: "s10_stats",
     11: "s11_train",
     12: "s12_decode",
     13: "s13_score",
+    14: "s14_pack",
 }
 # Stages without a body yet run under no option that is accepted.
-_SKIPPED = {
-    2: "no --speed_perturb_factors",
-    6: "--use_lm false",
-    7: "--use_lm false",
-    8: "--use_lm false",
+_WITHOUT_BODY = {
     9: "--use_ngram false",
-    14: "--skip_packing true",
     15: "--skip_upload_hf true",
 }
 
@@ -57,12 +59,20 @@ def run_recipe(argv: Sequence[str], root: str | os.PathLike = ".") -> None:
     recipe = load_recipe(options, root)
     begin = time.monotonic()
     for number in chosen_stages(options):
-        if number in _SKIPPED:
-            say(f"Stage {number}: skipped ({_SKIPPED[number]})")
+        left_out = why_left_out(options, number)
+        if left_out:
+            say(f"Stage {number}: skipped ({left_out})")
+        elif options.dry_run:
+            module = _body(number)
+            say(f"Stage {number}: {module.TITLE}")
+            print(describe_stage(recipe, number, module), flush=True)
         else:
             run_stage(recipe, number)
             leave_command(recipe, number, argv)
-    say(f"Successfully finished. [elapsed={round(time.monotonic() - begin)}s]")
+    if options.dry_run:
+        say("--dry_run true: nothing was run")
+    else:
+        say(f"Successfully finished. [elapsed={round(time.monotonic() - begin)}s]")
 
 
 def chosen_stages(options: SimpleNamespace) -> list[int]:
@@ -83,15 +93,27 @@ def chosen_stages(options: SimpleNamespace) -> list[int]:
         skipped |= {12, 13}
     return [
         number
-        for number in sorted(BODIES | _SKIPPED)
+        for number in sorted(BODIES | _WITHOUT_BODY)
         if options.stage <= number <= options.stop_stage and number not in skipped
     ]
+
+
+def why_left_out(options: SimpleNamespace, number: int) -> str | None:
+    """Return the option that leaves out a stage which only some recipes need; None: it runs."""
+    if number == 2 and not options.speed_perturb_factors.strip():
+        return "no --speed_perturb_factors"
+    if number in (6, 7, 8) and not options.use_lm:
+        return "--use_lm false"
+    if number == 14 and options.skip_packing:
+        return "--skip_packing true"
+    return _WITHOUT_BODY.get(number)
 
 
 def leave_command(recipe: Recipe, number: int, argv: Sequence[str]) -> None:
     """Leave a `run.sh` that resumes at this stage where a long one writes its results."""
     layout = recipe.layout
-    places = {10: layout.stats_dir, 11: layout.exp_dir, 12: layout.inference_dir}
+    places = {6: layout.lm_stats_dir, 7: layout.lm_exp_dir}
+    places |= {10: layout.stats_dir, 11: layout.exp_dir, 12: layout.inference_dir}
     if number in places:
         path = places[number] / "run.sh"
         command = shlex.join(["./asr.sh", *argv, "--stage", str(number)])
@@ -105,7 +127,7 @@ def run_stage(recipe: Recipe, number: int) -> None:
     Raises:
         UserError: an input is missing, a directory is in use, or the stage failed.
     """
-    module = importlib.import_module(f"mtla_espnet.stages.{BODIES[number]}")
+    module = _body(number)
     title = f"Stage {number}: {module.TITLE}"
     begin = time.monotonic()
     ran = [_run_part(recipe, number, module, part, title) for part in module.parts(recipe)]
@@ -113,6 +135,10 @@ def run_stage(recipe: Recipe, number: int) -> None:
         say(f"Stage {number}: finished in {time.monotonic() - begin:.1f} s")
     else:
         say(f"{title}: done already, skipped (--force redoes it)")
+
+
+def _body(number: int) -> ModuleType:
+    return importlib.import_module(f"mtla_espnet.stages.{BODIES[number]}")
 
 
 def _run_part(recipe: Recipe, number: int, module: ModuleType, part: Part, title: str) -> bool:

@@ -16,7 +16,7 @@ _SCRIPT = "local/data.sh"
 
 
 def _sets(layout: Layout) -> list[str]:
-    return [layout.train_set, layout.valid_set, *layout.test_sets]
+    return [layout.original_train_set, layout.valid_set, *layout.test_sets]
 
 
 def parts(recipe: Recipe) -> list[Part]:
@@ -36,6 +36,15 @@ def parts(recipe: Recipe) -> list[Part]:
     ]
 
 
+def commands(recipe: Recipe, part: Part) -> list[str]:
+    """Return the command that makes the data."""
+    return [shlex.join(_command(recipe))]
+
+
+def _command(recipe: Recipe) -> list[str]:
+    return [f"./{_SCRIPT}", *shlex.split(recipe.options.local_data_opts)]
+
+
 def run(recipe: Recipe, part: Part) -> None:
     """Run local/data.sh in the recipe's directory, with this process's Python.
 
@@ -43,10 +52,11 @@ def run(recipe: Recipe, part: Part) -> None:
         UserError: it failed, or a set that it made is not sound.
     """
     layout = recipe.layout
-    command = [f"./{_SCRIPT}", *shlex.split(recipe.options.local_data_opts)]
     environment = {**os.environ, "python": sys.executable}
     try:
-        code = subprocess.run(command, cwd=layout.root, env=environment, check=False).returncode
+        code = subprocess.run(
+            _command(recipe), cwd=layout.root, env=environment, check=False
+        ).returncode
     except OSError as error:
         raise UserError(f"{_SCRIPT}: cannot be run: {error.strerror}") from None
     if code:

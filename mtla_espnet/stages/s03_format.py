@@ -18,9 +18,10 @@ def parts(recipe: Recipe) -> list[Part]:
     result = []
     for name in (layout.train_set, layout.valid_set, *layout.test_sets):
         source, target = layout.data_dir(name), layout.formatted_dir(name)
-        inputs = {source / table: 1 for table in _TABLES}
+        maker = 1 if name != layout.train_set or not layout.speed_factors else 2
+        inputs = {source / table: maker for table in _TABLES}
         if (source / "segments").exists():
-            inputs[source / "segments"] = 1
+            inputs[source / "segments"] = maker
         result.append(
             Part(
                 directory=target,

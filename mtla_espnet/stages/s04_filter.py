@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mtla_espnet.data.tables import read_table, spk2utt_from, write_table
 from mtla_espnet.files import UserError, write_text
-from mtla_espnet.stages.layout import used_options
+from mtla_espnet.stages.layout import Layout, used_options
 from mtla_espnet.stages.log import say
 from mtla_espnet.stages.marks import Part
 from mtla_espnet.stages.recipe import Recipe
@@ -21,19 +21,32 @@ def parts(recipe: Recipe) -> list[Part]:
     result = []
     for name in (layout.train_set, layout.valid_set):
         source, target = layout.formatted_dir(name), layout.dump_set_dir(name)
+        inputs = {source / table: 3 for table in (*_TABLES, *_COPIED)}
         outputs = [target / table for table in (*_TABLES, "spk2utt", *_COPIED)]
         if name == layout.train_set:
+            inputs |= _train_text(layout)
             outputs.append(layout.lm_train_text)
         result.append(
             Part(
                 directory=target,
                 options=options | {"fs": layout.rate},
-                inputs={source / table: 3 for table in (*_TABLES, *_COPIED)},
+                inputs=inputs,
                 outputs=outputs,
                 name=name,
             )
         )
     return result
+
+
+def _train_text(layout: Layout) -> dict[Path, int]:
+    """Return the table that lm_train.txt is made of -> the stage that makes it.
+
+    Copies at other speeds would say everything again: a token list or a language model
+    is the same with and without them.
+    """
+    if layout.speed_factors:
+        return {layout.data_dir(layout.original_train_set) / "text": 1}
+    return {layout.formatted_dir(layout.train_set) / "text": 3}
 
 
 def run(recipe: Recipe, part: Part) -> None:
@@ -56,8 +69,8 @@ def run(recipe: Recipe, part: Part) -> None:
         raise UserError(f"{source}: no utterance is left ({counts}): see --max_wav_duration")
     write_subset(source, part.directory, kept)
     if part.name == layout.train_set:
-        text = read_table(source / "text")
-        lines = [f"{key} {words}\n" for key, words in text.items() if words]
+        (text,) = _train_text(layout)
+        lines = [f"{key} {words}\n" for key, words in read_table(text).items() if words]
         write_text(layout.lm_train_text, "".join(lines))
 
 

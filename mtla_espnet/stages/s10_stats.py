@@ -4,11 +4,11 @@ import shlex
 from pathlib import Path
 
 from mtla_espnet.data.tables import read_table, write_table
-from mtla_espnet.files import write_text
 from mtla_espnet.stages.espnet_arguments import (
+    aggregate_statistics,
     common_arguments,
     load_espnet,
-    run_training_program,
+    run_espnet_program,
     tables_of,
 )
 from mtla_espnet.stages.jobs import run_numbered_jobs, split_keys
@@ -38,10 +38,15 @@ def parts(recipe: Recipe) -> list[Part]:
             | {table: 4 for set_dir in sets for table in tables_of(set_dir)},
             outputs=[
                 *(layout.stats_dir / mode / name for mode in ("train", "valid") for name in files),
-                layout.stats_dir / "train/feats_stats.npz",
+                layout.feature_statistics,
             ],
         )
     ]
+
+
+def commands(recipe: Recipe, part: Part) -> list[str]:
+    """Return the command of each job, with JOB for its number."""
+    return [shlex.join(["asr_train", *_arguments(recipe, part.directory / "logdir", "JOB")])]
 
 
 def run(recipe: Recipe, part: Part) -> None:
@@ -66,33 +71,26 @@ def run(recipe: Recipe, part: Part) -> None:
             write_table(log_dir / f"{mode}.{number}.scp", {key: key for key in shard})
 
     def collect(number: int) -> Path:
-        output = log_dir / f"stats.{number}"
-        argv = [
-            *("--collect_stats", "true"),
-            *common_arguments(recipe, train_dir, valid_dir),
-            *("--train_shape_file", str(log_dir / f"train.{number}.scp")),
-            *("--valid_shape_file", str(log_dir / f"valid.{number}.scp")),
-            *("--output_dir", str(output)),
-            *("--num_workers", "0"),
-            *(["--config", str(layout.train_config)] if layout.train_config else []),
-            *shlex.split(options.asr_args),
-        ]
-        log = log_dir / f"stats.{number}.log"
-        with job_log(log, shlex.join(["asr_train", *argv])):
-            run_training_program(argv)
-        return output
+        argv = _arguments(recipe, log_dir, str(number))
+        with job_log(log_dir / f"stats.{number}.log", shlex.join(["asr_train", *argv])):
+            run_espnet_program("asr_train", argv)
+        return log_dir / f"stats.{number}"
 
     outputs = run_numbered_jobs(collect, n_jobs, log_dir / "stats.*.log", "statistics")
-    _aggregate(outputs, part.directory, layout.token_list, options.token_type)
+    aggregate_statistics(outputs, part.directory, layout.token_list, options.token_type)
 
 
-def _aggregate(inputs: list[Path], output: Path, token_list: Path, token_type: str) -> None:
-    from espnet2.bin.aggregate_stats_dirs import aggregate_stats_dirs  # here: see `run`
-
-    with job_log(output / "logdir/aggregate.log", f"aggregate_stats_dirs to {output}"):
-        aggregate_stats_dirs(inputs, output, log_level="INFO", skip_sum_stats=False)
-    n_tokens = len(token_list.read_text(encoding="utf-8").splitlines())
-    for mode in ("train", "valid"):
-        lines = (output / mode / "text_shape").read_text(encoding="utf-8").splitlines()
-        shapes = "".join(f"{line},{n_tokens}\n" for line in lines)
-        write_text(output / mode / f"text_shape.{token_type}", shapes)
+def _arguments(recipe: Recipe, log_dir: Path, job: str) -> list[str]:
+    layout = recipe.layout
+    train_dir = layout.dump_set_dir(layout.train_set)
+    valid_dir = layout.dump_set_dir(layout.valid_set)
+    return [
+        *("--collect_stats", "true"),
+        *common_arguments(recipe, train_dir, valid_dir),
+        *("--train_shape_file", str(log_dir / f"train.{job}.scp")),
+        *("--valid_shape_file", str(log_dir / f"valid.{job}.scp")),
+        *("--output_dir", str(log_dir / f"stats.{job}")),
+        *("--num_workers", "0"),
+        *(["--config", str(layout.train_config)] if layout.train_config else []),
+        *shlex.split(recipe.options.asr_args),
+    ]

@@ -1,10 +1,11 @@
 """Stage 12: decode the test sets."""
 
+import os
 import shlex
 from pathlib import Path
 
 from mtla_espnet.data.tables import read_table, write_table
-from mtla_espnet.files import write_json, write_text
+from mtla_espnet.files import UserError, write_json, write_text
 from mtla_espnet.score.efficiency import FILE, merge_efficiency, rtf_log
 from mtla_espnet.stages.espnet_arguments import load_espnet
 from mtla_espnet.stages.jobs import run_numbered_jobs, split_keys
@@ -15,6 +16,7 @@ from mtla_espnet.stages.recipe import Recipe
 
 TITLE = "Decode"
 _TABLES = ("text", "token", "token_int", "score")
+_FAILED = "failed.tsv"
 
 
 def parts(recipe: Recipe) -> list[Part]:
@@ -29,7 +31,9 @@ def parts(recipe: Recipe) -> list[Part]:
                 options=used_options(options, "batch_size", "gpu_inference", "inference_nj")
                 | {"config": recipe.inference_config},
                 inputs={data_dir / table: 3 for table in ("wav.scp", "text", "utt2num_samples")}
-                | {layout.model_file: 11, layout.exp_dir / "config.yaml": 11},
+                | {layout.model_file: 11, layout.exp_dir / "config.yaml": 11}
+                | {layout.token_list: 5}
+                | {path: 7 for path in layout.lm_files.values()},
                 outputs=[directory / name for name in (*_TABLES, FILE)],
                 name=name,
             )
@@ -42,19 +46,23 @@ def run(recipe: Recipe, part: Part) -> None:
 
     Raises:
         JobFailed: decoding failed.
-        UserError: see `mtla_espnet.search.decode.decode`.
+        UserError: see `mtla_espnet.search.decode.decode`; or utterances were left out, which
+            are listed in `failed.tsv` beside the results of the others.
     """
     layout, options = recipe.layout, recipe.options
     load_espnet()  # once: the jobs are forked children
-    from mtla_espnet.search.decode import decode  # here: it loads ESPnet
+    from mtla_espnet.search.batching import available_memory  # here: they load ESPnet
+    from mtla_espnet.search.decode import decode
 
     data_dir = layout.eval_sets[part.name]
     log_dir = part.directory / "logdir"
     keys = list(read_table(data_dir / "wav.scp"))
     n_jobs = 1 if options.gpu_inference else max(1, min(options.inference_nj, len(keys)))
     shards = split_keys(keys, n_jobs)
+    memory_bytes = round(1e9 * options.max_memory) or available_memory()
+    side_by_side = min(n_jobs, os.cpu_count() or 1)
 
-    def decode_shard(number: int) -> dict:
+    def decode_shard(number: int) -> tuple[dict, dict[str, str]]:
         shard = shards[number - 1]
         output = log_dir / f"output.{number}"
         write_table(log_dir / f"keys.{number}.scp", {key: key for key in shard})
@@ -65,25 +73,50 @@ def run(recipe: Recipe, part: Part) -> None:
                 task="asr",
                 train_config=layout.exp_dir / "config.yaml",
                 model_file=layout.model_file,
+                token_list=layout.token_list,
                 inference_config=recipe.inference_config,
                 data_dir=data_dir,
                 keys=shard,
                 output_dir=output,
                 batch_size=options.batch_size,
+                max_memory_bytes=memory_bytes and memory_bytes // side_by_side,
                 ngpu=int(options.gpu_inference),
-                token_type=None,
-                bpemodel=None,
                 progress=n_jobs == 1,
             )
 
     logs = log_dir / "asr_inference.*.log"
     bar = f"decode {part.name}" if n_jobs > 1 else None  # one job shows its own
-    costs = run_numbered_jobs(decode_shard, n_jobs, logs, bar)
+    decoded = run_numbered_jobs(decode_shard, n_jobs, logs, bar)
     outputs = [log_dir / f"output.{number}" for number in range(1, n_jobs + 1)]
     join_tables(outputs, part.directory)
-    cost = merge_efficiency(costs)
+    cost = merge_efficiency([cost for cost, _ in decoded])
     write_text(log_dir / "calculate_rtf.log", rtf_log(cost))
     write_json(part.directory / FILE, cost)
+    failed = {key: reason for _, failures in decoded for key, reason in failures.items()}
+    report_failed(failed, len(keys), part.directory / _FAILED)
+
+
+def report_failed(failed: dict[str, str], n_utterances: int, path: Path) -> None:
+    """List the utterances that were left out; no file where there are none.
+
+    Args:
+        failed: id -> reason.
+        n_utterances: of the set.
+        path: the list, with a head line.
+
+    Raises:
+        UserError: there are some; names the first.
+    """
+    if not failed:
+        path.unlink(missing_ok=True)
+        return
+    lines = ["utterance\treason", *(f"{key}\t{failed[key]}" for key in sorted(failed))]
+    write_text(path, "\n".join(lines) + "\n")
+    first = min(failed)
+    raise UserError(
+        f"{len(failed)} of {n_utterances} utterances were not decoded (listed in {path}): "
+        f"{first}: {failed[first]}"
+    )
 
 
 def join_tables(outputs: list[Path], target: Path) -> None:

@@ -35,7 +35,7 @@ def parts(recipe: Recipe) -> list[Part]:
                 name=name,
             )
         )
-    local = [layout.root / _LOCAL] if (layout.root / _LOCAL).exists() else []
+    local = [layout.root / _LOCAL] if _has_local(recipe) else []
     result.append(
         Part(
             directory=layout.exp_dir,
@@ -45,6 +45,21 @@ def parts(recipe: Recipe) -> list[Part]:
         )
     )
     return result
+
+
+def commands(recipe: Recipe, part: Part) -> list[str]:
+    """Return the command of local/score.sh, where it exists."""
+    return [] if part.name or not _has_local(recipe) else [shlex.join(_command(recipe))]
+
+
+def _has_local(recipe: Recipe) -> bool:
+    return (recipe.layout.root / _LOCAL).exists()
+
+
+def _command(recipe: Recipe) -> list[str]:
+    layout = recipe.layout
+    options = shlex.split(recipe.options.local_score_opts)
+    return [f"./{_LOCAL}", *options, os.path.relpath(layout.exp_dir, layout.root)]
 
 
 def run(recipe: Recipe, part: Part) -> None:
@@ -66,11 +81,11 @@ def run(recipe: Recipe, part: Part) -> None:
         )
         return
     write_results(layout.exp_dir)
-    if (layout.root / _LOCAL).exists():
-        command = [f"./{_LOCAL}", *shlex.split(recipe.options.local_score_opts)]
-        command.append(os.path.relpath(layout.exp_dir, layout.root))
+    if _has_local(recipe):
         environment = {**os.environ, "python": sys.executable}
-        code = subprocess.run(command, cwd=layout.root, env=environment, check=False).returncode
+        code = subprocess.run(
+            _command(recipe), cwd=layout.root, env=environment, check=False
+        ).returncode
         if code:
             raise UserError(f"{_LOCAL} failed with exit code {code}")
 

@@ -10,6 +10,7 @@ imports this package, which registers again.
 import importlib
 
 import espnet2.tasks.asr
+import espnet2.tasks.lm
 import espnet2.tasks.mt
 import espnet2.tasks.slu
 import espnet2.tasks.st
@@ -20,6 +21,7 @@ from mtla_espnet.encoder.conv1d_subsampling import (
     Conv1dTransformerEncoder,
 )
 from mtla_espnet.tasks.asr import ASRTask
+from mtla_espnet.tasks.lm import LMTask
 from mtla_espnet.tasks.slu import SLUTask
 from mtla_espnet.tasks.st import STTask
 from mtla_espnet.tasks.sum import MTTask
@@ -46,6 +48,7 @@ def register() -> None:
         module.encoder_choices.classes.update(ENCODERS)
         module.decoder_choices.classes.update(DECODERS)
         setattr(module, task.__name__, task)
+    espnet2.tasks.lm.LMTask = LMTask
 
 
 def run_espnet(module: str, argv: list[str]) -> None:

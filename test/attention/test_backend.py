@@ -35,3 +35,24 @@ def test_cached_attention_equals_attention_over_the_joined_keys():
         )
         weights = (query[n] @ key.mT * 0.3).softmax(-1)
         assert (output[n] - weights @ value).abs().max() < 1e-5
+
+
+def test_own_keys_among_the_keys_or_beside_them_give_the_same():
+    torch.manual_seed(0)
+    batch, heads, length, chunks = 2, 3, 4, 5
+    query, own_key = torch.randn(2, batch, heads, length, 8)
+    own_value = torch.randn(batch, heads, length, 6)
+    key, value = torch.randn(batch, heads, chunks, 8), torch.randn(batch, heads, chunks, 6)
+    before = torch.rand(batch, length, chunks) < 0.5
+    before[0, 0] = False  # sees itself alone
+    beside = backend.attend_with_own(query, key, value, before[:, None], own_key, own_value, 0.4)
+    among = backend.attend_chunks_and_own(
+        query,
+        torch.cat((key, own_key), dim=2),
+        torch.cat((value, own_value), dim=2),
+        before,
+        0.4,
+        0.0,
+    )
+    assert (among - beside).abs().max() < 1e-6
+    assert (among[0, :, 0] - own_value[0, :, 0]).abs().max() < 1e-6

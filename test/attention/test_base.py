@@ -170,7 +170,7 @@ def plain_low_precision(kind, module, x, position):
         mask = torch.ones(size, size, dtype=torch.bool, device=device).tril()
     else:
         rank = module.kv_lora_rank
-        key, value = module._materialise(entry[..., :rank], entry[..., rank:])
+        key, value = module.materialise(entry[..., :rank], entry[..., rank:])
         query = torch.cat(module._query(x, position), dim=-1)
         rate = module.cache_spec.down_rate
         chunk = torch.arange(size, device=device) // rate
@@ -276,6 +276,23 @@ def test_a_wrong_option_is_named_in_one_line(kind, conf, size, heads, message):
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("kind", ("mha", "mla", "mtla"))
+def test_compile_takes_a_layer_as_one_graph(kind):
+    torch._dynamo.reset()
+    module = build((kind, {}))
+    compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
+    position = torch.arange(9).expand(2, 9)
+    x = torch.randn(2, 9, SIZE, requires_grad=True)
+    for where in (position, position.clone()):
+        results = []
+        for attention in (module, compiled):
+            output = attention(x, x, where, position)
+            (grad,) = torch.autograd.grad(output.square().sum(), x)
+            results.append((output, grad))
+        for ours, eager in zip(*results, strict=True):
+            assert (ours - eager).abs().max() < 1e-5
+
+
 # -- on a GPU ---------------------------------------------------------------------
 @pytest.mark.gpu
 @pytest.mark.parametrize("kind", DRAWN, ids=str)
@@ -316,7 +333,7 @@ def test_cuda_is_within_twice_plain_pytorch(kind, dtype):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_compiled_on_cuda_equals_eager(kind, dtype):
     module = build(kind).to(dtype).cuda()
-    compiled = torch.compile(module)
+    compiled = torch.compile(module, fullgraph=True)
     position = torch.arange(40, device="cuda").expand(2, 40)
     x = torch.randn(2, 40, SIZE, device="cuda", dtype=dtype, requires_grad=True)
     results = []

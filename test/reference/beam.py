@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from mtla_espnet.search.beam import Hypothesis
+from mtla_espnet.search.history import Hypothesis
 
 BLANK = 0
 

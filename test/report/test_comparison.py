@@ -4,15 +4,17 @@ import pytest
 
 from mtla_espnet.files import UserError
 from mtla_espnet.report.comparison import write_comparison
+from mtla_espnet.score.efficiency import KEYS
 
 
 def cells(line):
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
-def table_of(text):
+def table_of(text, number=0):
     """Rows of a Markdown table as dicts."""
-    lines = [line for line in text.splitlines() if line.startswith("|")]
+    tables = [block for block in text.split("\n\n") if "|" in block]
+    lines = [line for line in tables[number].splitlines() if line.startswith("|")]
     names = cells(lines[0])
     return [dict(zip(names, cells(line), strict=True)) for line in lines[2:]]
 
@@ -60,6 +62,25 @@ def test_one_row_an_experiment_the_baseline_first(recipe):
     assert table_of((recipe / "exp/comparison.md").read_text()) == rows
 
 
+def test_a_second_table_says_where_the_time_went(recipe):
+    write_comparison(recipe)
+    mtla = table_of((recipe / "exp/comparison.md").read_text(), number=1)[1]
+    assert mtla == {
+        "model": "mtla s=2",
+        "beam": "5",
+        "batch": "8",
+        "device": "cpu",
+        "dtype": "float32",
+        "utt/s": "0.3",
+        "encoder s": "1.00",
+        "search s": "2.00",
+        "decoder s": "2.50",
+        "CTC s": "1.00",
+        "bookkeeping s": "0.50",
+        "KV alloc MB": "3.00",
+    }
+
+
 def test_the_csv_has_full_values(recipe):
     write_comparison(recipe)
     with open(recipe / "exp/comparison.csv", newline="") as stream:
@@ -69,6 +90,8 @@ def test_the_csv_has_full_values(recipe):
     assert float(mha["wer"]) == 3 / 11
     assert float(mtla["cache_bytes_peak"]) == 500_000
     assert float(mtla["search_speedup"]) == 2.0
+    assert float(mtla["search_ctc_s"]) == 1.0
+    assert mtla.keys() >= set(KEYS) - {"total_s"}  # as decode_s
 
 
 def test_the_plot_is_a_png(recipe):

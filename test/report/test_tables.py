@@ -28,7 +28,8 @@ def test_results_have_espnets_headings_and_rows(experiments):
     assert f"|{NAME}|1|6|83.33|16.67|0.00|0.00|16.67|100.00|" in lines
     assert f"|{NAME}|1|31|96.77|0.00|3.23|0.00|3.23|100.00|" in lines
     assert f"|{NAME}|1|3|100.00|0.00|0.00|33.33|33.33|100.00|" in lines
-    assert f"|{NAME}|mtla|2|5|8|cpu|6.0|0.300|0.33|2304|2.00|3.00|50.00|" in lines
+    assert f"|{NAME}|mtla|2|5|8|cpu|float32|2|20.0|50|6.0|0.300|0.33|2304|2.00|3.00|50.00|" in lines
+    assert f"|{NAME}|6.00|1.00|4.00|2.50|1.00|0.50|" in lines
     assert any(line.startswith("- pytorch version: `2.") for line in lines)
 
 
@@ -57,7 +58,9 @@ def test_a_decoder_of_another_kind_has_dashes(experiments):
         cache_bytes_per_position=None,
         peak_memory_bytes=None,
     )
-    assert f"|{NAME}|-|-|5|8|cpu|6.0|0.300|0.33|-|-|-|-|" in write_results(experiment)
+    assert f"|{NAME}|-|-|5|8|cpu|float32|2|20.0|50|6.0|0.300|0.33|-|-|-|-|" in write_results(
+        experiment
+    )
 
 
 def test_the_commit_of_the_checkout_is_named(experiments):

@@ -59,7 +59,7 @@ def close(ours, theirs):
 options = st.builds(
     SearchOptions,
     beam_size=st.sampled_from([1, 2, 5]),
-    nbest=st.just(5),
+    nbest=st.sampled_from([1, 5]),
     ctc_weight=st.sampled_from([0.0, 0.3]),
     penalty=st.sampled_from([0.0, 0.4]),
     temperature=st.sampled_from([1.0, 1.5]),
@@ -95,6 +95,21 @@ def test_nothing_depends_on_the_batch_its_order_or_padding(kind, sizes, ctc_weig
             close(again[row], together[b])
             alone = search(decoder, ctc_layer, encoded[b : b + 1, : sizes[b]], [sizes[b]], chosen)
             close(alone[0], together[b])
+
+
+@pytest.mark.parametrize("penalty", [0.0, 0.1])
+def test_an_utterance_is_over_when_the_n_best_are_found(penalty):
+    steps = []
+    for nbest in (1, 3):
+        decoder, ctc_layer = model(KINDS[0], 0)
+        decoder.output_layer.bias.data[SOS_EOS] += 8.0
+        taken = []
+        decoder.step = lambda *args, step=decoder.step, taken=taken: taken.append(1) or step(*args)
+        chosen = SearchOptions(beam_size=3, nbest=nbest, penalty=penalty)
+        found = search(decoder, ctc_layer, encoder_output([9, 8], 0), [9, 8], chosen)
+        assert [len(hypotheses) for hypotheses in found] == [nbest, nbest]
+        steps.append(len(taken))
+    assert 1 <= steps[0] < steps[1] < 9
 
 
 @pytest.mark.espnet

@@ -1,4 +1,7 @@
 import json
+import logging
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,7 +9,7 @@ import soundfile
 
 from mtla_espnet.data.tables import read_table, write_table
 from mtla_espnet.files import UserError
-from mtla_espnet.score.efficiency import merge_efficiency, read_efficiency
+from mtla_espnet.score.efficiency import SEARCH_PARTS, merge_efficiency, read_efficiency
 from mtla_espnet.search.decode import decode
 
 pytestmark = pytest.mark.espnet
@@ -19,14 +22,14 @@ def run(recipe, model, output, **changes):
         "task": "asr",
         "train_config": model.config_file,
         "model_file": model.file,
+        "token_list": None,
         "inference_config": CONFIG,
         "data_dir": recipe / "dump/raw/test",
         "keys": None,
         "output_dir": output,
         "batch_size": 1,
+        "max_memory_bytes": None,
         "ngpu": 0,
-        "token_type": None,
-        "bpemodel": None,
         "progress": False,
     }
     return decode(**arguments | changes)
@@ -43,7 +46,8 @@ def tables_of(output):
 def one_by_one(recipe, model, tmp_path_factory):
     """Tables and cost of the set, decoded one by one."""
     output = tmp_path_factory.mktemp("one")
-    cost = run(recipe, model, output)
+    cost, failed = run(recipe, model, output)
+    assert not failed
     return tables_of(output), cost, output
 
 
@@ -92,6 +96,8 @@ def test_the_cost_is_measured(one_by_one):
     assert (cost["attention"], cost["down_rate"]) == ("mtla", 2)
     assert (cost["device"], cost["dtype"]) == ("cpu", "float32")
     assert 0 < cost["encoder_s"] + cost["search_s"] < cost["total_s"]
+    assert min(cost[part] for part in SEARCH_PARTS) > 0
+    assert sum(cost[part] for part in SEARCH_PARTS) == pytest.approx(cost["search_s"], abs=1e-5)
     assert cost["rtf"] == pytest.approx(cost["total_s"] / cost["audio_s"], rel=1e-3)
     # 2 layers; latents of 4 h and rotary keys of h / 2 with h = 16 / 2; a half position each.
     assert cost["cache_bytes_per_position"] == 2 * (4 * 8 + 4) * 4 / 2
@@ -99,10 +105,64 @@ def test_the_cost_is_measured(one_by_one):
 
 
 def test_espnets_decoder_has_no_cache_to_report(recipe, transformer, tmp_path):
-    cost = run(recipe, transformer, tmp_path, batch_size=5)
+    cost, _ = run(recipe, transformer, tmp_path, batch_size=5)
     assert cost["utterances"] == 5
+    assert cost["search_decoder_s"] > 0
     for key in ("attention", "down_rate", "cache_bytes_peak", "cache_bytes_per_position"):
         assert cost[key] is None, key
+
+
+def test_each_rank_has_its_tables(recipe, model, one_by_one, tmp_path):
+    tables, _, _ = one_by_one
+    run(recipe, model, tmp_path, inference_config=CONFIG | {"nbest": 2}, batch_size=5)
+    assert tables_of(tmp_path)["token_int"] == tables["token_int"]
+    second = read_table(tmp_path / "2best_recog/score")
+    assert second
+    for key, score in second.items():
+        assert float(score) <= float(tables["score"][key]) + 1e-3
+
+
+def test_bad_audio_is_left_out_and_the_rest_is_decoded(recipe, model, one_by_one, tmp_path):
+    tables, _, _ = one_by_one
+    good = read_table(recipe / "dump/raw/test/wav.scp")
+    (tmp_path / "cut.flac").write_bytes(Path(good["utt1"]).read_bytes()[:300])
+    soundfile.write(tmp_path / "rate.wav", np.zeros(800), 16000)
+    soundfile.write(tmp_path / "empty.wav", np.zeros(0), 8000)
+    bad = {"cut": "cut.flac", "empty": "empty.wav", "none": "none.wav", "rate": "rate.wav"}
+    data = tmp_path / "data"
+    write_table(data / "wav.scp", good | {key: tmp_path / name for key, name in bad.items()})
+    lengths = read_table(recipe / "dump/raw/test/utt2num_samples")
+    write_table(data / "utt2num_samples", dict.fromkeys(bad, 0) | lengths)
+    cost, failed = run(recipe, model, tmp_path / "out", data_dir=data, batch_size=4)
+    assert failed.keys() == bad.keys()
+    for key, name in bad.items():
+        assert f"{name}: " in failed[key] and "\n" not in failed[key]
+    assert "has 16000 Hz, the model takes 8000 Hz" in failed["rate"]
+    assert tables_of(tmp_path / "out")["token_int"] == tables["token_int"]
+    assert (cost["utterances"], cost["audio_s"]) == (5, 29000 / 8000)
+
+    cost, failed = run(recipe, model, tmp_path / "all", data_dir=data, keys=["none", "cut"])
+    assert len(failed) == 2
+    assert (cost["utterances"], cost["rtf"]) == (0, None)
+    assert merge_efficiency([cost, cost])["rtf"] is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux measures memory so")
+def test_what_does_not_fit_into_memory_is_left_out(recipe, model, tmp_path, caplog):
+    samples = np.random.default_rng(0).normal(0, 0.1, 3_000_000)
+    data = tmp_path / "data"
+    lengths = read_table(recipe / "dump/raw/test/utt2num_samples") | {"long": len(samples)}
+    recordings = read_table(recipe / "dump/raw/test/wav.scp")
+    soundfile.write(tmp_path / "long.flac", samples, 8000)
+    write_table(data / "wav.scp", recordings | {"long": tmp_path / "long.flac"})
+    write_table(data / "utt2num_samples", lengths)
+    options = {"data_dir": data, "batch_size": 4, "max_memory_bytes": 20_000_000}
+    with caplog.at_level(logging.WARNING):
+        cost, failed = run(recipe, model, tmp_path / "out", **options)
+    assert "long: does not fit into memory even alone: length 3000000" in caplog.text
+    assert failed == {"long": "does not fit into memory, even alone"}
+    assert cost["utterances"] == 5
+    assert len(tables_of(tmp_path / "out")["text"]) == 5
 
 
 def test_wrong_input_is_named_and_nothing_is_written(recipe, model, tmp_path):
@@ -115,12 +175,17 @@ def test_wrong_input_is_named_and_nothing_is_written(recipe, model, tmp_path):
         run(recipe, model, output, batch_size=0)
     with pytest.raises(UserError, match="wav.scp: no utterance to decode"):
         run(recipe, model, output, keys=[])
+    with pytest.raises(UserError, match="decoding option 'beam' is not known here"):
+        run(recipe, model, output, inference_config={"beam": 3})
+    tokens = tmp_path / "tokens.txt"
+    with pytest.raises(UserError, match="tokens.txt: cannot be read"):
+        run(recipe, model, output, token_list=tokens)
+    tokens.write_text("\n".join(model.tokens[:-1]) + "\n")
+    with pytest.raises(UserError, match="trained with another token list than .*tokens.txt"):
+        run(recipe, model, output, token_list=tokens)
     data = tmp_path / "data"
-    soundfile.write(tmp_path / "a.wav", np.zeros(800), 16000)
-    write_table(data / "wav.scp", {"a": tmp_path / "a.wav", "b": tmp_path / "b.wav"})
-    write_table(data / "utt2num_samples", {"a": 800, "b": 800})
-    with pytest.raises(UserError, match="utterance 'a': .*a.wav: has 16000 Hz, the model takes"):
-        run(recipe, model, output, data_dir=data, keys=["a"])
-    with pytest.raises(UserError, match="utterance 'b': .*b.wav: no such file"):
-        run(recipe, model, output, data_dir=data, keys=["b"])
+    write_table(data / "wav.scp", {"a": "a.wav"})
+    write_table(data / "utt2num_samples", {"a": "many"})
+    with pytest.raises(UserError, match="utt2num_samples: 'a' has 'many', not a number"):
+        run(recipe, model, output, data_dir=data)
     assert not output.exists()

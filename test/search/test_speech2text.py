@@ -4,127 +4,180 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-import yaml
 
+import mtla_espnet
 from mtla_espnet.files import UserError
-from mtla_espnet.search.speech2text import NOTHING, Recognizer, transcribe
+from mtla_espnet.search.fixed import FixedSearch
+from mtla_espnet.search.meter import Meter
+from mtla_espnet.search.speech2text import Speech2Text, transcribe
 
 OPTIONS = {"beam_size": 3, "ctc_weight": 0.3, "maxlenratio": -12}
 
 pytestmark = pytest.mark.espnet
 
 
+def load(model, **options):
+    return Speech2Text(model.config_file, model.file, **OPTIONS | options)
+
+
+def espnet(model, recipe, tmp_path, **options):
+    """ESPnet's own class on the same files."""
+    import yaml
+    from espnet2.bin.asr_inference import Speech2Text as Peer
+
+    config = yaml.safe_load(model.config_file.read_text())
+    config["normalize_conf"]["stats_file"] = str(recipe / "exp/asr_stats/feats_stats.npz")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    return Peer(str(tmp_path / "config.yaml"), str(model.file), **OPTIONS | options)
+
+
+def assert_same(ours, theirs):
+    assert len(ours) == len(theirs) > 0
+    for a, b in zip(ours, theirs, strict=True):
+        # at the length limit ESPnet appends <sos/eos> to what has just ended as well
+        ended_twice = b[1][-1:] == ["<sos/eos>"]
+        assert a[2] == (b[2][:-1] if ended_twice else b[2])
+        assert a[0] == b[0].removesuffix("<sos/eos>").strip()
+        assert a[3].score == pytest.approx(float(b[3].score), abs=1e-3)
+
+
 @pytest.fixture(scope="module")
-def recognizer(model):
-    return Recognizer(model.config_file, model.file, OPTIONS, batch_size=3)
+def speech2text(model):
+    return load(model, nbest=3)
 
 
-@pytest.fixture
-def wave(recipe):
-    return soundfile.read(recipe / "dump/raw/test/utt1.flac", dtype="float32")[0]
+@pytest.fixture(scope="module")
+def waves(recipe):
+    paths = sorted((recipe / "dump/raw/test").glob("*.flac"))
+    return [soundfile.read(path, dtype="float32")[0] for path in paths]
 
 
-def test_it_takes_rate_and_paths_from_the_configuration(recognizer, recipe):
-    assert recognizer.rate_hz == 8000
-    stats = recipe / "exp/asr_stats/feats_stats.npz"
-    assert recognizer.speech2text.asr_train_args.normalize_conf["stats_file"] == str(stats)
+def test_the_public_name_is_the_class():
+    assert mtla_espnet.Speech2Text is Speech2Text
 
 
-def test_an_utterance_too_short_to_decode_is_nothing_and_is_named(recognizer, wave, caplog):
+def test_the_call_is_espnets(speech2text, waves):
+    text, token, token_int, hypothesis = speech2text(waves[0])[0]
+    assert text == "".join(token).replace("<space>", " ").strip()
+    assert [speech2text.model.token_list[i] for i in token_int] == token
+    sos_eos = speech2text.model.eos
+    assert list(hypothesis.yseq) == [sos_eos, *token_int, sos_eos]
+    assert speech2text.rate_hz == 8000
+
+
+@pytest.mark.parametrize("ctc_weight", [0.0, 0.3, 1.0])
+def test_nbest_is_espnets(model, recipe, waves, tmp_path, ctc_weight):
+    options = {"ctc_weight": ctc_weight, "nbest": 3, "penalty": 0.2}
+    ours, peer = load(model, **options), espnet(model, recipe, tmp_path, **options)
+    for wave in waves[:3]:
+        assert_same(ours(wave), peer(wave))
+
+
+def test_espnets_decoder_decodes_as_in_espnet(transformer, recipe, waves, tmp_path):
+    ours, peer = load(transformer, nbest=3), espnet(transformer, recipe, tmp_path, nbest=3)
+    for found, wave in zip(ours(waves), waves, strict=True):
+        assert_same(found, peer(wave))
+
+
+def test_a_list_is_decoded_as_one_by_one(speech2text, waves):
+    for found, wave in zip(speech2text(waves), waves, strict=True):
+        assert_same(found, speech2text(wave))
+    assert speech2text([]) == []
+
+
+def test_an_utterance_too_short_has_no_hypothesis(speech2text, waves, caplog):
     with caplog.at_level(logging.WARNING):
-        found = recognizer({"a": wave, "short": wave[:30], "b": wave})
-    assert found[0].token_int == found[2].token_int
-    assert found[0].score == pytest.approx(found[2].score, abs=1e-4)
-    assert found[1] == NOTHING
-    assert "short: too short to decode" in caplog.text
-    assert recognizer({"alone": wave[:30]}) == [NOTHING]
+        found = speech2text([waves[0], waves[0][:30], waves[1]])
+    assert_same(found[0], speech2text(waves[0]))
+    assert found[1] == []
+    assert_same(found[2], speech2text(waves[1]))
+    assert "speech of 30 samples is too short" in caplog.text
 
 
-def test_any_rate_and_format_is_transcribed(recognizer, model, wave, tmp_path):
+def test_the_search_for_gpus_finds_the_same(model, waves, monkeypatch):
+    expected = load(model, ctc_weight=0.0, nbest=2)(waves)
+    monkeypatch.setattr(FixedSearch, "serves", staticmethod(lambda *arguments: True))
+    fixed, meter = load(model, ctc_weight=0.0, nbest=2), Meter("cpu")
+    for _ in range(2):  # the second time in the same buffers
+        for a, b in zip(fixed.batch_decode(waves, meter), expected, strict=True):
+            assert_same(a, b)
+    assert meter.cost.decoder_s > 0
+    assert 0 < meter.cost.cache_bytes_peak <= meter.cost.cache_bytes_allocated
+
+
+def test_what_finds_nothing_is_searched_again_with_a_smaller_minlenratio(
+    model, recipe, waves, tmp_path, caplog
+):
+    # more tokens than the length limit allows, until minlenratio has come down
+    options = {"maxlenratio": 0.35, "minlenratio": 0.55}
+    ours = load(model, **options)
+    with caplog.at_level(logging.WARNING):
+        found = ours(waves[0])
+    assert_same(found, espnet(model, recipe, tmp_path, **options)(waves[0]))
+    assert caplog.text.count("found nothing: now with minlenratio") == 3
+    assert load(model, maxlenratio=-2, minlenratio=-5)(waves[0]) == []
+
+
+def test_the_dtype_is_that_of_the_decoder(model, waves):
+    low = load(model, dtype="bfloat16")
+    assert {p.dtype for p in low.model.decoder.parameters()} == {torch.bfloat16}
+    exact = load(model)(waves[0])[0][3].score
+    assert low(waves[0])[0][3].score == pytest.approx(exact, abs=2.0)
+
+
+def test_any_rate_and_format_is_transcribed(model, waves, tmp_path):
     same, other = tmp_path / "same.wav", tmp_path / "other.ogg"
-    soundfile.write(same, wave, 8000, subtype="FLOAT")
-    soundfile.write(other, np.repeat(wave[:, None], 2, axis=1), 8000)
+    soundfile.write(same, waves[0], 8000, subtype="FLOAT")
+    soundfile.write(other, np.repeat(waves[0][:, None], 2, axis=1), 8000)
     found = transcribe(model.directory, [same, other], beam_size=3, device="cpu")
     assert [path for path, _ in found] == [same, other]
-    plain = Recognizer(model.config_file, model.file, {"beam_size": 3, "ctc_weight": 0.3})
     assert found[0][1]
-    assert found[0][1] == plain({"same": wave})[0].text
+    assert found[0][1] == load(model, maxlenratio=0.0)(waves[0])[0][0]
 
 
-def test_another_rate_is_resampled(model, wave, tmp_path, monkeypatch):
-    seen = {}
-
-    def spy(self, waves):
-        seen.update(waves)
-        return [NOTHING]
-
-    monkeypatch.setattr(Recognizer, "__call__", spy)
+def test_another_rate_is_resampled(model, waves, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(Speech2Text, "__call__", lambda self, speech: seen.append(speech))
     path = tmp_path / "a.wav"
-    soundfile.write(path, np.repeat(wave, 2), 16000, subtype="FLOAT")
-    transcribe(model.directory, [path], device="cpu")
-    assert len(seen[str(path)]) == len(wave)
+    soundfile.write(path, np.repeat(waves[0], 2), 16000, subtype="FLOAT")
+    assert transcribe(model.directory, [path], device="cpu") == [(path, "")]
+    assert len(seen[0]) == len(waves[0])
 
 
 class TestErrors:
     """Each is one line that names what is wrong."""
 
-    def test_audio(self, model, tmp_path):
+    def test_audio(self, model, speech2text, tmp_path):
         with pytest.raises(UserError, match="none.wav: no such file"):
             transcribe(model.directory, [tmp_path / "none.wav"])
         (tmp_path / "text.wav").write_text("not audio")
         with pytest.raises(UserError, match="text.wav: cannot be read as audio"):
             transcribe(model.directory, [tmp_path / "text.wav"])
+        soundfile.write(tmp_path / "empty.wav", np.zeros(0), 8000)
+        with pytest.raises(UserError, match="empty.wav: "):
+            transcribe(model.directory, [tmp_path / "empty.wav"])
+        with pytest.raises(UserError, match="utterance 0 has no samples"):
+            speech2text(np.zeros(0, dtype=np.float32))
 
-    def test_experiment(self, recipe, tmp_path):
-        audio = [recipe / "dump/raw/test/utt1.flac"]
-        with pytest.raises(UserError, match="has no config.yaml"):
-            transcribe(tmp_path, audio)
-        (tmp_path / "config.yaml").write_text("token_list: [a]\n")
-        with pytest.raises(UserError, match="has none of valid.acc.ave.pth, valid.acc.best.pth"):
-            transcribe(tmp_path, audio)
-
-    @pytest.mark.parametrize("content", ["just words", "a: [", "a: 1"])
-    def test_configuration(self, model, tmp_path, content):
-        config = tmp_path / "config.yaml"
-        config.write_text(content)
-        with pytest.raises(UserError, match="config.yaml: not a"):
-            Recognizer(config, model.file, OPTIONS)
-
-    def test_file_named_in_the_configuration(self, model, tmp_path):
-        config = yaml.safe_load(model.config_file.read_text())
-        (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-        with pytest.raises(UserError, match="names exp/asr_stats/feats_stats.npz, which is not"):
-            Recognizer(tmp_path / "config.yaml", model.file, OPTIONS)
-
-    def test_model_file(self, model, tmp_path):
-        path = tmp_path / "model.pth"
-        with pytest.raises(UserError, match="model.pth: no such model file"):
-            Recognizer(model.config_file, path, OPTIONS)
-        for content in (b"", b"text", model.file.read_bytes()[:-1000]):
-            path.write_bytes(content)
-            with pytest.raises(UserError, match="model.pth: not a whole model file"):
-                Recognizer(model.config_file, path, OPTIONS)
-        torch.save({"model": {}, "epoch": 3}, path)
-        with pytest.raises(UserError, match="model.pth: holds no model parameters alone"):
-            Recognizer(model.config_file, path, OPTIONS)
-
-    def test_model_of_another_configuration(self, model, transformer, tmp_path):
-        with pytest.raises(UserError, match=r"not a model of .*config.yaml: it has no 'decoder"):
-            Recognizer(model.config_file, transformer.file, OPTIONS)
-        state = torch.load(model.file, weights_only=True)
-        name = next(name for name in state if name.startswith("encoder.") and state[name].dim())
-        state[name] = torch.zeros(3, *state[name].shape)
-        torch.save(state, tmp_path / "model.pth")
-        with pytest.raises(UserError, match="parameters do not have the shapes of"):
-            Recognizer(model.config_file, tmp_path / "model.pth", OPTIONS)
-
-    def test_option(self, model):
-        with pytest.raises(UserError, match="decoding option 'beam' is not known here"):
-            Recognizer(model.config_file, model.file, {"beam": 3})
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"beam_size": 0}, "beam_size must be a whole number from 1 on, not 0"),
+            ({"beam_size": 99}, "beam_size 99 is more than the 20 tokens of the vocabulary"),
+            ({"ctc_weight": 1.5}, "ctc_weight must be in 0 to 1, not 1.5"),
+            ({"penalty": "a"}, "penalty must be a number, not 'a'"),
+            ({"temperature": 0}, "temperature must be above 0"),
+            ({"dtype": "int8"}, "dtype 'int8' is unknown"),
+            ({"lm_train_config": "lm.yaml"}, "lm_train_config lm.yaml needs lm_file"),
+        ],
+    )
+    def test_option(self, model, options, message):
+        with pytest.raises(UserError, match=message):
+            load(model, **options)
 
     @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
     def test_device(self, model):
         with pytest.raises(UserError, match="CUDA is not available"):
-            Recognizer(model.config_file, model.file, OPTIONS, device="cuda")
+            load(model, device="cuda")
         with pytest.raises(UserError, match="device 'gpu' is unknown"):
-            Recognizer(model.config_file, model.file, OPTIONS, device="gpu")
+            load(model, device="gpu")

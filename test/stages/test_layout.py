@@ -8,7 +8,10 @@ from mtla_espnet.files import UserError
 from mtla_espnet.stages.layout import Layout
 from mtla_espnet.stages.options import parse_options
 
-SETS = ["--train_set", "train", "--valid_set", "dev", "--test_sets", "dev test"]
+SETS = [
+    *("--train_set", "train", "--valid_set", "dev", "--test_sets", "dev test"),
+    *("--use_lm", "false"),
+]
 
 
 def layout(*argv, root="."):
@@ -45,6 +48,48 @@ def test_arguments_become_part_of_the_tags():
     )
     assert recipe.asr_tag == "train_raw_bpe30_optim_conflr0.1_init_paramab:c"
     assert recipe.inference_tag == "inference_beam_size2_xa/b_asr_model_sub_3epoch"
+
+
+def test_speeds_change_the_training_set_and_the_tags():
+    recipe = layout(
+        *("--speed_perturb_factors", "0.9 1.0 1.1", "--lang", "en", "--attention", "mla"),
+        *("--asr_config", "conf/train_asr.yaml", "--asr_args", "--max_epoch 3"),
+    )
+    assert (recipe.original_train_set, recipe.train_set) == ("train", "train_sp")
+    assert recipe.formatted_dir(recipe.train_set) == Path("dump/raw/org/train_sp")
+    assert recipe.stats_dir == Path("exp/asr_stats_raw_en_bpe30_sp")
+    assert recipe.asr_tag == "train_asr_raw_en_bpe30_mla_max_epoch3_sp"
+    assert recipe.token_list == layout("--lang", "en").token_list
+    assert layout("--speed_perturb_factors", "1.1", "--asr_tag", "mine").asr_tag == "mine"
+    with pytest.raises(UserError, match="--train_set train_sp is also"):
+        layout("--speed_perturb_factors", "1.1", "--test_sets", "train_sp")
+
+
+def test_directories_of_a_language_model():
+    argv = ["--use_lm", "true", "--lang", "en", "--nbpe", "100", "--lm_args", "--max_epoch 3"]
+    recipe = layout(*argv, "--lm_config", "conf/train_lm.yaml")
+    assert recipe.lm_stats_dir == Path("exp/lm_stats_en_bpe100")
+    assert recipe.lm_exp_dir == Path("exp/lm_train_lm_en_bpe100_max_epoch3")
+    assert recipe.inference_tag == (
+        "inference_lm_lm_train_lm_en_bpe100_max_epoch3_valid.loss.ave_asr_model_valid.acc.ave"
+    )
+    recipe = layout(*argv, "--lm_tag", "mine", "--inference_lm", "2epoch.pth")
+    assert recipe.inference_tag == "inference_lm_lm_mine_2epoch_asr_model_valid.acc.ave"
+    assert recipe.lm_files == {
+        "lm_train_config": Path("exp/lm_mine/config.yaml"),
+        "lm_file": Path("exp/lm_mine/2epoch.pth"),
+    }
+    assert layout(*argv, "--lm_exp", "exp/other").lm_exp_dir == Path("exp/other")
+    assert layout("--use_lm", "true", "--token_type", "char").lm_exp_dir == Path(
+        "exp/lm_train_char"
+    )
+    assert layout().lm_files == {}
+
+
+def test_the_packed_model_is_named_as_in_espnet():
+    assert layout().packed_model == Path(
+        "exp/asr_train_raw_bpe30/asr_train_raw_bpe30_valid.acc.ave.zip"
+    )
 
 
 def test_given_tags_and_directories_win():

@@ -39,14 +39,26 @@ def test_a_second_run_is_refused_with_the_firsts_pid_and_host(holder, tmp_path):
 def test_the_lock_of_a_killed_run_is_stale(holder, tmp_path):
     holder.send_signal(signal.SIGKILL)
     holder.wait()
-    deadline = time.monotonic() + 5
-    while True:
-        try:
-            with directory_lock(tmp_path / "d"):
-                assert str(os.getpid()) in (tmp_path / "d/.lock").read_text()
-            break
-        except UserError:
-            assert time.monotonic() < deadline
+    with directory_lock(tmp_path / "d"):
+        assert str(os.getpid()) in (tmp_path / "d/.lock").read_text()
+
+
+def test_children_of_a_killed_run_are_waited_for(tmp_path):
+    program = (
+        "import os, sys, time, pathlib; from mtla_espnet.stages.lock import directory_lock\n"
+        "with directory_lock(pathlib.Path(sys.argv[1])):\n"
+        "    if os.fork() == 0: time.sleep(1.5); os._exit(0)\n"
+        "    print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path / "d")], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "held\n"
+        process.kill()
+        process.wait()
+        begin = time.monotonic()
+        with directory_lock(tmp_path / "d"):
+            assert 0.5 < time.monotonic() - begin < 5
 
 
 def test_a_lock_is_free_again_after_a_failure(tmp_path):

@@ -13,6 +13,7 @@ from mtla_espnet.stages.options import (
     help_text,
     parse_options,
     sampling_rate,
+    speed_factors,
 )
 
 TABLE = {option.name: option for group in OPTIONS.values() for option in group}
@@ -86,10 +87,9 @@ def test_what_cannot_be_parsed(argv, message, code):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "--use_lm true: not supported yet: stages 6 to 8; give --use_lm false"),
-        (["--use_lm", "false", "--use_ngram", "true"], "--use_ngram true: not supported yet"),
-        (["--use_lm", "false", "--feats_type", "raw_copy"], "--feats_type raw_copy: not supported"),
-        (["--use_lm", "false", "--speed_perturb_factors", "0.9 1.1"], "stage 2"),
+        (["--use_ngram", "true"], "--use_ngram true: not supported yet"),
+        (["--feats_type", "raw_copy"], "--feats_type raw_copy: not supported"),
+        (["--skip_upload_hf", "false"], "--skip_upload_hf false: not supported yet"),
     ],
 )
 def test_what_cannot_be_done_yet_is_said(argv, message):
@@ -98,8 +98,8 @@ def test_what_cannot_be_done_yet_is_said(argv, message):
     assert caught.value.exit_code == 2
 
 
-def test_the_defaults_but_for_the_language_model_are_supported():
-    check_supported(parse_options(["--use_lm", "false"]))
+def test_the_defaults_are_supported():
+    check_supported(parse_options([]))
 
 
 def test_config_is_read_first_wherever_it_stands(tmp_path):
@@ -139,3 +139,19 @@ def test_bad_rates(text):
         return
     with pytest.raises(UserError, match="--fs must be a rate"):
         sampling_rate(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("0.9 fast", "must be numbers from 0.1 to 10, not 'fast'"),
+        ("-0.9", "not '-0.9'"),
+        ("9e-1", "not '9e-1'"),
+        ("0", "not '0'"),
+        ("0.9 1.0 1", "'0.9 1.0 1' names a factor twice"),
+    ],
+)
+def test_bad_speeds(text, message):
+    with pytest.raises(UserError, match=f"^run.sh: --speed_perturb_factors .*{message}") as caught:
+        speed_factors(text)
+    assert caught.value.exit_code == 2

@@ -1,0 +1,206 @@
+"""Time and memory of beam search on a GPU: kinds of attention, prefix shared or copied.
+
+84 utterances of 149 prefix positions, beam 50, 30 tokens, 9 layers of 512/8/2048, a
+vocabulary of 8000, random weights; the end of sentence is suppressed, so that every way
+does the same work. Measured is a whole search, from the encoder output on the GPU to the
+best hypotheses on the host; memory is the peak above the weights. Ways:
+
+copied   the plain search; each hypothesis has a prefix of its own, as in the paper's code
+shared   the plain search over one prefix an utterance
+scorer   the plain search around the decoder's step as a graph, as joint CTC decoding has it
+graph    the search that recipes use on a GPU where the decoder alone scores
+peer     the PyPI package `mtla` in its own way: K/V a hypothesis, all of it reordered
+"""
+
+import argparse
+import gc
+import statistics
+import time
+
+import torch
+from torch import nn
+
+from mtla_espnet.decoder.decoder_only import DecoderOnly
+from mtla_espnet.search.beam import DecoderScorer, SearchOptions, beam_search
+from mtla_espnet.search.fixed import FixedScorer, FixedSearch
+
+UTTERANCES, POSITIONS, BEAM, TOKENS = 84, 149, 50, 30
+LAYERS, SIZE, HEADS, UNITS, VOCABULARY = 9, 512, 8, 2048, 8000
+SOS_EOS = VOCABULARY - 1
+KINDS = {
+    "mha": ("mha", {}),
+    "gqa": ("gqa", {}),
+    "mqa": ("mqa", {}),
+    "mla": ("mla", {}),
+    "mtla2": ("mtla", {"down_rate": 2}),
+    "mtla3": ("mtla", {"down_rate": 3}),
+    "mtla4": ("mtla", {"down_rate": 4}),
+}
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+WAYS = ["peer", "copied", "shared", "scorer", "graph"]
+OPTIONS = SearchOptions(beam_size=BEAM, maxlenratio=-TOKENS)
+
+
+def decoder_of(kind: str, dtype: torch.dtype) -> DecoderOnly:
+    torch.manual_seed(0)
+    attention, conf = KINDS[kind]
+    decoder = DecoderOnly(
+        VOCABULARY,
+        SIZE,
+        attention=attention,
+        attention_conf=conf,
+        attention_heads=HEADS,
+        linear_units=UNITS,
+        num_blocks=LAYERS,
+    ).eval()
+    decoder.output_layer.bias.data[SOS_EOS] = -1e4
+    return decoder.to("cuda", dtype)
+
+
+class PeerDecoder(nn.Module):
+    """Blocks like ours around the package's attention, decoding as its documentation says."""
+
+    def __init__(self, down_rate: int):
+        from mtla import MultiheadTemporalLatentAttention
+
+        super().__init__()
+        self.embed = nn.Embedding(VOCABULARY, SIZE)
+        self.attention = nn.ModuleList(
+            MultiheadTemporalLatentAttention(SIZE, HEADS, down_rate=down_rate)
+            for _ in range(LAYERS)
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(SIZE) for _ in range(2 * LAYERS + 1))
+        self.wide = nn.ModuleList(nn.Linear(SIZE, UNITS) for _ in range(LAYERS))
+        self.narrow = nn.ModuleList(nn.Linear(UNITS, SIZE) for _ in range(LAYERS))
+        self.output = nn.Linear(SIZE, VOCABULARY)
+        self.output.bias.data[SOS_EOS] = -1e4
+
+    def step(self, tokens, position, prefix, state):
+        """Return logits (N, V); `prefix` is there at the first step alone."""
+        x = self.embed(tokens)[:, None] * SIZE**0.5
+        for layer, attention in enumerate(self.attention):
+            h = self.norms[2 * layer](x)
+            key = h if prefix is None else torch.cat((prefix, h), dim=1)
+            x = x + attention(h, key, key, position=position, incremental_state=state)
+            h = self.norms[2 * layer + 1](x)
+            x = x + self.narrow[layer](self.wide[layer](h).relu())
+        return self.output(self.norms[-1](x))[:, 0]
+
+    def search(self, encoded):
+        """Return the best tokens of each utterance; all hypotheses start with a prefix."""
+        batch = len(encoded)
+        prefix = encoded.repeat_interleave(BEAM, dim=0)
+        total = torch.full((batch, BEAM), float("-inf"), device="cuda")
+        total[:, 0] = 0.0
+        tokens = torch.full((batch * BEAM,), SOS_EOS, device="cuda")
+        history = tokens[:, None]
+        first = torch.arange(batch, device="cuda")[:, None] * BEAM
+        state = {}
+        position = torch.arange(encoded.size(1) + 1, device="cuda").float().expand(len(tokens), -1)
+        for _ in range(TOKENS):
+            score = self.step(tokens, position, prefix, state).log_softmax(dim=-1)
+            score = total.flatten()[:, None] + score
+            total, which = score.view(batch, -1).topk(BEAM, dim=1)
+            rows = (which // VOCABULARY + first).flatten()
+            tokens = (which % VOCABULARY).flatten()
+            history = torch.cat((history[rows], tokens[:, None]), dim=1)
+            for attention in self.attention:
+                attention.reorder_incremental_state(state, rows)
+            prefix, position = None, position[:, -1:] + 1
+        return history.view(batch, BEAM, -1)[:, 0].tolist()
+
+
+def measure(run, repeats: int) -> tuple[float, float, object]:
+    """Return the median milliseconds of warm runs, the peak GiB above now, and a result."""
+    torch.cuda.synchronize()
+    gc.collect()
+    base = torch.cuda.memory_allocated()
+    for _ in range(2):  # compile, then capture
+        run()
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    times = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        result = run()
+        torch.cuda.synchronize()
+        times.append(1e3 * (time.perf_counter() - begin))
+    return statistics.median(times), (torch.cuda.max_memory_allocated() - base) / 2**30, result
+
+
+def ways(kind: str, dtype: torch.dtype, encoded, lengths):
+    """Yield name and function of each way that there is."""
+    if dtype == torch.float32 and kind.startswith("mtla"):
+        torch.manual_seed(0)
+        peer = PeerDecoder(int(kind[-1])).eval().cuda()
+        yield "peer", lambda: peer.search(encoded)
+        del peer
+    decoder = decoder_of(kind, dtype)
+
+    def plain(scorer):
+        scorers = {"decoder": scorer}
+        sizes = lengths.tolist()
+        return beam_search(scorers, {"decoder": 1.0}, sizes, SOS_EOS, OPTIONS, encoded.device)
+
+    yield "copied", lambda: plain(DecoderScorer(decoder, encoded, lengths, copied=True))
+    yield "shared", lambda: plain(DecoderScorer(decoder, encoded, lengths))
+    yield "scorer", lambda: plain(FixedScorer(decoder, encoded, lengths, BEAM))
+    search = FixedSearch(decoder, SOS_EOS, OPTIONS)
+    yield "graph", lambda: search(encoded, lengths)
+
+
+def profile(run) -> None:
+    """Print where the time of a search goes, by kernel."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as found:
+        run()
+        torch.cuda.synchronize()
+    kernels = sorted(found.key_averages(), key=lambda event: -event.self_device_time_total)
+    total = sum(event.self_device_time_total for event in kernels)
+    print(f"kernels: {total / 1e3:.1f} ms")
+    for event in kernels[:30]:
+        print(f"{event.self_device_time_total / 1e3:8.2f} ms {event.count:6d} x {event.key[:100]}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
+    parser.add_argument("--dtypes", nargs="+", default=list(DTYPES), choices=DTYPES)
+    parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS)
+    parser.add_argument("--positions", type=int, default=POSITIONS, help="of a prefix")
+    parser.add_argument("--ragged", action="store_true", help="prefixes from half as long on")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--profile", action="store_true")
+    args = parser.parse_args()
+
+    print(torch.cuda.get_device_name(), f"torch {torch.__version__}", time.strftime("%d %b %Y"))
+    print("kind   dtype  way        ms  GiB above weights  same best as shared")
+    generator = torch.Generator().manual_seed(1)
+    size = args.positions
+    lengths = torch.full((UTTERANCES,), size)
+    if args.ragged:
+        lengths = torch.randint(size // 2, size + 1, (UTTERANCES,), generator=generator)
+    hidden = torch.randn(UTTERANCES, size, SIZE, generator=generator)
+    lengths = lengths.cuda()
+    for kind in args.kinds:
+        for name in args.dtypes:
+            encoded = hidden.to("cuda", DTYPES[name])
+            best = {}
+            with torch.inference_mode():
+                for way, run in ways(kind, DTYPES[name], encoded, lengths):
+                    if way not in args.ways:
+                        continue
+                    ms, gib, best[way] = measure(run, args.repeats)
+                    same = ""
+                    if "shared" in best and way == "graph":
+                        pairs = zip(best["shared"], best["graph"], strict=True)
+                        equal = sum(a[0].yseq == b[0].yseq for a, b in pairs)
+                        same = f"{equal} of {UTTERANCES}"
+                    print(f"{kind:6} {name:6} {way:6} {ms:7.1f} {gib:8.2f}  {same}", flush=True)
+                    if args.profile:
+                        profile(run)
+                    del run
+            torch.cuda.empty_cache()
+
+
+if __name__ == "__main__":
+    main()

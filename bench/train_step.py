@@ -1,0 +1,152 @@
+"""Time of one update of a whole decoder-only ASR model of the paper's size, on CUDA.
+
+ESPnet's ASR model: our Conv1d front end and ESPnet's Transformer (12 layers, 512/8/2048)
+as encoder, CTC, 9 decoder-only layers, vocabulary 8000; forward, loss, backward and Adam
+under bf16 autocast. Batches are ragged and sorted by length, as ESPnet's sampler makes
+them: lengths drawn as in read speech (a median of 6 s and 30 tokens), up to 20,000
+encoder positions a batch with padding. All kinds see the same batches in turn, several
+times over; the median over rounds is the time.
+
+    python bench/train_step.py [--prefix static recompute] [--kinds mha mtla2 ...]
+"""
+
+import argparse
+import statistics
+import time
+
+import torch
+from espnet2.asr.ctc import CTC
+from espnet2.asr.espnet_model import ESPnetASRModel
+
+from mtla_espnet.decoder.decoder_only import PREFIX_MODES, DecoderOnly
+from mtla_espnet.encoder.conv1d_subsampling import Conv1dTransformerEncoder
+
+KINDS = ("mha", "mla", "mtla2", "mtla4")
+FEATURES, SHORTENING = 80, 4
+
+
+def batches(count, positions, vocabulary, device):
+    """Draw `count` batches of (speech, lengths, text, lengths), at most `positions` each."""
+    draw = torch.Generator().manual_seed(0)
+    frames = (torch.randn(20_000, generator=draw) * 0.5).exp() * 600
+    frames = frames.clamp(100, 3000).long().sort().values
+    ratio = (torch.randn(len(frames), generator=draw) * 0.15).exp() / 20
+    tokens = (frames * ratio).long().clamp_min(1)
+    rows, end = [], len(frames)
+    while end > 0:
+        size = max(1, positions * SHORTENING // int(frames[end - 1]))
+        rows.append(slice(max(0, end - size), end))
+        end -= size
+    chosen = torch.randperm(len(rows), generator=draw)[:count]
+    for index in chosen.tolist():
+        lengths, text_lengths = frames[rows[index]], tokens[rows[index]]
+        speech = torch.randn(len(lengths), int(lengths.max()), FEATURES, generator=draw)
+        shape = len(lengths), int(text_lengths.max())
+        text = torch.randint(2, vocabulary - 1, shape, generator=draw)
+        text[torch.arange(shape[1]) >= text_lengths[:, None]] = -1
+        yield tuple(x.to(device) for x in (speech, lengths, text, text_lengths))
+
+
+def build(kind, prefix, vocabulary=8000, size=512, heads=8, encoder_blocks=12, decoder_blocks=9):
+    """Return the model."""
+    torch.manual_seed(0)
+    options = {"down_rate": int(kind[4:])} if kind.startswith("mtla") else {}
+    decoder = DecoderOnly(
+        vocabulary,
+        size,
+        attention=kind.rstrip("0123456789"),
+        attention_conf=options,
+        attention_heads=heads,
+        num_blocks=decoder_blocks,
+        prefix=prefix,
+    )
+    encoder = Conv1dTransformerEncoder(
+        FEATURES, size, attention_heads=heads, num_blocks=encoder_blocks
+    )
+    tokens = ["<blank>", "<unk>", *map(str, range(vocabulary - 3)), "<sos/eos>"]
+    return ESPnetASRModel(
+        vocabulary,
+        tokens,
+        frontend=None,
+        specaug=None,
+        normalize=None,
+        preencoder=None,
+        encoder=encoder,
+        postencoder=None,
+        decoder=decoder,
+        ctc=CTC(vocabulary, size),
+        joint_network=None,
+        ctc_weight=0.3,
+        lsm_weight=0.1,
+        report_cer=False,
+        report_wer=False,
+    )
+
+
+class Training:
+    """A model with its optimizer."""
+
+    def __init__(self, kind, prefix):
+        self.model = build(kind, prefix).cuda()
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-4)
+
+    def update(self, batch):
+        """Forward, loss, backward, Adam."""
+        with torch.autocast("cuda", dtype=torch.bfloat16):
+            loss, _, _ = self.model(*batch)
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def round(self, data):
+        """Return seconds for all batches."""
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        for batch in data:
+            self.update(batch)
+        torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+
+def measure(kinds, prefix, data, rounds):
+    """Return ms an update, and GiB at the peak, by kind; kinds take turns."""
+    trainings, memory = {}, {}
+    for kind in kinds:
+        held = torch.cuda.memory_allocated()
+        training = trainings[kind] = Training(kind, prefix)
+        training.round(data)  # compiles our kernels, allocates
+        torch.cuda.reset_peak_memory_stats()
+        training.round(data)
+        memory[kind] = (torch.cuda.max_memory_allocated() - held) / 2**30
+    seconds = {kind: [] for kind in kinds}
+    for _ in range(rounds):
+        for kind in kinds:
+            seconds[kind].append(trainings[kind].round(data))
+    return {kind: statistics.median(s) / len(data) * 1e3 for kind, s in seconds.items()}, memory
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--prefix", nargs="+", default=PREFIX_MODES, choices=PREFIX_MODES)
+    parser.add_argument("--kinds", nargs="+", default=KINDS, choices=KINDS)
+    parser.add_argument("--batches", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=7)
+    args = parser.parse_args()
+    data = list(batches(args.batches, 20_000, 8000, "cuda"))
+    print(torch.cuda.get_device_name(), torch.__version__)
+    shapes = ", ".join(f"{len(b[0])} x {b[0].size(1)}/{b[2].size(1)}" for b in data)
+    print(f"utterances x frames/tokens: {shapes}")
+    print("| prefix | kind | ms an update | x MHA | GiB | x MHA |\n" + "|---" * 6 + "|")
+    for prefix in args.prefix:
+        ms, memory = measure(args.kinds, prefix, data, args.rounds)
+        first = args.kinds[0]
+        for kind in args.kinds:
+            print(
+                f"| {prefix} | {kind} | {ms[kind]:.1f} | {ms[kind] / ms[first]:.3f} "
+                f"| {memory[kind]:.2f} | {memory[kind] / memory[first]:.2f} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

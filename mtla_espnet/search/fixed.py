@@ -1,0 +1,316 @@
+"""The beam search of `beam.py` at fixed shapes: on CUDA one graph is replayed a step.
+
+`FixedSearch` serves where the decoder alone scores. All state lies on the device, in
+buffers that are used again by the next batch that fits them; what a step does depends on
+no number of the host. An utterance that is over stays in its rows: nothing of it is
+chosen any more. `FixedScorer` serves where others score as well: the decoder's step is a
+graph, the search around it is `beam_search`. Both give the results of `beam_search` with
+a `DecoderScorer`, by test.
+"""
+
+import importlib.util
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from mtla_espnet.attention.fixed_cache import FixedCache
+from mtla_espnet.decoder.decoder_only import DecoderOnly
+from mtla_espnet.decoder.fixed import FixedDecoder
+from mtla_espnet.search.beam import Ends, SearchOptions
+from mtla_espnet.search.choice import best_tokens
+from mtla_espnet.search.history import Hypothesis, nbest
+
+_NOTHING = float("-inf")
+# Buffers are made for so many tokens at first (fewer if fewer are allowed), then doubled.
+_FIRST_LENGTH = 64
+# Prefixes are padded to a multiple of so many positions: the next batch may fit as well.
+_POSITIONS_STEP = 32
+# After so many steps the host looks whether everything has ended, one look behind.
+_LOOK_EVERY = 4
+
+
+class FixedSearch:
+    """Beam search by a decoder-only model alone.
+
+    Args:
+        decoder: in evaluation mode; its parameters stay as they are (some are copied).
+        sos_eos: the token that begins and ends.
+        options: of the search; `ctc_weight` is 0.
+    """
+
+    def __init__(self, decoder: DecoderOnly, sos_eos: int, options: SearchOptions):
+        self._decoder, self._sos_eos, self._options = decoder, sos_eos, options
+        self._buffers: _Buffers | None = None
+
+    @property
+    def cache(self) -> FixedCache | None:
+        """The decoder's cache, as the newest search left it: at its fullest."""
+        return self._buffers and self._buffers.cache
+
+    @staticmethod
+    def serves(decoder, options: SearchOptions, scorers: int, device: torch.device) -> bool:
+        """Return whether this is the search to take: on a GPU that the kernels are for."""
+        return (
+            device.type == "cuda"
+            and importlib.util.find_spec("triton") is not None
+            and torch.cuda.get_device_capability(device) >= (8, 0)
+            and isinstance(decoder, DecoderOnly)
+            and scorers == 1
+            and options.ctc_weight == 0
+            and decoder.output_layer.weight.dtype != torch.float64
+        )
+
+    def __call__(self, encoded: Tensor, lengths: Tensor) -> list[list[Hypothesis]]:
+        """Search the best token sequences of several utterances.
+
+        Args:
+            encoded: (B, T, d) encoder output.
+            lengths: (B,) int64.
+
+        Returns:
+            As `beam_search`.
+        """
+        frames = lengths.tolist()
+        limits = torch.tensor([self._options.length_limits(n) for n in frames])
+        most = int(limits[:, 1].max())
+        buffers = self._fitting(frames, most)
+        buffers.start(encoded, lengths, limits)
+        done, looks = 0, []
+        while done < most:
+            if done == buffers.length:
+                buffers.grow(min(most, 2 * done))
+                looks.clear()
+            buffers.step()
+            done += 1
+            if done % _LOOK_EVERY == 0 and done < most:
+                looks.append(buffers.look())
+                if len(looks) > 1 and not _seen(looks.pop(0)):
+                    break
+        return buffers.nbest(done)
+
+    def _fitting(self, frames: Sequence[int], most: int) -> "_Buffers":
+        """Return buffers for a batch; those of the last one where they fit."""
+        kept = self._buffers
+        if kept is None or kept.batch != len(frames) or kept.positions < max(frames):
+            self._buffers = kept = None  # freed before the next are made
+            positions = -(-max(frames) // _POSITIONS_STEP) * _POSITIONS_STEP
+            self._buffers = _Buffers(
+                self._decoder, self._sos_eos, self._options, len(frames), positions,
+                min(most, _FIRST_LENGTH),
+            )  # fmt: skip
+        return self._buffers
+
+
+def _seen(look: tuple[Tensor, "torch.cuda.Event | None"]) -> bool:
+    value, event = look
+    if event is not None:
+        event.synchronize()
+    return bool(value)
+
+
+class _Replayed:
+    """Runs a function of buffers alone; on CUDA it is captured at its second call.
+
+    The first one compiles, tunes and fills caches, which a graph cannot hold. The
+    function is handed in at each call and not kept: a method would tie its object, with
+    gigabytes of buffers, into a cycle that only a garbage collection frees.
+    """
+
+    def __init__(self, device: torch.device):
+        self._cuda = device.type == "cuda"
+        self._warm = False
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    def __call__(self, function: Callable[[], None]) -> None:
+        if not self._cuda or not self._warm:
+            function()
+            self._warm = True
+            return
+        if self._graph is None:
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                function()
+            self._graph = graph
+        self._graph.replay()
+
+
+class _Buffers:
+    """The state of a search of B utterances, and one step of it.
+
+    Args:
+        decoder: of the search, as the next two.
+        sos_eos: of the search.
+        options: of the search.
+        batch: B.
+        positions: of the longest prefix.
+        length: tokens that there is room for.
+    """
+
+    def __init__(
+        self,
+        decoder: DecoderOnly,
+        sos_eos: int,
+        options: SearchOptions,
+        batch: int,
+        positions: int,
+        length: int,
+    ):
+        self._sos_eos, self._options = sos_eos, options
+        self.batch, self.positions, self.length = batch, positions, length
+        beams = options.beam_size
+        slots = positions // decoder.down_rate
+        self._decoder = FixedDecoder(decoder, batch, beams, slots, length)
+        weight = decoder.output_layer.weight
+        device = weight.device
+        self._encoded = weight.new_zeros(batch, positions, weight.size(1))
+        self._lengths = torch.zeros(batch, dtype=torch.int64, device=device)
+        self._device = device
+        shape = (batch, beams)
+        self._tokens = torch.zeros(shape, dtype=torch.int64, device=device)
+        self._total = torch.zeros(shape, dtype=torch.float64, device=device)
+        self._limits = torch.zeros(batch, 2, dtype=torch.int64, device=device)
+        self._index = torch.zeros(1, dtype=torch.int64, device=device)
+        self._first_row = torch.arange(batch, device=device)[:, None] * beams
+        self._make_history()
+        self._run_start, self._run_step = _Replayed(device), _Replayed(device)
+
+    def _make_history(self) -> None:
+        shape = (self.length, self.batch, self._options.beam_size)
+        whole = {"dtype": torch.int64, "device": self._device}
+        self._parent = torch.zeros(shape, **whole)
+        self._token = torch.zeros(shape, **whole)
+        self._ended = torch.zeros(shape, dtype=torch.float64, device=self._device)
+        self._ends = Ends(self.batch, self.length, self._sos_eos, self._options, self._device)
+
+    @property
+    def cache(self) -> FixedCache:
+        """The decoder's cache."""
+        return self._decoder.cache
+
+    def start(self, encoded: Tensor, lengths: Tensor, limits: Tensor) -> None:
+        """Begin with new utterances: (B, T, d), (B,) and (B, 2)."""
+        self._encoded[:, : encoded.size(1)] = encoded
+        self._lengths.copy_(lengths)
+        self._limits.copy_(limits)
+        self._run_start(self._start)
+
+    def _start(self) -> None:
+        self._decoder.start(self._encoded, self._lengths)
+        self._tokens.fill_(self._sos_eos)
+        self._total.fill_(_NOTHING)
+        self._total[:, 0] = 0.0  # all begin alike: one is enough
+        self._index.zero_()
+        self._ends.clear()
+
+    def grow(self, length: int) -> None:
+        """Make room for more tokens."""
+        old = self.length, self._parent, self._token, self._ended, self._ends
+        self.length = length
+        self._decoder.grow(length)
+        self._make_history()
+        for new, kept in zip((self._parent, self._token, self._ended), old[1:4], strict=True):
+            new[: old[0]] = kept
+        self._ends.take(old[4])
+        self._run_start, self._run_step = _Replayed(self._device), _Replayed(self._device)
+
+    def step(self) -> None:
+        """Add a token to every hypothesis."""
+        self._run_step(self._step)
+
+    def _step(self) -> None:
+        options = self._options
+        logits = self._decoder.step(self._tokens.flatten())
+        chosen, parent, token = best_tokens(
+            logits, self._total, options.temperature, options.penalty
+        )
+        total, ended = self._ends.settle(chosen, token, self._limits, self._index)
+        kept = ((self._parent, parent), (self._token, token), (self._ended, ended))
+        for history, made in kept:
+            history.index_copy_(0, self._index, made[None])
+        self._total.copy_(total)
+        self._tokens.copy_(token)
+        self.cache.parents.copy_((parent + self._first_row).flatten())
+        self._index += 1
+
+    def look(self) -> tuple[Tensor, "torch.cuda.Event | None"]:
+        """Ask whether any hypothesis goes on, without waiting for the answer."""
+        going = (self._total > _NOTHING).any()
+        if self._device.type != "cuda":
+            return going, None
+        answer = torch.empty((), dtype=torch.bool, pin_memory=True)
+        answer.copy_(going, non_blocking=True)
+        event = torch.cuda.Event()
+        event.record()
+        return answer, event
+
+    def nbest(self, steps: int) -> list[list[Hypothesis]]:
+        """Return the best hypotheses of the steps so far."""
+        options = self._options
+        parent, token, ended = (x[:steps] for x in (self._parent, self._token, self._ended))
+        count = torch.arange(1, steps + 1, device=self._device)[:, None, None]
+        return nbest(
+            parent, token, ended, {"decoder": ended - options.penalty * count},
+            self._sos_eos, options.nbest, options.normalize_length,
+        )  # fmt: skip
+
+
+class FixedScorer:
+    """The decoder as a scorer of `beam_search`, with its step as a graph.
+
+    Args:
+        decoder: as of `FixedSearch`.
+        encoded: (B, T, d) encoder output.
+        lengths: (B,) int64.
+        beams: hypotheses an utterance, at most.
+        temperature: divides the logits.
+    """
+
+    def __init__(
+        self,
+        decoder: DecoderOnly,
+        encoded: Tensor,
+        lengths: Tensor,
+        beams: int,
+        temperature: float = 1.0,
+    ):
+        batch, slots = len(lengths), encoded.size(1) // decoder.down_rate
+        self._decoder = FixedDecoder(decoder, batch, beams, slots, _FIRST_LENGTH)
+        self._decoder.start(encoded, lengths)
+        self._temperature = temperature
+        self._place = torch.arange(batch, device=encoded.device)  # of what is left, in buffers
+        self._tokens = torch.zeros(batch, beams, dtype=torch.int64, device=encoded.device)
+        self._width = 1
+        self._done = 0
+        self._run = _Replayed(encoded.device)
+
+    @property
+    def cache(self) -> FixedCache:
+        """The decoder's cache."""
+        return self._decoder.cache
+
+    def _step(self) -> None:
+        self._logits = self._decoder.step(self._tokens.flatten())
+
+    def score(self, tokens: Tensor) -> Tensor:
+        """See `Scorer.score`."""
+        if self._done == self.cache.max_length:
+            self._decoder.grow(2 * self._done)
+            self._run = _Replayed(tokens.device)
+        self._done += 1
+        self._width = len(tokens) // len(self._place)
+        self._tokens[self._place, : self._width] = tokens.view(-1, self._width)
+        self._run(self._step)
+        logits = self._logits.unflatten(0, self._tokens.shape)[self._place, : self._width]
+        return (logits.flatten(0, 1).float() / self._temperature).log_softmax(dim=-1)
+
+    def reorder(self, parents: Tensor) -> None:
+        """See `Scorer.reorder`."""
+        beams = self._tokens.size(1)
+        parent = parents.view(len(self._place), -1) % self._width + self._place[:, None] * beams
+        rows = self.cache.parents.view_as(self._tokens)
+        rows[self._place, : parent.size(1)] = parent
+
+    def select(self, utterances: Tensor) -> None:
+        """See `Scorer.select`."""
+        self._place = self._place[utterances]

@@ -1,0 +1,62 @@
+"""Stage 2: copies of the training set at other speeds."""
+
+import os
+
+from mtla_espnet.data.speed import join_speeds, perturb_speed
+from mtla_espnet.stages.layout import Layout
+from mtla_espnet.stages.marks import Part
+from mtla_espnet.stages.recipe import Recipe
+
+TITLE = "Perturb the speed"
+_TABLES = ("wav.scp", "text", "utt2spk", "spk2utt")
+
+
+def _copies(layout: Layout) -> dict[str, str]:
+    """Return set -> factor of the copies."""
+    original = layout.original_train_set
+    return {f"{original}_sp{f}": f for f in layout.speed_factors if float(f) != 1.0}
+
+
+def parts(recipe: Recipe) -> list[Part]:
+    """One part a copy, then one that joins them, with the original set for factor 1.0."""
+    layout = recipe.layout
+    original = layout.data_dir(layout.original_train_set)
+    copies = _copies(layout)
+    inputs = {original / table: 1 for table in _TABLES}
+    if (original / "segments").exists():
+        inputs[original / "segments"] = 1
+    result = []
+    for name, factor in copies.items():
+        target = layout.data_dir(name)
+        files = (*_TABLES, "utt2uniq", "data")
+        outputs = [target / file for file in files]
+        result.append(Part(target, {"factor": factor}, inputs, outputs, name))
+    joined = {
+        layout.data_dir(name) / table: 2 for name in copies for table in (*_TABLES, "utt2uniq")
+    }
+    target = layout.data_dir(layout.train_set)
+    result.append(
+        Part(
+            directory=target,
+            options={"factors": layout.speed_factors},
+            inputs=inputs | joined,
+            outputs=[target / table for table in (*_TABLES, "utt2uniq")],
+            name=layout.train_set,
+        )
+    )
+    return result
+
+
+def run(recipe: Recipe, part: Part) -> None:
+    """Make one copy, or join them; see `perturb_speed` and `join_speeds` for the errors."""
+    layout = recipe.layout
+    original = layout.data_dir(layout.original_train_set)
+    copies = _copies(layout)
+    if part.name in copies:
+        workers = max(1, min(recipe.options.nj, os.cpu_count() or 1))
+        perturb_speed(original, part.directory, copies[part.name], nj=workers)
+        return
+    sources = [layout.data_dir(name) for name in copies]
+    if len(copies) < len(layout.speed_factors):
+        sources.append(original)
+    join_speeds(sources, part.directory)

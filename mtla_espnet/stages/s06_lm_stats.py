@@ -1,0 +1,116 @@
+"""Stage 6: gather the text of the language model, and count its tokens."""
+
+import shlex
+from pathlib import Path
+
+from mtla_espnet.data.tables import read_table, write_table
+from mtla_espnet.files import UserError
+from mtla_espnet.stages.espnet_arguments import (
+    aggregate_statistics,
+    lm_arguments,
+    load_espnet,
+    run_espnet_program,
+)
+from mtla_espnet.stages.jobs import run_numbered_jobs, split_keys
+from mtla_espnet.stages.layout import Layout, used_options
+from mtla_espnet.stages.log import job_log
+from mtla_espnet.stages.marks import Part
+from mtla_espnet.stages.recipe import Recipe
+
+TITLE = "Collect statistics for the language model"
+
+
+def _sources(layout: Layout) -> dict[str, dict[Path, int]]:
+    """Return mode -> table of text -> the stage that makes it."""
+    options = layout.options
+    given = {"train": options.lm_train_text, "valid": options.lm_dev_text}
+    default = {
+        "train": {layout.lm_train_text: 4},
+        "valid": {layout.formatted_dir(layout.valid_set) / "text": 3},
+    }
+    return {
+        mode: {layout.root / name: 0 for name in given[mode].split()} or default[mode]
+        for mode in given
+    }
+
+
+def parts(recipe: Recipe) -> list[Part]:
+    """One part."""
+    layout = recipe.layout
+    directory = layout.lm_stats_dir
+    files = ("text", "text_shape", f"text_shape.{recipe.options.token_type}")
+    return [
+        Part(
+            directory=directory,
+            options=used_options(recipe.options, "token_type", "cleaner", "nj"),
+            inputs={layout.token_list: 5}
+            | {path: made for tables in _sources(layout).values() for path, made in tables.items()},
+            outputs=[directory / mode / name for mode in ("train", "valid") for name in files],
+        )
+    ]
+
+
+def commands(recipe: Recipe, part: Part) -> list[str]:
+    """Return the command of each job, with JOB for its number."""
+    return [shlex.join(["lm_train", *_arguments(recipe, part.directory / "logdir", "JOB")])]
+
+
+def run(recipe: Recipe, part: Part) -> None:
+    """Gather the text, and collect in nj jobs.
+
+    Raises:
+        UserError: two tables have the same id, or there is no text.
+        JobFailed: ESPnet's program failed.
+    """
+    layout, options = recipe.layout, recipe.options
+    log_dir = part.directory / "logdir"
+    keys = {}
+    for mode, tables in _sources(layout).items():
+        text = join_text(list(tables))
+        write_table(part.directory / mode / "text", text)
+        keys[mode] = list(text)
+    load_espnet()  # once: the jobs are forked children
+    n_jobs = max(1, min(options.nj, *map(len, keys.values())))
+    for mode, names in keys.items():
+        for number, shard in enumerate(split_keys(names, n_jobs), 1):
+            write_table(log_dir / f"{mode}.{number}.scp", {key: key for key in shard})
+
+    def collect(number: int) -> Path:
+        argv = _arguments(recipe, log_dir, str(number))
+        with job_log(log_dir / f"stats.{number}.log", shlex.join(["lm_train", *argv])):
+            run_espnet_program("lm_train", argv)
+        return log_dir / f"stats.{number}"
+
+    outputs = run_numbered_jobs(collect, n_jobs, log_dir / "stats.*.log", "statistics")
+    aggregate_statistics(outputs, part.directory, layout.token_list, options.token_type)
+
+
+def _arguments(recipe: Recipe, log_dir: Path, job: str) -> list[str]:
+    return [
+        *("--collect_stats", "true"),
+        *lm_arguments(recipe),
+        *("--train_shape_file", str(log_dir / f"train.{job}.scp")),
+        *("--valid_shape_file", str(log_dir / f"valid.{job}.scp")),
+        *("--output_dir", str(log_dir / f"stats.{job}")),
+        *("--num_workers", "0"),
+        *(["--config", str(recipe.layout.lm_config)] if recipe.layout.lm_config else []),
+        *shlex.split(recipe.options.lm_args),
+    ]
+
+
+def join_text(tables: list[Path]) -> dict[str, str]:
+    """Return the lines of tables of text that have words.
+
+    Raises:
+        UserError: two tables have the same id, or there is no line with words.
+    """
+    joined: dict[str, str] = {}
+    for path in tables:
+        text = read_table(path)
+        twice = joined.keys() & text.keys()
+        if twice:
+            raise UserError(f"{path}: id {min(twice)!r} is also in another text of the same set")
+        joined |= {key: words for key, words in text.items() if words}
+    if not joined:
+        raise UserError(f"{', '.join(map(str, tables))}: no line has words")
+    return joined

@@ -1,0 +1,60 @@
+"""Stage 7: train the language model."""
+
+import shlex
+
+from mtla_espnet.stages.espnet_arguments import lm_arguments
+from mtla_espnet.stages.layout import used_options
+from mtla_espnet.stages.marks import Part
+from mtla_espnet.stages.recipe import Recipe
+from mtla_espnet.stages.training import MAY_CHANGE, gpu_arguments, run_training
+
+TITLE = "Train the language model"
+
+
+def parts(recipe: Recipe) -> list[Part]:
+    """One part."""
+    layout, options = recipe.layout, recipe.options
+    names = ("text", f"text_shape.{options.token_type}")
+    texts = [layout.lm_stats_dir / mode / name for mode in ("train", "valid") for name in names]
+    return [
+        Part(
+            directory=layout.lm_exp_dir,
+            options=used_options(options, "token_type", "cleaner", "lm_fold_length")
+            | {"config": recipe.lm_config},
+            inputs={layout.token_list: 5} | {path: 6 for path in texts},
+            outputs=[layout.lm_exp_dir / "config.yaml", layout.lm_exp_dir / "checkpoint.pth"],
+            goes_on_from=layout.lm_exp_dir / "checkpoint.pth",
+            may_change=MAY_CHANGE,
+        )
+    ]
+
+
+def commands(recipe: Recipe, part: Part) -> list[str]:
+    """Return the command that trains."""
+    return [shlex.join(["lm_train", *_arguments(recipe, part)])]
+
+
+def run(recipe: Recipe, part: Part) -> None:
+    """Train, or go on from the last checkpoint.
+
+    Raises:
+        JobFailed: ESPnet's program failed.
+    """
+    run_training(recipe, "lm_train", _arguments(recipe, part), part.directory)
+
+
+def _arguments(recipe: Recipe, part: Part) -> list[str]:
+    layout, options = recipe.layout, recipe.options
+    argv = [
+        *lm_arguments(recipe),
+        *("--resume", "true"),
+        *("--output_dir", str(part.directory)),
+        *gpu_arguments(recipe),
+        *("--fold_length", str(options.lm_fold_length)),
+    ]
+    for mode in ("train", "valid"):
+        shape = layout.lm_stats_dir / mode / f"text_shape.{options.token_type}"
+        argv += [f"--{mode}_shape_file", str(shape)]
+    if layout.lm_config:
+        argv += ["--config", str(layout.lm_config)]
+    return argv + shlex.split(options.lm_args)

@@ -1,0 +1,11 @@
+"""Language models of text: ESPnet's LM task with our trainer."""
+
+from espnet2.tasks import lm
+
+from mtla_espnet.tasks.trainer import Trainer
+
+
+class LMTask(lm.LMTask):
+    """ESPnet's LMTask; its processes import this module, and so register our classes."""
+
+    trainer = Trainer

@@ -1,0 +1,30 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mtla_espnet.attention.mtla import HyperNetwork
+
+
+def test_gates_are_the_hyper_network_on_the_chunks_side():
+    torch.manual_seed(0)
+    network = HyperNetwork(8)
+    latent = torch.randn(2, 7, 8)
+    gate, offset = network.gates(4)
+    chunk = torch.arange(7) // 2
+    weight = ((gate[chunk] * latent).sum(-1) + offset[chunk]).sigmoid()
+    assert (weight - network(latent, torch.arange(4), repeats=2)).abs().max() < 1e-6
+
+
+def test_interpreted_kernels_equal_the_plain_entries_with_gradients():
+    """Without a GPU: Triton interprets a kernel only if told before it is imported."""
+    pytest.importorskip("triton")
+    here = Path(__file__).parent
+    path = os.pathsep.join((str(here), str(here.parents[1])))
+    environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": path}
+    command = [sys.executable, "-c", "import interpreted_latent; interpreted_latent.main()"]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0 and run.stdout.count("\n") == 4, run.stdout + run.stderr

@@ -1,0 +1,161 @@
+import dataclasses
+import gc
+import weakref
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mtla_espnet.decoder.decoder_only import DecoderOnly
+from mtla_espnet.search import fixed
+from mtla_espnet.search.beam import DecoderScorer, SearchOptions, beam_search
+from mtla_espnet.search.ctc import CTCPrefixScorer
+from mtla_espnet.search.fixed import FixedScorer, FixedSearch
+from strategies import KINDS, SIZE, kinds, lengths, seeds
+
+VOCABULARY = 70  # two groups and a part of one
+SOS_EOS = VOCABULARY - 1
+
+
+def model(kind, seed, device="cpu"):
+    torch.manual_seed(seed)
+    name, conf = kind
+    decoder = DecoderOnly(
+        VOCABULARY,
+        SIZE,
+        attention=name,
+        attention_conf=conf,
+        attention_heads=4,
+        linear_units=48,
+        num_blocks=2,
+    ).eval()
+    for parameter in decoder.parameters():
+        parameter.data *= 1.8
+    decoder.output_layer.bias.data[SOS_EOS] += 1.5
+    return decoder.to(device)
+
+
+def plain(decoder, encoded, sizes, options):
+    scorers = {"decoder": DecoderScorer(decoder, encoded, torch.tensor(sizes), options.temperature)}
+    return beam_search(scorers, {"decoder": 1.0}, sizes, SOS_EOS, options, encoded.device)
+
+
+def batch(sizes, seed):
+    torch.manual_seed(seed)
+    return torch.randn(len(sizes), max(sizes), SIZE)
+
+
+def same(ours, theirs):
+    assert [h.yseq for h in ours] == [h.yseq for h in theirs]
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.score == pytest.approx(b.score, abs=1e-4)
+        assert a.scores["decoder"] == pytest.approx(b.scores["decoder"], abs=1e-4)
+
+
+options = st.builds(
+    SearchOptions,
+    beam_size=st.sampled_from([1, 2, 5]),
+    nbest=st.sampled_from([1, 5]),
+    penalty=st.sampled_from([0.0, 0.4]),
+    temperature=st.sampled_from([1.0, 1.5]),
+    maxlenratio=st.sampled_from([0.0, 0.5, -4]),
+    minlenratio=st.sampled_from([0.0, 0.2]),
+    normalize_length=st.booleans(),
+)
+
+
+@given(kinds, st.lists(lengths(most=12, rows=3), min_size=1, max_size=3), options, seeds)
+def test_equals_the_plain_search_over_batches_that_share_buffers(kind, batches, chosen, seed):
+    decoder = model(kind, seed)
+    search = FixedSearch(decoder, SOS_EOS, chosen)
+    with torch.no_grad():
+        for number, sizes in enumerate(batches):
+            encoded = batch(sizes, seed + number)
+            ours = search(encoded, torch.tensor(sizes))
+            for a, b in zip(ours, plain(decoder, encoded, sizes, chosen), strict=True):
+                same(a, b)
+
+
+@given(kinds, lengths(most=12, rows=3), options, st.sampled_from([0.0, 0.3]), seeds)
+def test_a_scorer_among_others_equals_the_plain_one(kind, sizes, chosen, ctc_weight, seed):
+    decoder, encoded, lens = model(kind, seed), batch(sizes, seed), torch.tensor(sizes)
+    chosen = dataclasses.replace(chosen, ctc_weight=ctc_weight)
+    layer = torch.nn.Linear(SIZE, VOCABULARY)
+    weights = {"decoder": 1.0 - ctc_weight} | ({"ctc": ctc_weight} if ctc_weight else {})
+    found = []
+    with torch.no_grad():
+        for scorer in (
+            FixedScorer(decoder, encoded, lens, chosen.beam_size, chosen.temperature),
+            DecoderScorer(decoder, encoded, lens, chosen.temperature),
+        ):
+            posteriors = layer(encoded).log_softmax(-1)
+            ctc = CTCPrefixScorer(posteriors, lens, 0, SOS_EOS) if ctc_weight else None
+            scorers = {"decoder": scorer}
+            found.append(beam_search(scorers, weights, sizes, SOS_EOS, chosen, encoded.device, ctc))
+    for a, b in zip(*found, strict=True):
+        same(a, b)
+
+
+def test_buffers_grow_with_the_hypotheses(monkeypatch):
+    monkeypatch.setattr(fixed, "_FIRST_LENGTH", 2)
+    decoder = model(("mtla", {"down_rate": 3}), 0)
+    decoder.output_layer.bias.data[SOS_EOS] = -9.0
+    sizes = [11, 8]
+    encoded, chosen = batch(sizes, 0), SearchOptions(beam_size=3, nbest=3)
+    with torch.no_grad():
+        ours = FixedSearch(decoder, SOS_EOS, chosen)(encoded, torch.tensor(sizes))
+        for a, b in zip(ours, plain(decoder, encoded, sizes, chosen), strict=True):
+            same(a, b)
+        scorer = FixedScorer(decoder, encoded, torch.tensor(sizes), 3)
+        weights = {"decoder": 1.0}
+        others = beam_search({"decoder": scorer}, weights, sizes, SOS_EOS, chosen, encoded.device)
+    for a, b in zip(ours, others, strict=True):
+        same(a, b)
+    assert len(ours[0][0].yseq) == 13
+
+
+def test_buffers_are_freed_with_their_search():
+    """At once: a cycle would keep gigabytes until the next garbage collection."""
+    decoder, sizes = model(KINDS[0], 0), [5, 4]
+    gc.disable()
+    try:
+        with torch.no_grad():
+            search = FixedSearch(decoder, SOS_EOS, SearchOptions(beam_size=2))
+            search(batch(sizes, 0), torch.tensor(sizes))
+            scorer = FixedScorer(decoder, batch(sizes, 0), torch.tensor(sizes), 2)
+            scorer.score(torch.tensor([SOS_EOS] * 2))
+        caches = [weakref.ref(search.cache), weakref.ref(scorer.cache)]
+        del search, scorer
+        assert [cache() for cache in caches] == [None, None]
+    finally:
+        gc.enable()
+
+
+def test_the_plain_search_serves_what_the_kernels_do_not():
+    decoder, cpu = model(KINDS[0], 0), torch.device("cpu")
+    assert not FixedSearch.serves(decoder, SearchOptions(), 1, cpu)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_the_graph_equals_the_plain_search_on_the_cpu(kind):
+    cpu, gpu = model(kind, 0), model(kind, 0, "cuda")
+    chosen = SearchOptions(beam_size=5, nbest=5, penalty=0.1)
+    search = FixedSearch(gpu, SOS_EOS, chosen)
+    assert FixedSearch.serves(gpu, chosen, 1, torch.device("cuda"))
+    assert not FixedSearch.serves(
+        gpu, dataclasses.replace(chosen, ctc_weight=0.3), 1, torch.device("cuda")
+    )
+    with torch.no_grad():
+        for seed, sizes in enumerate(([9, 4, 12], [12, 7, 3], [5, 5], [80, 71])):
+            encoded = batch(sizes, seed)
+            ours = search(encoded.cuda(), torch.tensor(sizes).cuda())
+            scorer = FixedScorer(gpu, encoded.cuda(), torch.tensor(sizes).cuda(), 5)
+            others = beam_search(
+                {"decoder": scorer}, {"decoder": 1.0}, sizes, SOS_EOS, chosen, torch.device("cuda")
+            )
+            expected = plain(cpu, encoded, sizes, chosen)
+            for a, b, c in zip(ours, others, expected, strict=True):
+                same(a, c)
+                same(b, c)
