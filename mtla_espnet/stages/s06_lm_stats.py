@@ -1,21 +1,16 @@
 """Stage 6: gather the text of the language model, and count its tokens."""
 
+import functools
 import shlex
 from pathlib import Path
 
 from mtla_espnet.data.tables import read_table, write_table
 from mtla_espnet.files import UserError
-from mtla_espnet.stages.espnet_arguments import (
-    aggregate_statistics,
-    lm_arguments,
-    load_espnet,
-    run_espnet_program,
-)
-from mtla_espnet.stages.jobs import run_numbered_jobs, split_keys
+from mtla_espnet.stages.espnet_arguments import lm_arguments
 from mtla_espnet.stages.layout import Layout, used_options
-from mtla_espnet.stages.log import job_log
 from mtla_espnet.stages.marks import Part
 from mtla_espnet.stages.recipe import Recipe
+from mtla_espnet.stages.statistics import collect_statistics
 
 TITLE = "Collect statistics for the language model"
 
@@ -62,27 +57,13 @@ def run(recipe: Recipe, part: Part) -> None:
         UserError: two tables have the same id, or there is no text.
         JobFailed: ESPnet's program failed.
     """
-    layout, options = recipe.layout, recipe.options
-    log_dir = part.directory / "logdir"
     keys = {}
-    for mode, tables in _sources(layout).items():
+    for mode, tables in _sources(recipe.layout).items():
         text = join_text(list(tables))
         write_table(part.directory / mode / "text", text)
         keys[mode] = list(text)
-    load_espnet()  # once: the jobs are forked children
-    n_jobs = max(1, min(options.nj, *map(len, keys.values())))
-    for mode, names in keys.items():
-        for number, shard in enumerate(split_keys(names, n_jobs), 1):
-            write_table(log_dir / f"{mode}.{number}.scp", {key: key for key in shard})
-
-    def collect(number: int) -> Path:
-        argv = _arguments(recipe, log_dir, str(number))
-        with job_log(log_dir / f"stats.{number}.log", shlex.join(["lm_train", *argv])):
-            run_espnet_program("lm_train", argv)
-        return log_dir / f"stats.{number}"
-
-    outputs = run_numbered_jobs(collect, n_jobs, log_dir / "stats.*.log", "statistics")
-    aggregate_statistics(outputs, part.directory, layout.token_list, options.token_type)
+    arguments = functools.partial(_arguments, recipe)
+    collect_statistics(recipe, part.directory, "lm_train", keys, arguments)
 
 
 def _arguments(recipe: Recipe, log_dir: Path, job: str) -> list[str]:

@@ -1,21 +1,15 @@
 """Stage 10: collect the shapes of the data and the statistics of its features."""
 
+import functools
 import shlex
 from pathlib import Path
 
-from mtla_espnet.data.tables import read_table, write_table
-from mtla_espnet.stages.espnet_arguments import (
-    aggregate_statistics,
-    common_arguments,
-    load_espnet,
-    run_espnet_program,
-    tables_of,
-)
-from mtla_espnet.stages.jobs import run_numbered_jobs, split_keys
+from mtla_espnet.data.tables import read_table
+from mtla_espnet.stages.espnet_arguments import common_arguments, tables_of
 from mtla_espnet.stages.layout import used_options
-from mtla_espnet.stages.log import job_log
 from mtla_espnet.stages.marks import Part
 from mtla_espnet.stages.recipe import Recipe
+from mtla_espnet.stages.statistics import collect_statistics
 
 TITLE = "Collect statistics"
 # What of a training configuration the statistics depend on: experiments that differ
@@ -55,29 +49,15 @@ def run(recipe: Recipe, part: Part) -> None:
     Raises:
         JobFailed: ESPnet's program failed.
     """
-    layout, options = recipe.layout, recipe.options
+    layout = recipe.layout
     train_dir = layout.dump_set_dir(layout.train_set)
     valid_dir = layout.dump_set_dir(layout.valid_set)
-    load_espnet()  # once: the jobs are forked children
-
-    log_dir = part.directory / "logdir"
     keys = {
         "train": list(read_table(train_dir / "text")),
         "valid": list(read_table(valid_dir / "text")),
     }
-    n_jobs = max(1, min(options.nj, *map(len, keys.values())))
-    for mode, names in keys.items():
-        for number, shard in enumerate(split_keys(names, n_jobs), 1):
-            write_table(log_dir / f"{mode}.{number}.scp", {key: key for key in shard})
-
-    def collect(number: int) -> Path:
-        argv = _arguments(recipe, log_dir, str(number))
-        with job_log(log_dir / f"stats.{number}.log", shlex.join(["asr_train", *argv])):
-            run_espnet_program("asr_train", argv)
-        return log_dir / f"stats.{number}"
-
-    outputs = run_numbered_jobs(collect, n_jobs, log_dir / "stats.*.log", "statistics")
-    aggregate_statistics(outputs, part.directory, layout.token_list, options.token_type)
+    arguments = functools.partial(_arguments, recipe)
+    collect_statistics(recipe, part.directory, "asr_train", keys, arguments)
 
 
 def _arguments(recipe: Recipe, log_dir: Path, job: str) -> list[str]:
