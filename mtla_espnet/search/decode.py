@@ -99,6 +99,7 @@ def decode(
             else:
                 found |= results
             advance(len(batch))
+            meter.between_batches()
 
     for key in sorted(failed):
         logging.warning(f"{key}: left out: {failed[key]}")

@@ -71,6 +71,15 @@ class Meter:
         if base is not None:
             self.cost.peak_memory_bytes = max(0, _peak_memory(self._device) - base)
 
+    def between_batches(self) -> None:
+        """Make the peak on a CPU that of one batch; call after each.
+
+        In a process that has trained before, batches else wander over freed memory page by
+        page: 450 MB were counted where 60 were in use.
+        """
+        if self._device.type != "cuda":
+            _give_back_freed()
+
     @contextlib.contextmanager
     def part(self, name: str) -> Iterator[None]:
         """Add the time of the block to the field `name` of the cost."""
@@ -131,14 +140,18 @@ def _start_memory(device: torch.device) -> int | None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device)
-    # Memory that was freed but kept would be used again unseen. Only glibc has malloc_trim.
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
+    _give_back_freed()  # what was freed but kept would be used again unseen
     try:
         Path("/proc/self/clear_refs").write_text("5")  # Linux: VmHWM becomes VmRSS
     except OSError:
         return None
     return _peak_memory(device)
+
+
+def _give_back_freed() -> None:
+    """Return freed memory to the system, where the C library can (glibc)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _peak_memory(device: torch.device) -> int:

@@ -96,3 +96,19 @@ def test_parts_on_a_gpu_are_timed_by_its_own_clock():
             x = (x @ x).clamp(-1, 1)
     assert 0 < cost.search_s <= cost.total_s * 1.05
     assert cost.peak_memory_bytes >= x.nbytes
+
+
+def test_batches_after_much_was_freed_count_what_one_of_them_takes():
+    """Blocks of 8 MB in turn, in memory that a larger program left behind."""
+    heap = [bytearray(100_000) for _ in range(2000)]  # 200 MB below glibc's mmap threshold
+    del heap[::2]
+    meter = Meter("cpu")
+    with meter.whole() as cost:
+        for _ in range(20):
+            block = [bytearray(100_000) for _ in range(80)]
+            del block
+            meter.between_batches()
+    if cost.peak_memory_bytes is None:
+        pytest.skip("this system does not tell the peak of memory")
+    assert cost.peak_memory_bytes < 30e6
+    assert len(heap) == 1000
