@@ -38,3 +38,22 @@ def build(kind, seed=0, dtype=torch.float32):
 def lengths(most=11, least=1, rows=4):
     """Lengths of a ragged batch."""
     return st.lists(st.integers(least, most), min_size=1, max_size=rows)
+
+
+def build_decoder(kind, vocabulary, prefix="static", seed=0, **options):
+    """A decoder of two small layers with random weights, in evaluation mode."""
+    from mtla_espnet.decoder.decoder_only import DecoderOnly  # imports ESPnet; attention does not
+
+    torch.manual_seed(seed)
+    name, conf = kind
+    return DecoderOnly(
+        vocabulary,
+        SIZE,
+        attention=name,
+        attention_conf=conf,
+        attention_heads=HEADS,
+        linear_units=48,
+        num_blocks=2,
+        prefix=prefix,
+        **options,
+    ).eval()

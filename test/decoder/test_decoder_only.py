@@ -3,27 +3,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtla_espnet.decoder.decoder_only import DecoderOnly
-from strategies import KINDS, SIZE, kinds, lengths, seeds
+from strategies import KINDS, SIZE, build_decoder, kinds, lengths, seeds
 
 VOCABULARY = 20
 prefixes = st.sampled_from(["static", "recompute"])
 
 
 def build(kind, prefix="static", seed=0, **options):
-    torch.manual_seed(seed)
-    name, conf = kind
-    return DecoderOnly(
-        VOCABULARY,
-        SIZE,
-        attention=name,
-        attention_conf=conf,
-        attention_heads=4,
-        linear_units=48,
-        num_blocks=2,
-        prefix=prefix,
-        **options,
-    ).eval()
+    return build_decoder(kind, VOCABULARY, prefix, seed, **options)
 
 
 def batch(sizes, seed, fill=0.0):

@@ -3,26 +3,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtla_espnet.decoder.decoder_only import DecoderOnly
 from mtla_espnet.decoder.fixed import FixedDecoder
-from strategies import KINDS, SIZE, kinds, lengths, seeds
+from strategies import KINDS, SIZE, build_decoder, kinds, lengths, seeds
 
 VOCABULARY = 20
 
 
 def build(kind, prefix, seed, device="cpu", dtype=torch.float32):
-    torch.manual_seed(seed)
-    name, conf = kind
-    decoder = DecoderOnly(
-        VOCABULARY,
-        SIZE,
-        attention=name,
-        attention_conf=conf,
-        attention_heads=4,
-        linear_units=48,
-        num_blocks=2,
-        prefix=prefix,
-    ).eval()
+    decoder = build_decoder(kind, VOCABULARY, prefix, seed)
     for parameter in decoder.parameters():  # LayerNorms and biases of 1 and 0 hide mistakes
         parameter.data += 0.1 * torch.randn_like(parameter)
     return decoder.to(device, dtype)

@@ -7,29 +7,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtla_espnet.decoder.decoder_only import DecoderOnly
 from mtla_espnet.search import fixed
 from mtla_espnet.search.beam import DecoderScorer, SearchOptions, beam_search
 from mtla_espnet.search.ctc import CTCPrefixScorer
 from mtla_espnet.search.fixed import FixedScorer, FixedSearch
-from strategies import KINDS, SIZE, kinds, lengths, seeds
+from strategies import KINDS, SIZE, build_decoder, kinds, lengths, seeds
 
 VOCABULARY = 70  # two groups and a part of one
 SOS_EOS = VOCABULARY - 1
 
 
 def model(kind, seed, device="cpu"):
-    torch.manual_seed(seed)
-    name, conf = kind
-    decoder = DecoderOnly(
-        VOCABULARY,
-        SIZE,
-        attention=name,
-        attention_conf=conf,
-        attention_heads=4,
-        linear_units=48,
-        num_blocks=2,
-    ).eval()
+    decoder = build_decoder(kind, VOCABULARY, seed=seed)
     for parameter in decoder.parameters():
         parameter.data *= 1.8
     decoder.output_layer.bias.data[SOS_EOS] += 1.5
