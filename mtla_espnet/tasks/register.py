@@ -20,6 +20,7 @@ from mtla_espnet.encoder.conv1d_subsampling import (
     Conv1dConformerEncoder,
     Conv1dTransformerEncoder,
 )
+from mtla_espnet.frontend.fbank import FbankFrontend
 from mtla_espnet.tasks.asr import ASRTask
 from mtla_espnet.tasks.lm import LMTask
 from mtla_espnet.tasks.slu import SLUTask
@@ -31,10 +32,11 @@ ENCODERS = {
     "conv1d_transformer": Conv1dTransformerEncoder,
 }
 DECODERS = {"decoder_only": DecoderOnly}
+FRONTENDS = {"fbank": FbankFrontend}
 
 
 def register() -> None:
-    """Register encoders, decoders and task classes in ESPnet; a second call changes nothing.
+    """Register our classes and tasks in ESPnet; a second call changes nothing.
 
     To be called (`import mtla_espnet.tasks` does) before `espnet2.bin.<task>_train` is
     imported: that module takes its task class at import.
@@ -47,6 +49,8 @@ def register() -> None:
     ):
         module.encoder_choices.classes.update(ENCODERS)
         module.decoder_choices.classes.update(DECODERS)
+        if hasattr(module, "frontend_choices"):  # mt reads text
+            module.frontend_choices.classes.update(FRONTENDS)
         setattr(module, task.__name__, task)
     espnet2.tasks.lm.LMTask = LMTask
 

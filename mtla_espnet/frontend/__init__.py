@@ -1,0 +1,1 @@
+"""From audio to features: inside the model, and ahead of training by the same functions."""
