@@ -5,7 +5,8 @@ Its keys: `utterances`, `audio_s` and `tokens` that were decoded; `encoder_s`, `
 `total_s` with reading the audio; `rtf` = total_s / audio_s; `utterances_per_s`;
 `peak_memory_bytes` of activations and cache, without the model; `cache_bytes_peak` of positions
 held, `cache_bytes_allocated` of buffers, `cache_bytes_per_position` over all layers; and how it
-was decoded: `device`, `dtype`, `attention`, `down_rate`, `beam_size`, `batch`.
+was decoded: `device`, `dtype`, `attention`, `down_rate`, `beam_size`, `batch`. That of a set
+also says how many `utterances_from_interrupted_runs` there are: their times are in the sums.
 """
 
 import math
@@ -15,6 +16,7 @@ from pathlib import Path
 from mtla_espnet.files import UserError, read_json
 
 FILE = "efficiency.json"
+FROM_INTERRUPTED = "utterances_from_interrupted_runs"
 SEARCH_PARTS = ("search_decoder_s", "search_ctc_s", "search_bookkeeping_s")
 
 # Amounts of work and time add up over shards; memory is what one process needs at most.
@@ -70,6 +72,23 @@ def merge_efficiency(shards: Sequence[dict]) -> dict:
         measured = [shard[key] for shard in shards if shard[key] is not None]
         merged[key] = max(measured, default=None)
     return merged | {key: shards[0][key] for key in _EQUAL}
+
+
+def merge_runs(earlier: Sequence[dict], last: Sequence[dict]) -> dict:
+    """Merge the costs of a set that was decoded in several runs, all but the last interrupted.
+
+    A time is what the runs took until their last whole batch: work that an interruption lost
+    is not in it.
+
+    Args:
+        earlier: costs of the jobs of the interrupted runs.
+        last: those of the last run; empty where nothing was left to do.
+
+    Returns:
+        As `merge_efficiency`, and how many utterances are from the interrupted runs.
+    """
+    merged = merge_efficiency([*earlier, *last])
+    return merged | {FROM_INTERRUPTED: sum(cost["utterances"] for cost in earlier)}
 
 
 def read_efficiency(path: Path) -> dict:

@@ -14,6 +14,7 @@ from mtla_espnet.data.tables import read_table, write_table
 from mtla_espnet.decoder.decoder_only import DecoderOnly
 from mtla_espnet.files import UserError, write_json
 from mtla_espnet.search.batching import in_batches
+from mtla_espnet.search.journal import Journal, Rows
 from mtla_espnet.search.meter import Cost, Meter
 from mtla_espnet.search.speech2text import DECODING_OPTIONS, Result, Speech2Text
 
@@ -34,7 +35,9 @@ def decode(
     max_memory_bytes: int | None,
     ngpu: int,
     progress: bool,
-) -> tuple[dict, dict[str, str]]:
+    known: Mapping[str, Rows] | None = None,
+    journal: Journal | None = None,
+) -> tuple[dict | None, dict[str, str]]:
     """Decode utterances of a formatted data directory.
 
     Writes `1best_recog/{text,token,token_int,score}` (and 2best_recog to `nbest`) and then
@@ -56,10 +59,13 @@ def decode(
             can be told before; None: any.
         ngpu: 0: CPU; 1: CUDA.
         progress: show a bar on a terminal. The log has a line now and then anyway.
+        known: id -> what an earlier run found; these are not decoded again, and do not count
+            in `efficiency.json`.
+        journal: where each batch is noted when it is decoded.
 
     Returns:
-        What `efficiency.json` holds (see `mtla_espnet.score.efficiency`), and id -> reason of
-        the utterances that were left out.
+        What `efficiency.json` holds (see `mtla_espnet.score.efficiency`), None where all is
+        known and nothing was decoded, and id -> reason of the utterances that were left out.
 
     Raises:
         UserError: an input is missing or wrong; names the file, the id or the option.
@@ -73,12 +79,24 @@ def decode(
             known = ", ".join(sorted(DECODING_OPTIONS))
             raise UserError(f"decoding option {key!r} is not known here (known: {known})")
     recordings, lengths = _read_lengths(data_dir, keys)
+    found: dict[str, Rows] = {key: known[key] for key in lengths if key in (known or {})}
+    for key in found:
+        del lengths[key]
+    if not lengths:
+        _write_tables(output_dir, found)
+        return None, {}
+    if found:
+        logging.info(f"{len(found)} utterances were decoded by an earlier run")
     device = "cuda" if ngpu else "cpu"
     speech2text = Speech2Text(train_config, model_file, device=device, **inference_config)
     if token_list is not None:
         _check_tokens(token_list, train_config, speech2text.model.token_list)
+    described = _describe(speech2text) | {
+        "beam_size": speech2text.options.beam_size,
+        "batch": batch_size,
+    }
     meter = Meter(speech2text.device)
-    found: dict[str, list[Result]] = {}
+    decoded: dict[str, Rows] = {}
     failed: dict[str, str] = {}
 
     def recognize(batch: list[str]) -> dict[str, list[Result]]:
@@ -91,29 +109,29 @@ def decode(
         results = speech2text.batch_decode(list(waves.values()), meter) if waves else []
         return dict(zip(waves, results, strict=True))
 
+    def summary() -> dict:
+        audio_s = sum(lengths[key] for key in decoded) / speech2text.rate_hz
+        return _summary(meter.cost, decoded, audio_s) | described
+
     most = _affordable_samples(speech2text, max_memory_bytes)
-    with _Progress(len(lengths), progress) as advance, meter.whole() as cost:
+    with _Progress(len(lengths), progress) as advance, meter.whole():
         for batch, results in in_batches(lengths, batch_size, recognize, most):
             if results is None:
                 failed[batch[0]] = "does not fit into memory, even alone"
             else:
-                found |= results
+                rows = {key: _rows(key, hypotheses) for key, hypotheses in results.items()}
+                decoded |= rows
+                if journal:
+                    meter.until_now()
+                    journal.add(rows, summary())
             advance(len(batch))
             meter.between_batches()
 
     for key in sorted(failed):
         logging.warning(f"{key}: left out: {failed[key]}")
-    for key in sorted(key for key, results in found.items() if not results):
-        logging.warning(f"{key}: nothing was recognised")
-    audio_s = sum(lengths[key] for key in found) / speech2text.rate_hz
-    summary = _summary(cost, found, audio_s) | {
-        **_describe(speech2text),
-        "beam_size": speech2text.options.beam_size,
-        "batch": batch_size,
-    }
-    _write_tables(output_dir, found, speech2text.options.nbest)
-    write_json(output_dir / "efficiency.json", summary)
-    return summary, failed
+    _write_tables(output_dir, found | decoded)
+    write_json(output_dir / "efficiency.json", summary())
+    return summary(), failed
 
 
 def _affordable_samples(speech2text: Speech2Text, max_memory_bytes: int | None) -> float:
@@ -201,12 +219,12 @@ class _Progress:
             logging.info(f"decoded {self._done} of {self._total} utterances")
 
 
-def _summary(cost: Cost, found: Mapping[str, list[Result]], audio_s: float) -> dict:
+def _summary(cost: Cost, found: Mapping[str, Rows], audio_s: float) -> dict:
     other_s = max(0.0, cost.search_s - cost.decoder_s - cost.ctc_s)
     return {
         "utterances": len(found),
         "audio_s": round(audio_s, 6),
-        "tokens": sum(len(results[0][2]) for results in found.values() if results),
+        "tokens": sum(len(rows[0]["token_int"].split()) for rows in found.values()),
         "encoder_s": round(cost.encoder_s, 6),
         "search_s": round(cost.search_s, 6),
         "search_decoder_s": round(cost.decoder_s, 6),
@@ -236,23 +254,25 @@ def _describe(speech2text: Speech2Text) -> dict:
     }
 
 
-def _write_tables(output_dir: Path, found: Mapping[str, list[Result]], nbest: int) -> None:
-    """Write the tables of each rank. The first has every utterance, also without a hypothesis."""
-    for rank in range(nbest):
-        tables: dict[str, dict[str, str]] = {
-            name: {} for name in ("text", "token", "token_int", "score")
+def _rows(key: str, results: list[Result]) -> Rows:
+    """Turn hypotheses into what the tables hold; where there is none, one is empty."""
+    if not results:
+        logging.warning(f"{key}: nothing was recognised")
+        return [{"text": "", "token": "", "token_int": "", "score": f"{-math.inf:.4f}"}]
+    return [
+        {
+            "text": text or "",
+            "token": " ".join(token),
+            "token_int": " ".join(map(str, token_int)),
+            "score": f"{hypothesis.score:.4f}",
         }
-        for key, results in found.items():
-            if rank < len(results):
-                text, token, token_int, hypothesis = results[rank]
-                score = hypothesis.score
-            elif rank == 0:
-                text, token, token_int, score = "", [], [], -math.inf
-            else:
-                continue
-            tables["text"][key] = text or ""
-            tables["token"][key] = " ".join(token)
-            tables["token_int"][key] = " ".join(map(str, token_int))
-            tables["score"][key] = f"{score:.4f}"
-        for name, table in tables.items():
+        for text, token, token_int, hypothesis in results
+    ]
+
+
+def _write_tables(output_dir: Path, found: Mapping[str, Rows]) -> None:
+    """Write the tables of each rank. The first has every utterance, also without a hypothesis."""
+    for rank in range(max(map(len, found.values()), default=1)):
+        for name in ("text", "token", "token_int", "score"):
+            table = {key: rows[rank][name] for key, rows in found.items() if rank < len(rows)}
             write_table(output_dir / f"{rank + 1}best_recog" / name, table)

@@ -50,6 +50,7 @@ class Meter:
     def __init__(self, device: str | torch.device):
         self.cost = Cost()
         self._device = torch.device(device)
+        self._begin, self._base_bytes = 0.0, None
         self._events: list[tuple[str, torch.cuda.Event, torch.cuda.Event]] = []
 
     @contextlib.contextmanager
@@ -60,16 +61,20 @@ class Meter:
         libraries, 40 MB of them in a test.
         """
         self._synchronize()
-        base = _start_memory(self._device)
-        begin = time.perf_counter()
+        self._base_bytes = _start_memory(self._device)
+        self._begin = time.perf_counter()
         yield self.cost
+        self.until_now()
+
+    def until_now(self) -> None:
+        """Complete the cost of what has been measured so far, inside `whole`, between parts."""
         self._synchronize()
-        self.cost.total_s = time.perf_counter() - begin
+        self.cost.total_s = time.perf_counter() - self._begin
         for name, start, end in self._events:
             self._add(name, start.elapsed_time(end) / 1000)
         self._events.clear()
-        if base is not None:
-            self.cost.peak_memory_bytes = max(0, _peak_memory(self._device) - base)
+        if self._base_bytes is not None:
+            self.cost.peak_memory_bytes = max(0, _peak_memory(self._device) - self._base_bytes)
 
     def between_batches(self) -> None:
         """Make the peak on a CPU that of one batch; call after each.

@@ -2,16 +2,17 @@
 
 import os
 import shlex
+import shutil
 from pathlib import Path
 
 from mtla_espnet.data.tables import read_table, write_table
-from mtla_espnet.files import UserError, write_json, write_text
-from mtla_espnet.score.efficiency import FILE, merge_efficiency, rtf_log
+from mtla_espnet.files import UserError, digest, write_json, write_text
+from mtla_espnet.score.efficiency import FILE, merge_runs, rtf_log
 from mtla_espnet.stages.espnet_arguments import load_espnet
 from mtla_espnet.stages.jobs import run_numbered_jobs, split_keys
 from mtla_espnet.stages.layout import used_options
-from mtla_espnet.stages.log import job_log
-from mtla_espnet.stages.marks import Part
+from mtla_espnet.stages.log import job_log, say
+from mtla_espnet.stages.marks import Part, file_digest
 from mtla_espnet.stages.recipe import Recipe
 
 TITLE = "Decode"
@@ -44,6 +45,9 @@ def parts(recipe: Recipe) -> list[Part]:
 def run(recipe: Recipe, part: Part) -> None:
     """Decode one set in inference_nj jobs, and join their results.
 
+    What an interrupted run decoded by the same model, configuration, arguments and data is
+    kept, whatever its number of jobs; `efficiency.json` counts all runs.
+
     Raises:
         JobFailed: decoding failed.
         UserError: see `mtla_espnet.search.decode.decode`; or utterances were left out, which
@@ -53,22 +57,30 @@ def run(recipe: Recipe, part: Part) -> None:
     load_espnet()  # once: the jobs are forked children
     from mtla_espnet.search.batching import available_memory  # here: they load ESPnet
     from mtla_espnet.search.decode import decode
+    from mtla_espnet.search.journal import Journal, read_journals
 
     data_dir = layout.eval_sets[part.name]
     log_dir = part.directory / "logdir"
+    journals = log_dir / "journals"
+    if options.force:
+        shutil.rmtree(journals, ignore_errors=True)
+    identity = identity_of(part, _device_name(options.gpu_inference))
+    known, earlier = read_journals(journals, identity)
+    if known:
+        say(f"{part.name}: {len(known)} utterances were decoded by an interrupted run")
     keys = list(read_table(data_dir / "wav.scp"))
     n_jobs = 1 if options.gpu_inference else max(1, min(options.inference_nj, len(keys)))
     shards = split_keys(keys, n_jobs)
     memory_bytes = round(1e9 * options.max_memory) or available_memory()
     side_by_side = min(n_jobs, os.cpu_count() or 1)
 
-    def decode_shard(number: int) -> tuple[dict, dict[str, str]]:
+    def decode_shard(number: int) -> tuple[dict | None, dict[str, str]]:
         shard = shards[number - 1]
         output = log_dir / f"output.{number}"
         write_table(log_dir / f"keys.{number}.scp", {key: key for key in shard})
         log = log_dir / f"asr_inference.{number}.log"
         command = shlex.join(["decode", str(layout.model_file), str(data_dir), str(output)])
-        with job_log(log, command, silent=n_jobs > 1):
+        with job_log(log, command, silent=n_jobs > 1), Journal(journals, identity) as journal:
             return decode(
                 task="asr",
                 train_config=layout.exp_dir / "config.yaml",
@@ -82,6 +94,8 @@ def run(recipe: Recipe, part: Part) -> None:
                 max_memory_bytes=memory_bytes and memory_bytes // side_by_side,
                 ngpu=int(options.gpu_inference),
                 progress=n_jobs == 1,
+                known=known,
+                journal=journal,
             )
 
     logs = log_dir / "asr_inference.*.log"
@@ -89,11 +103,34 @@ def run(recipe: Recipe, part: Part) -> None:
     decoded = run_numbered_jobs(decode_shard, n_jobs, logs, bar)
     outputs = [log_dir / f"output.{number}" for number in range(1, n_jobs + 1)]
     join_tables(outputs, part.directory)
-    cost = merge_efficiency([cost for cost, _ in decoded])
+    cost = merge_runs(earlier, [cost for cost, _ in decoded if cost])
     write_text(log_dir / "calculate_rtf.log", rtf_log(cost))
     write_json(part.directory / FILE, cost)
     failed = {key: reason for _, failures in decoded for key, reason in failures.items()}
     report_failed(failed, len(keys), part.directory / _FAILED)
+    shutil.rmtree(journals)
+
+
+def _device_name(gpu: bool) -> str:
+    import torch  # here: a skipped stage need not wait for it
+
+    return torch.cuda.get_device_name() if gpu and torch.cuda.is_available() else "cpu"
+
+
+def identity_of(part: Part, device: str) -> str:
+    """Name what a set is decoded by: results of another name are not kept.
+
+    The number of jobs does not count: what is recognised does not depend on it. The device
+    does: times of different ones do not add up.
+
+    Args:
+        part: the set.
+        device: cpu, or the name of the GPU.
+    """
+    options = {key: value for key, value in part.options.items() if key != "inference_nj"}
+    options["device"] = device
+    files = {str(path): file_digest(path) for path in part.inputs if path.name != "text"}
+    return digest({"options": options, "files": files})
 
 
 def report_failed(failed: dict[str, str], n_utterances: int, path: Path) -> None:

@@ -9,8 +9,14 @@ import soundfile
 
 from mtla_espnet.data.tables import read_table, write_table
 from mtla_espnet.files import UserError
-from mtla_espnet.score.efficiency import SEARCH_PARTS, merge_efficiency, read_efficiency
+from mtla_espnet.score.efficiency import (
+    SEARCH_PARTS,
+    merge_efficiency,
+    merge_runs,
+    read_efficiency,
+)
 from mtla_espnet.search.decode import decode
+from mtla_espnet.search.journal import Journal, read_journals
 
 pytestmark = pytest.mark.espnet
 
@@ -189,3 +195,51 @@ def test_wrong_input_is_named_and_nothing_is_written(recipe, model, tmp_path):
     with pytest.raises(UserError, match="utt2num_samples: 'a' has 'many', not a number"):
         run(recipe, model, output, data_dir=data)
     assert not output.exists()
+
+
+class Killed(Exception):
+    pass
+
+
+class Dying(Journal):
+    """Dies after `left` batches."""
+
+    left = 2
+
+    def add(self, found, cost):
+        super().add(found, cost)
+        self.left -= 1
+        if not self.left:
+            raise Killed
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_an_interrupted_decode_goes_on_and_ends_with_the_same_bytes(
+    recipe, model, tmp_path, batch_size
+):
+    whole, _ = run(recipe, model, tmp_path / "whole", batch_size=batch_size)
+    options = {"batch_size": batch_size}
+    with pytest.raises(Killed), Dying(tmp_path / "journals", "a") as journal:
+        run(recipe, model, tmp_path / "out", journal=journal, **options)
+    assert not (tmp_path / "out").exists()
+    known, earlier = read_journals(tmp_path / "journals", "a")
+    assert len(known) == 2 * batch_size
+    with Journal(tmp_path / "journals", "a") as journal:
+        last, failed = run(recipe, model, tmp_path / "out", known=known, journal=journal, **options)
+    assert not failed
+    assert last == read_efficiency(tmp_path / "out/efficiency.json")
+    for path in sorted((tmp_path / "whole/1best_recog").iterdir()):
+        assert (tmp_path / "out/1best_recog" / path.name).read_bytes() == path.read_bytes()
+    merged = merge_runs(earlier, [last])
+    for key in ("utterances", "audio_s", "tokens", "beam_size", "attention", "cache_bytes_peak"):
+        assert merged[key] == whole[key], key
+    assert merged["utterances_from_interrupted_runs"] == 2 * batch_size
+    assert merged["total_s"] == pytest.approx(earlier[0]["total_s"] + last["total_s"], abs=1e-5)
+    assert earlier[0]["total_s"] > earlier[0]["encoder_s"] + earlier[0]["search_s"] > 0
+
+    known, earlier = read_journals(tmp_path / "journals", "a")
+    assert run(recipe, model, tmp_path / "again", known=known, **options) == (None, {})
+    assert read_table(tmp_path / "again/1best_recog/text") == read_table(
+        tmp_path / "out/1best_recog/text"
+    )
+    assert merge_runs(earlier, [])["utterances"] == 5

@@ -4,7 +4,8 @@ import pytest
 
 from mtla_espnet.data.tables import read_table, write_table
 from mtla_espnet.files import UserError
-from mtla_espnet.stages.s12_decode import join_tables, report_failed
+from mtla_espnet.stages.marks import Part
+from mtla_espnet.stages.s12_decode import identity_of, join_tables, report_failed
 
 
 def test_tables_of_the_jobs_are_joined_and_sorted(tmp_path):
@@ -34,3 +35,23 @@ def test_an_old_list_goes_when_all_are_decoded(tmp_path):
     path.write_text("utterance\treason\na\tb\n")
     report_failed({}, 9, path)
     assert not path.exists()
+
+
+def test_a_decoding_is_named_by_all_but_the_number_of_jobs(tmp_path):
+    names = ("model.pth", "wav.scp", "text")
+    for name in names:
+        (tmp_path / name).write_text(name)
+
+    def identity(device="cpu", **changes):
+        options = {"batch_size": 2, "inference_nj": 4, "config": {"beam_size": 3}} | changes
+        inputs = {tmp_path / name: 3 for name in names}
+        return identity_of(Part(tmp_path, options, inputs, []), device)
+
+    first = identity()
+    assert identity(inference_nj=1) == first
+    for changes in ({"batch_size": 3}, {"config": {"beam_size": 4}}, {"device": "H100"}):
+        assert identity(**changes) != first
+    (tmp_path / "text").write_text("another reference")
+    assert identity() == first
+    (tmp_path / "model.pth").write_text("another model")
+    assert identity() != first

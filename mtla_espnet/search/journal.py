@@ -1,0 +1,77 @@
+"""What a decode has found so far, on disk as it comes: a killed one loses a batch at most.
+
+A journal is one run of one job: a line that names what it decodes and how, then a line a batch.
+A line is whole or, where the run was killed in it, left out; nothing is ever rewritten.
+"""
+
+import json
+import os
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+# Of one utterance: a row a hypothesis, table -> value (text, token, token_int, score).
+Rows = list[dict[str, str]]
+
+
+class Journal:
+    """Writes what a job decodes.
+
+    Args:
+        directory: of the journals of a set; it is created.
+        identity: names model, configuration, arguments and data.
+    """
+
+    def __init__(self, directory: Path, identity: str):
+        directory.mkdir(parents=True, exist_ok=True)
+        path = directory / f"{uuid.uuid4().hex}.jsonl"
+        self._stream = open(path, "w", encoding="utf-8")  # noqa: SIM115  (closed on exit)
+        self._write({"identity": identity})
+
+    def add(self, found: Mapping[str, Rows], cost: dict) -> None:
+        """Note a batch.
+
+        Args:
+            found: id -> hypotheses.
+            cost: of the run until now, this batch included.
+        """
+        self._write({"found": found, "cost": cost})
+
+    def _write(self, value: dict) -> None:
+        self._stream.write(json.dumps(value, ensure_ascii=False) + "\n")
+        self._stream.flush()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self._stream.close()
+
+
+def read_journals(directory: Path, identity: str) -> tuple[dict[str, Rows], list[dict]]:
+    """Return what earlier runs found, and the cost of each.
+
+    Args:
+        directory: of the journals of a set; it need not exist.
+        identity: journals of another one are removed.
+
+    Returns:
+        Id -> hypotheses, and the costs of the runs that found something.
+    """
+    found: dict[str, Rows] = {}
+    costs = []
+    for path in sorted(directory.glob("*.jsonl")):
+        head, *batches = _whole_lines(path) or [{}]
+        if head.get("identity") != identity:
+            os.unlink(path)
+            continue
+        for batch in batches:
+            found |= batch["found"]
+        if batches:
+            costs.append(batches[-1]["cost"])
+    return found, costs
+
+
+def _whole_lines(path: Path) -> list[dict]:
+    *lines, _ = path.read_bytes().split(b"\n")  # what follows the last line end was cut off
+    return [json.loads(line) for line in lines]
