@@ -2,15 +2,13 @@
 
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from mtla_espnet.data.tables import read_table
 from mtla_espnet.files import UserError, write_text
 from mtla_espnet.score.align import align, fold_case
+from mtla_espnet.score.pairs import read_pairs, read_speakers
 from mtla_espnet.score.result import AlignedSentence, Totals, format_result, read_result
-
-_NAMED = 5
 
 
 def score_set(
@@ -46,14 +44,8 @@ def score_set(
         UserError: a file is missing or malformed, an id is on one side only or has no
             speaker, or sclite is asked for and not there or fails.
     """
-    references = read_table(reference_text)
-    hypotheses = read_table(hypothesis_text)
-    speakers = read_table(utt2spk)
-    if not references:
-        raise UserError(f"{reference_text}: empty file; there is nothing to score")
-    _check_ids(references, hypotheses, f"{hypothesis_text}: no line for", "decode it again")
-    _check_ids(hypotheses, references, f"{reference_text}: no line for", "hypotheses exist for it")
-    _check_ids(references, speakers, f"{utt2spk}: no speaker of", "add it")
+    references, hypotheses = read_pairs(reference_text, hypothesis_text)
+    speakers = read_speakers(utt2spk, references)
     if cleaner is not None:
         references = {key: cleaner(text).strip() for key, text in references.items()}
 
@@ -61,27 +53,48 @@ def score_set(
     if bpemodel is not None:
         tokenizers["ter"] = _piece_tokenizer(bpemodel)
     return {
-        name: _score(references, hypotheses, speakers, output_dir / f"score_{name}", split, scorer)
+        name: score_units(
+            references, hypotheses, speakers, output_dir / f"score_{name}", split, scorer
+        )
         for name, split in tokenizers.items()
     }
 
 
-def _score(
-    references: dict[str, str],
-    hypotheses: dict[str, str],
-    speakers: dict[str, str],
+def score_units(
+    references: Mapping[str, str],
+    hypotheses: Mapping[str, str],
+    speakers: Mapping[str, str],
     directory: Path,
-    split: Callable[[str], list[str]],
-    scorer: str,
+    split: Callable[[str], list[str]] = str.split,
+    scorer: str = "ours",
+    suffix: str = "",
 ) -> Totals:
+    """Align sentences in one unit and write `{ref,hyp}<suffix>.trn`, `result<suffix>.txt`.
+
+    Args:
+        references: id -> sentence.
+        hypotheses: likewise, with the same ids.
+        speakers: id -> speaker.
+        directory: where to write.
+        split: a sentence to its units.
+        scorer: see `score_set`.
+        suffix: of the files' names, such as `_asr`.
+
+    Returns:
+        Sums over the sentences.
+
+    Raises:
+        UserError: sclite is asked for and not there or fails.
+    """
     names = {key: f"{speakers[key]}-{key}" for key in references}
     reference = {key: split(text) for key, text in references.items()}
     hypothesis = {key: split(hypotheses[key]) for key in references}
-    for file, sentences in (("ref.trn", reference), ("hyp.trn", hypothesis)):
+    files = f"ref{suffix}.trn", f"hyp{suffix}.trn"
+    for file, sentences in zip(files, (reference, hypothesis), strict=True):
         lines = [f"{' '.join(tokens)}\t({names[key]})\n" for key, tokens in sentences.items()]
         write_text(directory / file, "".join(lines))
     if scorer == "sclite":
-        text = _run_sclite(directory)
+        text = _run_sclite(directory, *files)
     else:
         groups: dict[str, list[AlignedSentence]] = {}
         for key in sorted(names, key=lambda key: (speakers[key], key)):
@@ -89,16 +102,9 @@ def _score(
             hyp = [fold_case(token) for token in hypothesis[key]]
             sentence = AlignedSentence(names[key], ref, hyp, align(ref, hyp))
             groups.setdefault(speakers[key], []).append(sentence)
-        text = format_result("hyp.trn", groups)
-    write_text(directory / "result.txt", text)
-    return read_result(directory / "result.txt")
-
-
-def _check_ids(wanted: dict, there: dict, message: str, advice: str) -> None:
-    missing = [key for key in wanted if key not in there]
-    if missing:
-        named = ", ".join(missing[:_NAMED]) + (" ..." if len(missing) > _NAMED else "")
-        raise UserError(f"{message} {len(missing)} of {len(wanted)} ids: {named} ({advice})")
+        text = format_result(files[1], groups)
+    write_text(directory / f"result{suffix}.txt", text)
+    return read_result(directory / f"result{suffix}.txt")
 
 
 def _characters(text: str) -> list[str]:
@@ -120,10 +126,10 @@ def _piece_tokenizer(bpemodel: Path) -> Callable[[str], list[str]]:
     return processor.encode_as_pieces
 
 
-def _run_sclite(directory: Path) -> str:
+def _run_sclite(directory: Path, reference: str, hypothesis: str) -> str:
     if shutil.which("sclite") is None:
         raise UserError("sclite is not installed (Debian's package sctk); leave out scorer=sclite")
-    command = "sclite -r ref.trn trn -h hyp.trn trn -i rm -o all stdout".split()
+    command = f"sclite -r {reference} trn -h {hypothesis} trn -i rm -o all stdout".split()
     done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         message = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]

@@ -1,0 +1,187 @@
+"""ROUGE of a decoded summary, beside that of the document's first sentence.
+
+One definition: ROUGE-1, ROUGE-2 and ROUGE-L (longest common subsequence of the whole texts), F1
+of each document, mean over documents, times 100; by `rouge-score`, which lowers the case, takes
+every character but a-z and 0-9 for a blank, and reduces words of more than three letters to their
+Porter stems. The normalisation `paper` deletes punctuation before that (arXiv 2505.13544), so that
+`don't` is one word, not two.
+"""
+
+import csv
+import dataclasses
+import io
+import re
+import string
+from collections.abc import Mapping
+from pathlib import Path
+
+from mtla_espnet.data.tables import read_table
+from mtla_espnet.files import UserError, read_json, write_json, write_text
+from mtla_espnet.score.pairs import check_ids, read_pairs
+
+DIRECTORY = "score_rouge"
+FILE = "result.json"
+SUM_FILE = "result.sum"
+NORMALISATIONS = ("rouge", "paper")
+
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_KINDS = {"rouge1": "rouge_1", "rouge2": "rouge_2", "rougeL": "rouge_l"}
+# The end of a sentence: what follows does not go on in lower case.
+_SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?![a-z])")
+
+
+@dataclasses.dataclass(frozen=True)
+class Rouge:
+    """F1 x 100, mean over documents.
+
+    Args:
+        rouge_1: of single words.
+        rouge_2: of pairs of words.
+        rouge_l: of the longest common subsequence.
+    """
+
+    rouge_1: float
+    rouge_2: float
+    rouge_l: float
+
+
+@dataclasses.dataclass(frozen=True)
+class SummaryScores:
+    """Result of a set.
+
+    Args:
+        documents: how many.
+        normalisation: one of `NORMALISATIONS`.
+        model: of the hypotheses.
+        lead: of each document's first sentence; None where the documents are not given.
+    """
+
+    documents: int
+    normalisation: str
+    model: Rouge
+    lead: Rouge | None
+
+
+def score_summaries(
+    reference_text: Path,
+    hypothesis_text: Path,
+    output_dir: Path,
+    document_text: Path | None = None,
+    normalisation: str = "rouge",
+) -> SummaryScores:
+    """Score the summaries of a set.
+
+    Writes to `<output_dir>/score_rouge`: `{ref,hyp}.trn`, `scores.csv` (a line a document),
+    `result.json`, and `result.sum` with ESPnet's line `RESULT <ROUGE-1> <ROUGE-2> <ROUGE-L>
+    <METEOR> <BERTScore>`, where a dash stands for the two that need downloads.
+
+    Args:
+        reference_text: table of id -> summary.
+        hypothesis_text: table of id -> summary, with the same ids.
+        output_dir: the decoded set's directory.
+        document_text: table of id -> document, with at least these ids, for the baseline.
+        normalisation: `rouge` or `paper`.
+
+    Raises:
+        UserError: a file is missing or malformed, an id is on one side only, or a document is
+            empty.
+    """
+    if normalisation not in NORMALISATIONS:
+        known = " or ".join(NORMALISATIONS)
+        raise UserError(f"the normalisation of ROUGE is {known}, not {normalisation!r}")
+    references, hypotheses = read_pairs(reference_text, hypothesis_text)
+    systems = {"model": hypotheses}
+    if document_text is not None:
+        systems["lead"] = _leads(document_text, references)
+    scores = {
+        name: rouge_of_each(references, texts, normalisation) for name, texts in systems.items()
+    }
+    directory = output_dir / DIRECTORY
+    for name, texts in (("ref", references), ("hyp", hypotheses)):
+        write_text(directory / f"{name}.trn", "".join(f"{t}\t({k})\n" for k, t in texts.items()))
+    write_text(directory / "scores.csv", _csv(scores))
+    result = SummaryScores(
+        documents=len(references),
+        normalisation=normalisation,
+        model=_mean(scores["model"]),
+        lead=_mean(scores["lead"]) if "lead" in scores else None,
+    )
+    write_json(directory / FILE, dataclasses.asdict(result))
+    numbers = " ".join(f"{value:.2f}" for value in dataclasses.astuple(result.model))
+    write_text(directory / SUM_FILE, f"RESULT {numbers} - -\n")
+    return result
+
+
+def rouge_of_each(
+    references: Mapping[str, str], hypotheses: Mapping[str, str], normalisation: str = "rouge"
+) -> dict[str, Rouge]:
+    """Score each document's summary.
+
+    Args:
+        references: id -> summary.
+        hypotheses: likewise, with the same ids.
+        normalisation: `rouge` or `paper`.
+    """
+    from rouge_score.rouge_scorer import RougeScorer  # here: only summaries need it
+
+    scorer = RougeScorer(list(_KINDS), use_stemmer=True)
+    found = {}
+    for key, reference in references.items():
+        texts = [reference, hypotheses[key]]
+        if normalisation == "paper":
+            texts = [text.translate(_NO_PUNCTUATION) for text in texts]
+        score = scorer.score(*texts)
+        found[key] = Rouge(**{name: 100 * score[kind].fmeasure for kind, name in _KINDS.items()})
+    return found
+
+
+def lead_sentence(document: str) -> str:
+    """Return the first sentence of a document.
+
+    A sentence ends at `.`, `!` or `?` before white space, unless a small letter follows.
+
+    Example:
+        >>> lead_sentence("Sorts it (e.g. by size). Then it stops.")
+        'Sorts it (e.g. by size).'
+    """
+    end = _SENTENCE_END.search(document)
+    return document[: end.start()] if end else document
+
+
+def read_summaries(path: Path) -> SummaryScores:
+    """Read a `result.json` of summaries.
+
+    Raises:
+        UserError: the file is missing, or is none.
+    """
+    value = read_json(path)
+    try:
+        lead = value["lead"] and Rouge(**value["lead"])
+        return SummaryScores(**value | {"model": Rouge(**value["model"]), "lead": lead})
+    except (KeyError, TypeError):
+        raise UserError(f"{path}: not a result of summaries; score it again") from None
+
+
+def _leads(path: Path, references: Mapping[str, str]) -> dict[str, str]:
+    documents = read_table(path)
+    check_ids(references, documents, f"{path}: no document of", "add it")
+    for key in references:
+        if not documents[key]:
+            raise UserError(f"{path}: the document of {key!r} is empty")
+    return {key: lead_sentence(documents[key]) for key in references}
+
+
+def _mean(scores: Mapping[str, Rouge]) -> Rouge:
+    columns = zip(*map(dataclasses.astuple, scores.values()), strict=True)
+    return Rouge(*(round(sum(column) / len(scores), 4) for column in columns))
+
+
+def _csv(scores: Mapping[str, Mapping[str, Rouge]]) -> str:
+    names = [field.name for field in dataclasses.fields(Rouge)]
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["id", *(f"{system}_{name}" for system in scores for name in names)])
+    for key in scores["model"]:
+        values = [value for each in scores.values() for value in dataclasses.astuple(each[key])]
+        writer.writerow([key, *(f"{value:.4f}" for value in values)])
+    return stream.getvalue()
