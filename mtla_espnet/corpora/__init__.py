@@ -6,6 +6,7 @@ A corpus module has `add_arguments(parser)`, which declares its options, and
 
 # Name -> module; imported only when that corpus is prepared.
 CORPORA = {
+    "ami": "mtla_espnet.corpora.ami",
     "mini_an4": "mtla_espnet.corpora.mini_an4",
     "smarthome": "mtla_espnet.corpora.smarthome",
 }

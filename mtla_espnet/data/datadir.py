@@ -53,16 +53,34 @@ def write_data_dir(
     wav_scp: Mapping[str, object],
     text: Mapping[str, str],
     utt2spk: Mapping[str, str],
+    segments: Mapping[str, Segment] | None = None,
 ) -> None:
-    """Write `wav.scp`, `text`, `utt2spk` and `spk2utt`; each maps utterances.
+    """Write `wav.scp`, `text`, `utt2spk`, `spk2utt`, and `segments` if given.
 
-    Files that are there are replaced, so a second run gives the same.
+    Files that are there are replaced, so a second run gives the same; `wav.scp` goes first
+    and comes last, so an interrupted call leaves nothing that looks whole.
+
+    Args:
+        path: the directory.
+        wav_scp: recording -> audio; without `segments`, recordings are utterances.
+        text: utterance -> words.
+        utt2spk: utterance -> speaker.
+        segments: utterance -> part of a recording, written to the millisecond.
     """
     path = Path(path)
-    write_table(path / "wav.scp", wav_scp)
+    (path / "wav.scp").unlink(missing_ok=True)
     write_table(path / "text", text)
     write_table(path / "utt2spk", utt2spk)
     write_table(path / "spk2utt", spk2utt_from(utt2spk))
+    if segments is None:
+        (path / "segments").unlink(missing_ok=True)
+    else:
+        parts = {
+            utterance: f"{part.recording} {part.start_s:.3f} {part.end_s:.3f}"
+            for utterance, part in segments.items()
+        }
+        write_table(path / "segments", parts)
+    write_table(path / "wav.scp", wav_scp)
 
 
 def validate_data_dir(path: str | os.PathLike, audio: bool = True, text: bool = True) -> None:

@@ -1,0 +1,44 @@
+"""What the corpora's tests share: fixtures in the raw layouts, and expected data directories."""
+
+import argparse
+import importlib
+import shutil
+from pathlib import Path
+
+from mtla_espnet.corpora import CORPORA
+
+FIXTURES = Path(__file__).resolve().parent / "fixtures"
+
+
+def run_prepare(corpus, *argv):
+    """Call `prepare` of a corpus with a command line."""
+    module = importlib.import_module(CORPORA[corpus])
+    parser = argparse.ArgumentParser()
+    module.add_arguments(parser)
+    module.prepare(parser.parse_args([str(word) for word in argv]))
+
+
+def tables(directory):
+    """Path below `directory` -> bytes of every file in it."""
+    return {
+        str(path.relative_to(directory)): path.read_bytes()
+        for path in sorted(directory.rglob("*"))
+        if path.is_file()
+    }
+
+
+def raw_copy(corpus, directory):
+    """Copy the fixture of a corpus to `directory`/raw, for a test to damage."""
+    return Path(shutil.copytree(FIXTURES / corpus, directory / "raw"))
+
+
+def check_expected(output, name, root):
+    """Compare made data directories with those written by hand for the fixture at `root`."""
+    expected = {
+        path: data.replace(b"@ROOT@", str(root).encode())
+        for path, data in tables(FIXTURES / "expected" / name).items()
+    }
+    made = tables(output)
+    assert made.keys() == expected.keys()
+    for path, data in expected.items():
+        assert made[path].decode() == data.decode(), path
