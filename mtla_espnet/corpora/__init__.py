@@ -8,5 +8,6 @@ A corpus module has `add_arguments(parser)`, which declares its options, and
 CORPORA = {
     "ami": "mtla_espnet.corpora.ami",
     "mini_an4": "mtla_espnet.corpora.mini_an4",
+    "must_c": "mtla_espnet.corpora.must_c",
     "smarthome": "mtla_espnet.corpora.smarthome",
 }
