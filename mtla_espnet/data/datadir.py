@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from mtla_espnet.data.pipes import is_command
 from mtla_espnet.data.tables import read_table, spk2utt_from, write_table
 from mtla_espnet.files import UserError
 
@@ -83,13 +84,16 @@ def write_data_dir(
     write_table(path / "wav.scp", wav_scp)
 
 
-def validate_data_dir(path: str | os.PathLike, audio: bool = True, text: bool = True) -> None:
+def validate_data_dir(
+    path: str | os.PathLike, audio: bool = True, text: bool = True, allow_pipes: bool = False
+) -> None:
     """Check a data directory; log one line when it is good.
 
     Args:
         path: the directory.
         audio: it must have `wav.scp` (and `segments` must fit, if there).
         text: it must have `text`.
+        allow_pipes: `wav.scp` may have commands.
 
     Raises:
         UserError: a file is missing, empty, unsorted or malformed, or two files do
@@ -106,7 +110,7 @@ def validate_data_dir(path: str | os.PathLike, audio: bool = True, text: bool = 
         _check_words(path / "text", transcripts)
         _check_same_ids(path, "utt2spk", utt2spk, "text", transcripts)
     if audio:
-        _check_audio(path, utt2spk)
+        _check_audio(path, utt2spk, allow_pipes)
     if len(set(utt2spk.values())) == 1:
         logging.warning("%s: all utterances are of one speaker", path / "utt2spk")
     logging.info("Successfully validated data-directory %s", path)
@@ -162,12 +166,15 @@ def _check_words(path: Path, transcripts: dict[str, str]) -> None:
             )
 
 
-def _check_audio(path: Path, utt2spk: dict[str, str]) -> None:
+def _check_audio(path: Path, utt2spk: dict[str, str], allow_pipes: bool) -> None:
     recordings = _read_filled(path / "wav.scp")
     for number, (recording, source) in enumerate(recordings.items(), 1):
         where = f"{path / 'wav.scp'}:{number}: {recording!r}"
-        if source.endswith("|"):
-            raise UserError(f"{where} is a command, and commands are not run: name an audio file")
+        if is_command(source) and not allow_pipes:
+            raise UserError(
+                f"{where} is a command, and commands are not run: name an audio file, "
+                "or allow them by --allow_pipes true"
+            )
         if source.startswith("~"):
             raise UserError(f"{where} starts with '~', which is not expanded: write the full path")
     if not (path / "segments").exists():

@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import soxr
 
-from mtla_espnet.data.audio import Part, read_audio, read_parts, write_parts
+from mtla_espnet.data.audio import AudioReader, Part
 from mtla_espnet.data.datadir import validate_data_dir
+from mtla_espnet.data.format import read_parts, write_parts
+from mtla_espnet.data.rejected import DEFAULT_PERCENT, report_rejected
 from mtla_espnet.data.tables import read_table, spk2utt_from, write_table
 from mtla_espnet.files import UserError
 
@@ -34,6 +36,11 @@ def perturb_speed(
     factor: str,
     nj: int = 1,
     progress: bool = True,
+    *,
+    max_rejected: float = DEFAULT_PERCENT,
+    allow_pipes: bool = False,
+    channel: int | None = 0,
+    fresh: bool = False,
 ) -> None:
     """Copy a data directory at another speed.
 
@@ -41,7 +48,8 @@ def perturb_speed(
     that each is a copy of. The audio, flac at the rate that it had, is under `data/`: an
     utterance a file, also where `data_dir` cuts them from longer recordings. There,
     `segments` names all of each file, so that both can be joined. `wav.scp` is written
-    last, and removed first: with it, all is there.
+    last, and removed first: with it, all is there. What cannot be used is left out, and
+    listed in `rejected.tsv`.
 
     Args:
         data_dir: what to copy; checked first.
@@ -49,30 +57,40 @@ def perturb_speed(
         factor: the speed, a positive number; its digits are those of the prefix.
         nj: blocks of utterances written side by side, at most one a processor.
         progress: show a progress bar in a terminal.
+        max_rejected: see `mtla_espnet.data.format.format_audio`, as the others.
+        allow_pipes: see there.
+        channel: see there.
+        fresh: see there.
 
     Raises:
-        UserError: `data_dir` is bad, or an utterance's audio is (`read_audio`); the message
-            names utterance and file.
+        UserError: `data_dir` is bad, or too many utterances are left out; the message names
+            utterance and file.
     """
     data_dir, out_dir = Path(data_dir), Path(out_dir)
-    validate_data_dir(data_dir)
+    validate_data_dir(data_dir, allow_pipes=allow_pipes)
     (out_dir / "wav.scp").unlink(missing_ok=True)
     prefix = prefix_of(factor)
+    reader = AudioReader(allow_pipes)
 
-    def perturbed(part: Part) -> tuple[np.ndarray, int]:
-        samples, rate_hz = read_audio(part.path, part.start_s, part.end_s)
+    def perturbed(part: Part) -> tuple[np.ndarray, int, int]:
+        samples, rate_hz = reader.read(part.path, part.start_s, part.end_s, part.channel)
         samples = soxr.resample(samples, rate_hz * float(factor), rate_hz)
         if not len(samples):
             raise UserError(f"{part.path}: is empty at {factor} times its speed")
-        return samples, rate_hz
+        return samples, rate_hz, rate_hz
 
-    parts = read_parts(data_dir)
+    parts = read_parts(data_dir, channel)
     copies = [part._replace(utterance=prefix + part.utterance) for part in parts]
     label = f"{data_dir.name} at speed {factor}" if progress else None
-    written = write_parts(copies, out_dir / "data", perturbed, "flac", nj, label)
-
-    text = read_table(data_dir / "text")
-    utt2spk = read_table(data_dir / "utt2spk")
+    written, rejections = write_parts(
+        copies, out_dir / "data", perturbed, "flac", nj, label, {"factor": factor}, fresh
+    )
+    left_out = report_rejected(out_dir, rejections, len(parts), max_rejected)
+    kept = [part.utterance for part in parts if prefix + part.utterance not in left_out]
+    text, utt2spk = (
+        {utterance: table[utterance] for utterance in kept}
+        for table in (read_table(data_dir / "text"), read_table(data_dir / "utt2spk"))
+    )
     utt2spk = {prefix + utterance: prefix + speaker for utterance, speaker in utt2spk.items()}
     write_table(out_dir / "text", {prefix + key: words for key, words in text.items()})
     write_table(out_dir / "utt2spk", utt2spk)

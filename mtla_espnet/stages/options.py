@@ -88,6 +88,21 @@ OPTIONS: dict[str, list[Option]] = {
             "Format of the audio in the dump.",
             choices=("wav", "flac", "wav.ark", "flac.ark"),
         ),
+        Option(
+            "allow_pipes",
+            False,
+            "Run the commands that wav.scp has, as in `sox a.mp3 -t wav - |`.",
+        ),
+        Option(
+            "channel",
+            "0",
+            "Channel of recordings that is used, from 0, or mean: the mean of all.",
+        ),
+        Option(
+            "max_rejected",
+            1.0,
+            "Per cent of a set that may be left out because its audio cannot be used.",
+        ),
         Option("fs", "16k", "Sampling rate of the dump, as in 16k or 16000."),
         Option("min_wav_duration", 0.1, "Shortest utterance to train on, in seconds."),
         Option("max_wav_duration", 20.0, "Longest utterance to train on, in seconds."),
@@ -295,6 +310,23 @@ def sampling_rate(text: str) -> int:
     if rate < 1:
         raise UserError(f"run.sh: --fs must be a rate such as 16k or 16000, not {text!r}", 2)
     return rate
+
+
+def channel_number(text: str) -> int | None:
+    """Return the channel that `--channel` names; None for the mean of all.
+
+    Raises:
+        UserError: it names none.
+
+    Example:
+        >>> channel_number("1"), channel_number("mean")
+        (1, None)
+    """
+    if text == "mean":
+        return None
+    if not text.isdecimal():
+        raise UserError(f"run.sh: --channel must be a number from 0, or mean, not {text!r}", 2)
+    return int(text)
 
 
 def speed_factors(text: str) -> list[str]:

@@ -62,4 +62,4 @@ def run(recipe: Recipe, part: Part) -> None:
     if code:
         raise UserError(f"{_SCRIPT} failed with exit code {code}")
     for name in _sets(layout):
-        validate_data_dir(layout.data_dir(name))
+        validate_data_dir(layout.data_dir(name), allow_pipes=recipe.options.allow_pipes)

@@ -5,6 +5,7 @@ import os
 from mtla_espnet.data.speed import join_speeds, perturb_speed
 from mtla_espnet.stages.layout import Layout
 from mtla_espnet.stages.marks import Part
+from mtla_espnet.stages.options import channel_number
 from mtla_espnet.stages.recipe import Recipe
 
 TITLE = "Perturb the speed"
@@ -53,8 +54,17 @@ def run(recipe: Recipe, part: Part) -> None:
     original = layout.data_dir(layout.original_train_set)
     copies = _copies(layout)
     if part.name in copies:
-        workers = max(1, min(recipe.options.nj, os.cpu_count() or 1))
-        perturb_speed(original, part.directory, copies[part.name], nj=workers)
+        options = recipe.options
+        perturb_speed(
+            original,
+            part.directory,
+            copies[part.name],
+            nj=max(1, min(options.nj, os.cpu_count() or 1)),
+            max_rejected=options.max_rejected,
+            allow_pipes=options.allow_pipes,
+            channel=channel_number(options.channel),
+            fresh=options.force,
+        )
         return
     sources = [layout.data_dir(name) for name in copies]
     if len(copies) < len(layout.speed_factors):
