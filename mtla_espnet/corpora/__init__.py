@@ -9,5 +9,6 @@ CORPORA = {
     "ami": "mtla_espnet.corpora.ami",
     "mini_an4": "mtla_espnet.corpora.mini_an4",
     "must_c": "mtla_espnet.corpora.must_c",
+    "pydocs": "mtla_espnet.corpora.pydocs",
     "smarthome": "mtla_espnet.corpora.smarthome",
 }

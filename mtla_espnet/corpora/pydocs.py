@@ -1,0 +1,165 @@
+"""pydocs: docstrings of installed Python packages; the task is to write the first paragraph.
+
+Raw layout: the packages' own sources, see `docstrings.py`; nothing is downloaded or imported.
+Choices, and why:
+- The packages are a fixed list of what `make env` installs, with the standard library. All
+  pairs of a package are in one set, so that no near-duplicate of a test document is trained on;
+  exact duplicates across packages are dropped from training.
+- Test packages differ in subject (audio, language, audio with PyTorch); training has others
+  that are written in the same conventions.
+- A document is cut to its first words: the median has 77, the longest thousands.
+
+Data directories: `text` (summary), `src_text` (document), `utt2spk` and `spk2utt`, where a
+package is the speaker. `sources.txt` beside them lists name==version of every package, since
+texts change with versions.
+"""
+
+import argparse
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mtla_espnet.corpora.docstrings import (
+    STANDARD_LIBRARY,
+    Pair,
+    read_pairs,
+    source_files,
+    version,
+)
+from mtla_espnet.data.tables import spk2utt_from, write_table
+from mtla_espnet.files import UserError, write_text
+from mtla_espnet.parallel import run_jobs
+
+# In the order in which duplicates are kept: never twice, and never of training and test.
+PACKAGES = {
+    "test": ("librosa", "nltk", "torchaudio"),
+    "valid": ("huggingface_hub", "joblib", "mpmath"),
+    "train": (
+        STANDARD_LIBRARY,
+        *"absl-py anyio click espnet espnet_model_zoo fonttools fsspec grpcio".split(),
+        *"humanfriendly hypothesis lxml matplotlib narwhals networkx numba".split(),
+        *"numpy packaging pandas pillow portalocker protobuf pyarrow pydantic".split(),
+        *"pydantic_core pyparsing pytest requests rich scikit-learn scipy sortedcontainers".split(),
+        *"sympy tensorboard torch transformers triton urllib3 Werkzeug".split(),
+    ),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of this corpus."""
+    parser.add_argument("--output", type=Path, default=Path("data"), help="data directories")
+    parser.add_argument(
+        "--max_document_words", type=int, default=200, help="words that a document keeps"
+    )
+    parser.add_argument(
+        "--measured_sources", type=Path, help="name==version lines that results were measured with"
+    )
+    for name, packages in PACKAGES.items():
+        parser.add_argument(
+            f"--{name}_packages", default=" ".join(packages), help="separated by blanks"
+        )
+    parser.add_argument("--nj", type=int, default=2, help="packages read side by side")
+
+
+def prepare(args: argparse.Namespace) -> None:
+    """Read the packages, then write `train`, `valid`, `test` and `sources.txt`.
+
+    A package of the training set that is not installed is left out, with a warning.
+
+    Raises:
+        UserError: a package is in two sets, one of validation or test is not installed, a set has
+            no pair, or a number is below 1.
+    """
+    for name in ("max_document_words", "nj"):
+        if getattr(args, name) < 1:
+            raise UserError(f"--{name} must be at least 1, not {getattr(args, name)}", 2)
+    sets = {name: getattr(args, f"{name}_packages").split() for name in PACKAGES}
+    versions = _versions(sets)
+    if args.measured_sources is not None:
+        _compare(args.measured_sources, versions)
+    packages = [name for names in sets.values() for name in names if name in versions]
+    pairs = dict(
+        zip(packages, run_jobs(read_package, packages, args.nj, "read packages"), strict=True)
+    )
+    seen: set[str] = set()
+    for name, names in sets.items():
+        documents = {each: pairs[each] for each in names if each in pairs}
+        _write_set(args.output / name, documents, args.max_document_words, seen)
+    listed = sorted(f"{name}=={number}\n" for name, number in versions.items())
+    write_text(args.output / "sources.txt", "".join(listed))
+
+
+def read_package(package: str) -> list[Pair]:
+    """Read all pairs of a package, sorted by module.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    return [pair for path, module in source_files(package) for pair in read_pairs(path, module)]
+
+
+def _versions(sets: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Return the versions of the packages that are there."""
+    found: dict[str, str] = {}
+    for name, packages in sets.items():
+        for package in packages:
+            if package in found:
+                raise UserError(f"--{name}_packages: {package!r} is there twice", exit_code=2)
+            number = version(package)
+            if number is not None:
+                found[package] = number
+            elif name == "train":
+                logging.warning("%s is not installed: training goes without it", package)
+            else:
+                raise UserError(f"{package} of the {name} set is not installed: pip install it")
+    return found
+
+
+def _compare(path: Path, versions: Mapping[str, str]) -> None:
+    """Warn where the sources are not those of the measured results."""
+    try:
+        lines = path.read_text(encoding="utf-8").split()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    measured = {name: number for name, _, number in (line.partition("==") for line in lines)}
+    differences = [
+        f"{name} {measured.get(name, '(none)')} -> {versions.get(name, '(none)')}"
+        for name in sorted(measured.keys() | versions.keys())
+        if measured.get(name) != versions.get(name)
+    ]
+    if differences:
+        logging.warning(
+            "the README's results were measured with other sources: %s", "; ".join(differences)
+        )
+
+
+def _write_set(
+    output: Path, documents: Mapping[str, Sequence[Pair]], max_words: int, seen: set[str]
+) -> None:
+    """Write the data directory of one set.
+
+    Args:
+        output: directory to write.
+        documents: package -> its pairs.
+        max_words: that a document keeps.
+        seen: documents that a set has; those of this one are added.
+    """
+    summaries, sources, packages = {}, {}, {}
+    for package, pairs in documents.items():
+        # ids sort as their speakers do: no speaker has the character that follows it
+        speaker = package.replace("-", "_")
+        for pair in pairs:
+            key = f"{speaker}-{pair.name}"
+            if key in packages or pair.document in seen:
+                continue
+            seen.add(pair.document)
+            summaries[key] = pair.summary
+            sources[key] = " ".join(pair.document.split()[:max_words])
+            packages[key] = speaker
+    if not packages:
+        raise UserError(f"{output}: no docstring of {', '.join(documents) or 'any package'}")
+    write_table(output / "text", summaries)
+    write_table(output / "src_text", sources)
+    write_table(output / "utt2spk", packages)
+    write_table(output / "spk2utt", spk2utt_from(packages))
+    logging.info("%s: %d documents of %d packages", output, len(packages), len(documents))
