@@ -109,6 +109,12 @@ class Layout:
     def _token_tag(self) -> str:
         return f"{self.options.feats_type}{self._lm_token_tag}"
 
+    @property
+    def nlsyms_file(self) -> Path | None:
+        """File of non-linguistic symbols, one a line; None where there are none."""
+        name = self.options.nlsyms_txt
+        return None if name in ("none", "") else self.root / name
+
     # Language model
 
     @property
@@ -136,6 +142,23 @@ class Layout:
             "lm_train_config": self.lm_exp_dir / "config.yaml",
             "lm_file": self.lm_exp_dir / self.options.inference_lm,
         }
+
+    @property
+    def ngram_exp_dir(self) -> Path:
+        """Directory of the n-gram."""
+        options = self.options
+        return self.root / (options.ngram_exp or f"{options.expdir}/ngram")
+
+    @property
+    def _inference_ngram(self) -> str:
+        return self.options.inference_ngram or f"{self.options.ngram_num}gram.bin"
+
+    @property
+    def ngram_files(self) -> dict[str, Path]:
+        """File of the n-gram that decoding uses, by the name of ESPnet's option."""
+        if not self.options.use_ngram:
+            return {}
+        return {"ngram_file": self.ngram_exp_dir / self._inference_ngram}
 
     @property
     def lm_config(self) -> Path | None:
@@ -195,6 +218,8 @@ class Layout:
         lm = ""
         if options.use_lm:
             lm = f"_lm_{self.lm_exp_dir.name}_{_model_stem(options.inference_lm)}"
+        if options.use_ngram:
+            lm += f"_ngram_{self.ngram_exp_dir.name}_{_model_stem(self._inference_ngram)}"
         return f"{config}{arguments}{lm}_asr_model_{_model_stem(options.inference_asr_model)}"
 
     @property

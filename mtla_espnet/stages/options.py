@@ -153,7 +153,12 @@ OPTIONS: dict[str, list[Option]] = {
         Option("lm_test_text", "", "Text of its perplexity; default: that of the first test set."),
         Option("lm_fold_length", 150, "Tokens that halve a batch of its training."),
         Option("inference_lm", "valid.loss.ave.pth", "Model file of the language model."),
-        Option("use_ngram", False, "Use a KenLM n-gram.", unsupported=_not_yet("stage 9, n-grams")),
+        Option(
+            "use_ngram", False, "Train an n-gram of tokens by KenLM (stage 9) and decode with it."
+        ),
+        Option("ngram_num", 3, "Order of the n-gram."),
+        Option("ngram_exp", "", "Directory of the n-gram; default: <expdir>/ngram."),
+        Option("inference_ngram", "", "File of the n-gram; default: <ngram_num>gram.bin."),
     ],
     "Model": [
         Option("asr_config", "", "Training configuration (YAML)."),

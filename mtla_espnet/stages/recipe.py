@@ -96,7 +96,8 @@ def _load_inference_config(layout: Layout) -> dict:
     if options.inference_args:
         config = apply_arguments(config, options.inference_args, "--inference_args")
         check_keys(config, _table()["asr_inference"]["options"], "--inference_args")
-    return config | {name: str(path) for name, path in layout.lm_files.items()}
+    files = layout.lm_files | layout.ngram_files
+    return config | {name: str(path) for name, path in files.items()}
 
 
 def check_train_keys(config: Mapping, source: str, program: str = "asr_train") -> None:

@@ -29,6 +29,7 @@ BODIES = {
     6: "s06_lm_stats",
     7: "s07_lm_train",
     8: "s08_perplexity",
+    9: "s09_ngram",
     10: "s10_stats",
     11: "s11_train",
     12: "s12_decode",
@@ -37,7 +38,6 @@ BODIES = {
 }
 # Stages without a body yet run under no option that is accepted.
 _WITHOUT_BODY = {
-    9: "--use_ngram false",
     15: "--skip_upload_hf true",
 }
 
@@ -104,6 +104,8 @@ def why_left_out(options: SimpleNamespace, number: int) -> str | None:
         return "no --speed_perturb_factors"
     if number in (6, 7, 8) and not options.use_lm:
         return "--use_lm false"
+    if number == 9 and not options.use_ngram:
+        return "--use_ngram false"
     if number == 14 and options.skip_packing:
         return "--skip_packing true"
     return _WITHOUT_BODY.get(number)

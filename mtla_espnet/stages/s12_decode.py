@@ -34,7 +34,8 @@ def parts(recipe: Recipe) -> list[Part]:
                 inputs={data_dir / table: 3 for table in ("wav.scp", "text", "utt2num_samples")}
                 | {layout.model_file: 11, layout.exp_dir / "config.yaml": 11}
                 | {layout.token_list: 5}
-                | {path: 7 for path in layout.lm_files.values()},
+                | {path: 7 for path in layout.lm_files.values()}
+                | {path: 9 for path in layout.ngram_files.values()},
                 outputs=[directory / name for name in (*_TABLES, FILE)],
                 name=name,
             )

@@ -1,0 +1,110 @@
+"""Stage 9: an n-gram of the training text's tokens, by KenLM.
+
+ESPnet's asr.sh hands the words to KenLM, and of each line the first one only; its scorer asks
+for tokens. Here the n-gram is one of tokens.
+"""
+
+import os
+import shlex
+import subprocess
+import tempfile
+from pathlib import Path
+
+from mtla_espnet.data.tables import read_table
+from mtla_espnet.files import UserError, atomic_path, write_text
+from mtla_espnet.stages.layout import Layout, used_options
+from mtla_espnet.stages.log import JobFailed, job_log
+from mtla_espnet.stages.marks import Part
+from mtla_espnet.stages.recipe import Recipe
+from mtla_espnet.stages.tokens import tokenizer
+
+TITLE = "Train the n-gram"
+PROGRAMS = ("lmplz", "build_binary")
+
+
+def parts(recipe: Recipe) -> list[Part]:
+    """One part."""
+    layout = recipe.layout
+    inputs = {layout.lm_train_text: 4, layout.token_list: 5}
+    if layout.bpe_model:
+        inputs[layout.bpe_model] = 5
+    if layout.nlsyms_file:
+        inputs[layout.nlsyms_file] = 0
+    arpa = _arpa(layout)
+    return [
+        Part(
+            directory=layout.ngram_exp_dir,
+            options=used_options(recipe.options, "ngram_num", "token_type", "cleaner", "g2p"),
+            inputs=inputs,
+            outputs=[arpa, arpa.with_suffix(".bin")],
+        )
+    ]
+
+
+def _arpa(layout: Layout) -> Path:
+    return layout.ngram_exp_dir / f"{layout.options.ngram_num}gram.arpa"
+
+
+def commands(recipe: Recipe, part: Part) -> list[str]:
+    """Return the commands; the first one reads the tokens from its input."""
+    arpa, binary = part.outputs
+    estimate = shlex.join(_estimate(recipe, part.directory))
+    return [f"{estimate} > {arpa}", shlex.join(_convert(arpa, binary))]
+
+
+def _estimate(recipe: Recipe, temporary: Path) -> list[str]:
+    # A small text has too few n-grams that occur once to three times to tell the discounts.
+    order = str(recipe.options.ngram_num)
+    options = ["-S", "20%", "--discount_fallback", "--skip_symbols", "-T", str(temporary)]
+    return ["lmplz", "-o", order, *options]
+
+
+def _convert(arpa: Path, binary: Path) -> list[str]:
+    return ["build_binary", "-s", str(arpa), str(binary)]
+
+
+def run(recipe: Recipe, part: Part) -> None:
+    """Write the ARPA file and its binary form.
+
+    Raises:
+        UserError: KenLM is not installed, or there is no text.
+        JobFailed: KenLM failed; its log says why.
+    """
+    tokens = tokenizer(recipe.layout)
+    texts = read_table(recipe.layout.lm_train_text).values()
+    lines = "".join(" ".join(tokens(text)) + "\n" for text in texts)
+    if not lines:
+        raise UserError(f"{recipe.layout.lm_train_text}: has no text for an n-gram")
+    write_text(part.directory / "train.txt", lines)
+    arpa, binary = part.outputs
+    log = part.directory / "ngram.log"
+    with (
+        job_log(log, "; ".join(commands(recipe, part))),
+        tempfile.TemporaryDirectory(dir=part.directory) as scratch,
+        atomic_path(binary) as new_binary,
+        atomic_path(arpa) as new_arpa,
+    ):
+        with open(part.directory / "train.txt", "rb") as text, open(new_arpa, "wb") as output:
+            _call(_estimate(recipe, Path(scratch)), log, stdin=text, stdout=output)
+        _call(_convert(new_arpa, new_binary), log)
+
+
+def _call(command: list[str], log: Path, **streams) -> None:
+    """Run a program of KenLM; what it says goes to the log, where stdout and stderr lead."""
+    try:
+        code = subprocess.run(command, env={**os.environ, "LC_ALL": "C"}, check=False, **streams)
+    except FileNotFoundError:
+        raise UserError(missing_program(command[0])) from None
+    if code.returncode:
+        raise JobFailed(
+            f"{command[0]} failed with exit code {code.returncode}, log is in {log}", log
+        )
+
+
+def missing_program(name: str) -> str:
+    """Return the line that says how to get a program of KenLM."""
+    return (
+        f"--use_ngram true needs KenLM's program {name}, which is not on PATH: build KenLM "
+        "(https://github.com/kpu/kenlm, needs cmake and boost) and add its bin directory to "
+        "PATH, or say --use_ngram false"
+    )

@@ -1,0 +1,51 @@
+"""Text to tokens, as ESPnet's training turns it: cleaner, symbols, grapheme to phoneme."""
+
+from collections.abc import Callable
+
+from mtla_espnet.files import UserError
+from mtla_espnet.stages.layout import Layout
+
+
+def tokenizer(layout: Layout) -> Callable[[str], list[str]]:
+    """Return what turns a line of text into tokens.
+
+    Raises:
+        UserError: the cleaner or the grapheme-to-phoneme method cannot be used here.
+    """
+    # Here: it takes seconds to import, and most recipes never need it.
+    from espnet2.text.build_tokenizer import build_tokenizer
+
+    options = layout.options
+    clean = text_cleaner(options.cleaner)
+    try:
+        units = build_tokenizer(
+            token_type=options.token_type,
+            bpemodel=layout.bpe_model and str(layout.bpe_model),
+            non_linguistic_symbols=layout.nlsyms_file,
+            g2p_type=None if options.g2p == "none" else options.g2p,
+        )
+    except (NotImplementedError, ImportError, RuntimeError) as error:
+        raise UserError(f"--g2p {options.g2p}: {_one_line(error)}", 2) from None
+    return lambda text: units.text2tokens(clean(text))
+
+
+def text_cleaner(name: str) -> Callable[[str], str]:
+    """Return ESPnet's text cleaner of a name; none: the text stays as it is.
+
+    Raises:
+        UserError: there is none, or what it needs is not installed.
+    """
+    if name == "none":
+        return str
+    from espnet2.text.cleaner import TextCleaner  # here: most recipes clean nothing
+
+    cleaner = TextCleaner(name)
+    try:
+        cleaner("")
+    except RuntimeError as error:
+        raise UserError(f"--cleaner {name}: {_one_line(error)}", 2) from None
+    return cleaner
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
