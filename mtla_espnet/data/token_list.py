@@ -8,14 +8,14 @@ import collections
 import io
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import sentencepiece
 
 from mtla_espnet.files import UserError, atomic_path, write_text
 
-TOKEN_TYPES = ("bpe", "char", "word")
+TOKEN_TYPES = ("bpe", "char", "word", "phn")
 BPE_MODES = ("unigram", "bpe")
 SPACE = "<space>"  # the blank between words, as a character token
 
@@ -36,6 +36,7 @@ def build_token_list(
     oov: str = "<unk>",
     blank: str = "<blank>",
     sos_eos: str = "<sos/eos>",
+    tokenize: Callable[[str], list[str]] | None = None,
 ) -> None:
     """Write `tokens.txt` (for bpe also `train.txt`, `bpe.model`, `bpe.vocab`) to `out_dir`.
 
@@ -53,6 +54,8 @@ def build_token_list(
         oov: token for what the list does not have.
         blank: token for CTC's blank.
         sos_eos: token for the start and the end of a sentence.
+        tokenize: a line to its tokens, for other types than bpe; None: characters, or words
+            (phonemes that the text holds are words to it).
 
     Raises:
         UserError: the texts are empty, an option has no such value, or nbpe cannot be
@@ -65,9 +68,11 @@ def build_token_list(
         raise UserError(f"{out_dir}: there is no text to make a token list from")
     if token_type == "bpe":
         tokens = _train_pieces(lines, out_dir, nbpe, bpemode, bpe_char_cover, list(bpe_nlsyms))
+    elif tokenize is not None and token_type in TOKEN_TYPES:
+        tokens = _by_count(token for line in lines for token in tokenize(line))
     elif token_type == "char":
         tokens = _by_count(SPACE if c == " " else c for line in lines for c in line)
-    elif token_type == "word":
+    elif token_type in ("word", "phn"):
         tokens = _by_count(word for line in lines for word in line.split(" "))
     else:
         raise UserError(f"token_type {token_type!r} is not supported: use {', '.join(TOKEN_TYPES)}")

@@ -114,7 +114,12 @@ OPTIONS: dict[str, list[Option]] = {
         ),
     ],
     "Tokens": [
-        Option("token_type", "bpe", "Unit of text.", choices=("bpe", "char", "word")),
+        Option(
+            "token_type",
+            "bpe",
+            "Unit of text; phn: phonemes, which --g2p makes of the text, or which it holds.",
+            choices=("bpe", "char", "word", "phn"),
+        ),
         Option("lang", "noinfo", "Language, part of directory names; noinfo: left out."),
         Option("nbpe", 30, "Number of BPE tokens."),
         Option("bpemode", "unigram", "Kind of sentencepiece model.", choices=("unigram", "bpe")),
@@ -125,12 +130,12 @@ OPTIONS: dict[str, list[Option]] = {
         Option("blank", "<blank>", "Symbol of the CTC blank."),
         Option("sos_eos", "<sos/eos>", "Symbol of start and end."),
         Option("cleaner", "none", "ESPnet's text cleaner."),
-        Option("g2p", "none", "Grapheme to phoneme.", unsupported=_not_yet("phonemes")),
+        Option("g2p", "none", "ESPnet's method from graphemes to phonemes, for phn."),
         Option(
             "nlsyms_txt",
             "none",
-            "File of non-linguistic symbols.",
-            unsupported=_not_yet("non-linguistic symbols"),
+            "File of non-linguistic symbols, one a line: each is one token of char, and is left "
+            "out of word and character error rates.",
         ),
     ],
     "Language model": [

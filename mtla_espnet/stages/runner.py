@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from types import ModuleType, SimpleNamespace
 
 from mtla_espnet.files import UserError, write_text
+from mtla_espnet.stages.checks import check_needs, check_room
 from mtla_espnet.stages.dry_run import describe_stage
 from mtla_espnet.stages.lock import directory_lock
 from mtla_espnet.stages.log import say
@@ -40,6 +41,8 @@ BODIES = {
 _WITHOUT_BODY = {
     15: "--skip_upload_hf true",
 }
+# The copies at other speeds, and the formatted audio.
+_FILLS_THE_DUMP = (2, 3)
 
 
 def run_recipe(argv: Sequence[str], root: str | os.PathLike = ".") -> None:
@@ -58,7 +61,10 @@ def run_recipe(argv: Sequence[str], root: str | os.PathLike = ".") -> None:
         return
     recipe = load_recipe(options, root)
     begin = time.monotonic()
-    for number in chosen_stages(options):
+    chosen = chosen_stages(options)
+    if not options.dry_run:
+        check_needs(recipe, [number for number in chosen if not why_left_out(options, number)])
+    for number in chosen:
         left_out = why_left_out(options, number)
         if left_out:
             say(f"Stage {number}: skipped ({left_out})")
@@ -67,6 +73,8 @@ def run_recipe(argv: Sequence[str], root: str | os.PathLike = ".") -> None:
             say(f"Stage {number}: {module.TITLE}")
             print(describe_stage(recipe, number, module), flush=True)
         else:
+            if number in _FILLS_THE_DUMP:
+                check_room(recipe)
             run_stage(recipe, number)
             leave_command(recipe, number, argv)
     if options.dry_run:

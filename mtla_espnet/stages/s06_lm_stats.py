@@ -11,6 +11,7 @@ from mtla_espnet.stages.layout import Layout, used_options
 from mtla_espnet.stages.marks import Part
 from mtla_espnet.stages.recipe import Recipe
 from mtla_espnet.stages.statistics import collect_statistics
+from mtla_espnet.stages.tokens import text_inputs, text_options
 
 TITLE = "Collect statistics for the language model"
 
@@ -37,8 +38,9 @@ def parts(recipe: Recipe) -> list[Part]:
     return [
         Part(
             directory=directory,
-            options=used_options(recipe.options, "token_type", "cleaner", "nj"),
+            options=text_options(recipe.options) | used_options(recipe.options, "nj"),
             inputs={layout.token_list: 5}
+            | text_inputs(layout)
             | {path: made for tables in _sources(layout).values() for path, made in tables.items()},
             outputs=[directory / mode / name for mode in ("train", "valid") for name in files],
         )

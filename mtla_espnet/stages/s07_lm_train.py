@@ -6,6 +6,7 @@ from mtla_espnet.stages.espnet_arguments import lm_arguments
 from mtla_espnet.stages.layout import used_options
 from mtla_espnet.stages.marks import Part
 from mtla_espnet.stages.recipe import Recipe
+from mtla_espnet.stages.tokens import text_inputs, text_options
 from mtla_espnet.stages.training import MAY_CHANGE, gpu_arguments, run_training
 
 TITLE = "Train the language model"
@@ -19,9 +20,10 @@ def parts(recipe: Recipe) -> list[Part]:
     return [
         Part(
             directory=layout.lm_exp_dir,
-            options=used_options(options, "token_type", "cleaner", "lm_fold_length")
+            options=text_options(options)
+            | used_options(options, "lm_fold_length")
             | {"config": recipe.lm_config},
-            inputs={layout.token_list: 5} | {path: 6 for path in texts},
+            inputs={layout.token_list: 5} | text_inputs(layout) | {path: 6 for path in texts},
             outputs=[layout.lm_exp_dir / "config.yaml", layout.lm_exp_dir / "checkpoint.pth"],
             goes_on_from=layout.lm_exp_dir / "checkpoint.pth",
             may_change=MAY_CHANGE,

@@ -16,7 +16,7 @@ from mtla_espnet.stages.layout import Layout, used_options
 from mtla_espnet.stages.log import JobFailed, job_log
 from mtla_espnet.stages.marks import Part
 from mtla_espnet.stages.recipe import Recipe
-from mtla_espnet.stages.tokens import tokenizer
+from mtla_espnet.stages.tokens import text_inputs, text_options, tokenizer
 
 TITLE = "Train the n-gram"
 PROGRAMS = ("lmplz", "build_binary")
@@ -25,16 +25,14 @@ PROGRAMS = ("lmplz", "build_binary")
 def parts(recipe: Recipe) -> list[Part]:
     """One part."""
     layout = recipe.layout
-    inputs = {layout.lm_train_text: 4, layout.token_list: 5}
+    inputs = {layout.lm_train_text: 4, layout.token_list: 5} | text_inputs(layout)
     if layout.bpe_model:
         inputs[layout.bpe_model] = 5
-    if layout.nlsyms_file:
-        inputs[layout.nlsyms_file] = 0
     arpa = _arpa(layout)
     return [
         Part(
             directory=layout.ngram_exp_dir,
-            options=used_options(recipe.options, "ngram_num", "token_type", "cleaner", "g2p"),
+            options=used_options(recipe.options, "ngram_num") | text_options(recipe.options),
             inputs=inputs,
             outputs=[arpa, arpa.with_suffix(".bin")],
         )

@@ -10,6 +10,7 @@ from mtla_espnet.stages.layout import used_options
 from mtla_espnet.stages.marks import Part
 from mtla_espnet.stages.recipe import Recipe
 from mtla_espnet.stages.statistics import collect_statistics
+from mtla_espnet.stages.tokens import text_inputs, text_options
 
 TITLE = "Collect statistics"
 # What of a training configuration the statistics depend on: experiments that differ
@@ -26,9 +27,11 @@ def parts(recipe: Recipe) -> list[Part]:
     return [
         Part(
             directory=layout.stats_dir,
-            options=used_options(recipe.options, "token_type", "cleaner", "nj")
+            options=text_options(recipe.options)
+            | used_options(recipe.options, "nj")
             | {"config": {name: config[name] for name in _RELEVANT if name in config}},
             inputs={layout.token_list: 5}
+            | text_inputs(layout)
             | {table: 4 for set_dir in sets for table in tables_of(set_dir)},
             outputs=[
                 *(layout.stats_dir / mode / name for mode in ("train", "valid") for name in files),

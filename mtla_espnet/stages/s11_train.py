@@ -9,6 +9,7 @@ from mtla_espnet.stages.espnet_arguments import common_arguments, tables_of
 from mtla_espnet.stages.layout import used_options
 from mtla_espnet.stages.marks import Part
 from mtla_espnet.stages.recipe import Recipe
+from mtla_espnet.stages.tokens import text_inputs, text_options
 from mtla_espnet.stages.training import MAY_CHANGE, gpu_arguments, run_training
 
 TITLE = "Train"
@@ -26,11 +27,10 @@ def parts(recipe: Recipe) -> list[Part]:
     return [
         Part(
             directory=layout.exp_dir,
-            options=used_options(
+            options=text_options(options)
+            | used_options(
                 options,
                 "feats_normalize",
-                "token_type",
-                "cleaner",
                 "ignore_init_mismatch",
                 "asr_speech_fold_length",
                 "asr_text_fold_length",
@@ -38,6 +38,7 @@ def parts(recipe: Recipe) -> list[Part]:
             | {"config": recipe.train_config, "fs": layout.rate},
             inputs={path: 10 for path in statistics}
             | {layout.token_list: 5}
+            | text_inputs(layout)
             | {table: 4 for set_dir in sets for table in tables_of(set_dir)}
             | {path: 0 for path in pretrained},
             outputs=[layout.exp_dir / "config.yaml", layout.exp_dir / "checkpoint.pth"],

@@ -11,6 +11,7 @@ from mtla_espnet.score.wer import score_set
 from mtla_espnet.stages.layout import used_options
 from mtla_espnet.stages.marks import Part
 from mtla_espnet.stages.recipe import Recipe
+from mtla_espnet.stages.tokens import text_cleaner
 
 TITLE = "Score"
 _LOCAL = "local/score.sh"
@@ -77,7 +78,7 @@ def run(recipe: Recipe, part: Part) -> None:
             data_dir / "utt2spk",
             part.directory,
             bpemodel=layout.bpe_model,
-            cleaner=_cleaner(recipe.options.cleaner),
+            cleaner=text_cleaner(recipe.options.cleaner),
         )
         return
     write_results(layout.exp_dir)
@@ -88,16 +89,3 @@ def run(recipe: Recipe, part: Part) -> None:
         ).returncode
         if code:
             raise UserError(f"{_LOCAL} failed with exit code {code}")
-
-
-def _cleaner(name: str):
-    if name == "none":
-        return None
-    from espnet2.text.cleaner import TextCleaner  # here: most recipes clean nothing
-
-    cleaner = TextCleaner(name)
-    try:
-        cleaner("")
-    except RuntimeError as error:
-        raise UserError(f"--cleaner {name}: {error}") from None
-    return cleaner

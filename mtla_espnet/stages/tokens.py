@@ -1,9 +1,22 @@
 """Text to tokens, as ESPnet's training turns it: cleaner, symbols, grapheme to phoneme."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
 
 from mtla_espnet.files import UserError
-from mtla_espnet.stages.layout import Layout
+from mtla_espnet.stages.layout import Layout, used_options
+
+
+def text_options(options: SimpleNamespace) -> Mapping[str, object]:
+    """Return the options that text is tokenized by, for a mark."""
+    given = {"g2p": options.g2p} if options.g2p != "none" else {}
+    return used_options(options, "token_type", "cleaner") | given
+
+
+def text_inputs(layout: Layout) -> dict[Path, int]:
+    """Return the file that text is tokenized by beside the token list, for a mark."""
+    return {layout.nlsyms_file: 0} if layout.nlsyms_file else {}
 
 
 def tokenizer(layout: Layout) -> Callable[[str], list[str]]:

@@ -84,10 +84,19 @@ def test_nbpe_out_of_range_tells_the_range(tmp_path, nbpe, legal):
     build_token_list(AN4, tmp_path, "bpe", nbpe=22)
 
 
+def test_a_tokenizer_decides_what_a_unit_is(tmp_path):
+    build_token_list(
+        ["a-b a", "b-a a"], tmp_path / "given", "char", tokenize=lambda x: x.split("-")
+    )
+    assert tokens_of(tmp_path / "given")[2:-1] == ["a", "a a", "b", "b a"]
+    build_token_list(["AH B AH"], tmp_path / "phn", "phn")
+    assert tokens_of(tmp_path / "phn")[2:-1] == ["AH", "B"]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"token_type": "phn"}, "token_type 'phn' is not supported: use bpe, char, word"),
+        ({"token_type": "hgf"}, "token_type 'hgf' is not supported: use bpe, char, word, phn"),
         ({"token_type": "bpe", "bpemode": "x"}, "bpemode 'x' is not supported: use unigram or"),
         ({"token_type": "bpe", "bpe_char_cover": 0.0}, "bpe_char_cover must be above 0"),
     ],

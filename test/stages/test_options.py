@@ -74,7 +74,7 @@ def test_an_option_like_value_is_a_value():
         (["--max_wav_duration", "x"], "--max_wav_duration must be a number, not 'x'", 2),
         (["--force", "True"], "--force must be true or false, not 'True'", 2),
         (["--force", "1"], "--force must be true or false, not '1'", 2),
-        (["--token_type", "phn"], "--token_type must be one of bpe, char, word", 2),
+        (["--token_type", "hgf"], "--token_type must be one of bpe, char, word, phn", 2),
     ],
 )
 def test_what_cannot_be_parsed(argv, message, code):
@@ -87,7 +87,7 @@ def test_what_cannot_be_parsed(argv, message, code):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--use_ngram", "true"], "--use_ngram true: not supported yet"),
+        (["--num_splits_asr", "2"], "--num_splits_asr 2: not supported yet"),
         (["--feats_type", "raw_copy"], "--feats_type raw_copy: not supported"),
         (["--skip_upload_hf", "false"], "--skip_upload_hf false: not supported yet"),
     ],

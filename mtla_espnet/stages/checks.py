@@ -1,0 +1,118 @@
+"""What a run will need, looked at before it begins: tools, files, GPUs, room on the disk.
+
+A recipe's configurations are checked where they are read, in `mtla_espnet.stages.recipe`.
+"""
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from mtla_espnet.files import UserError
+from mtla_espnet.stages.layout import Layout
+from mtla_espnet.stages.recipe import Recipe
+from mtla_espnet.stages.s09_ngram import PROGRAMS, missing_program
+from mtla_espnet.stages.tokens import text_cleaner, tokenizer
+
+_TRAINING = {7, 11}
+
+
+def check_needs(recipe: Recipe, stages: Sequence[int]) -> None:
+    """Check what the chosen stages need and do not make themselves.
+
+    Args:
+        recipe: the recipe.
+        stages: numbers of those that will run.
+
+    Raises:
+        UserError: something is missing; says which option asks for it and what to do.
+    """
+    options, stages = recipe.options, set(stages)
+    _check_scripts(recipe.layout, stages)
+    _check_text_options(recipe.layout)
+    if options.use_ngram and 9 in stages:
+        _check_programs()
+    if (options.ngpu and stages & _TRAINING) or (options.gpu_inference and 12 in stages):
+        _check_gpus(options, stages)
+
+
+def _check_scripts(layout: Layout, stages: set[int]) -> None:
+    data, score = layout.root / "local/data.sh", layout.root / "local/score.sh"
+    if 1 in stages and not data.exists():
+        raise UserError(f"{data}: no such file: it makes the data directories (stage 1)")
+    for number, script in ((1, data), (13, score)):
+        if number in stages and script.exists() and not os.access(script, os.X_OK):
+            raise UserError(f"{script} is not executable: chmod +x {script}")
+
+
+def _check_text_options(layout: Layout) -> None:
+    options = layout.options
+    if options.nlsyms_txt != "none" and not (layout.root / options.nlsyms_txt).is_file():
+        raise UserError(f"--nlsyms_txt {options.nlsyms_txt}: no such file", 2)
+    text_cleaner(options.cleaner)
+    if options.g2p != "none" and options.token_type == "phn":
+        tokenizer(layout)("a")  # what it needs is imported at the first call
+
+
+def _check_programs() -> None:
+    for name in PROGRAMS:
+        if shutil.which(name) is None:
+            raise UserError(missing_program(name))
+
+
+def _check_gpus(options, stages: set[int]) -> None:
+    import torch  # here: a recipe on a CPU need not wait for it
+
+    visible = torch.cuda.device_count()
+    wanted = (options.ngpu or 0) if stages & _TRAINING else 0
+    asked = f"--ngpu {wanted}"
+    if options.gpu_inference and 12 in stages and wanted < 1:
+        wanted, asked = 1, "--gpu_inference true"
+    if visible < wanted:
+        limited = os.environ.get("CUDA_VISIBLE_DEVICES")
+        why = "" if limited is None else f" (CUDA_VISIBLE_DEVICES={limited})"
+        count = (
+            "no GPU is" if not visible else f"{visible} of them {'is' if visible == 1 else 'are'}"
+        )
+        raise UserError(f"{asked}: {count} visible{why}: lower it or free more", 2)
+
+
+def check_room(recipe: Recipe) -> None:
+    """Check that the formatted audio will fit on its disk; call it when stage 1 is done.
+
+    Raises:
+        UserError: it will not; says how much is needed and free.
+    """
+    from mtla_espnet.data.dump_space import dump_bytes  # here: it reads sound files
+
+    layout, options = recipe.layout, recipe.options
+    needed = 0.0
+    for name in (layout.original_train_set, layout.valid_set, *layout.test_sets):
+        is_train = name == layout.original_train_set
+        data_dir = layout.data_dir(name)
+        formatted = layout.formatted_dir(layout.train_set if is_train else name)
+        if (formatted / "wav.scp").exists() or not data_dir.is_dir():
+            continue  # formatted already, or stage 3 will say that it is missing
+        size = dump_bytes(data_dir, layout.rate, options.audio_format) or 0.0
+        if is_train and layout.speed_factors:
+            # Stage 2 writes the copies in data/ too, but for that of the same speed.
+            copies = [1 / float(factor) for factor in layout.speed_factors]
+            size *= sum(copies) + sum(copy for copy in copies if copy != 1.0)
+        needed += size
+    free = shutil.disk_usage(_nearest_existing(layout.dump_dir)).free
+    if needed > free:
+        raise UserError(
+            f"{layout.dump_dir}: the formatted audio takes about {_gigabytes(needed)}, and "
+            f"{_gigabytes(free)} are free there: free some, or name another disk by --dumpdir"
+        )
+
+
+def _nearest_existing(path: Path) -> Path:
+    path = path.absolute()
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def _gigabytes(size: float) -> str:
+    return f"{size / 1e9:.1f} GB"

@@ -1,0 +1,65 @@
+"""Text to tokens: stage 5 and training agree, because both ask ESPnet."""
+
+import pytest
+
+from mtla_espnet.data.tables import write_table
+from mtla_espnet.files import UserError
+from mtla_espnet.stages.layout import Layout
+from mtla_espnet.stages.options import parse_options
+from mtla_espnet.stages.recipe import Recipe
+from mtla_espnet.stages.runner import run_stage
+from mtla_espnet.stages.tokens import text_cleaner, tokenizer
+
+ARGV = ["--train_set", "train", "--valid_set", "dev", "--test_sets", "test", "--use_lm", "false"]
+TEXTS = {"a": "<laugh> hi", "b": "hi <noise>", "c": "ah hi"}
+
+
+@pytest.fixture
+def root(tmp_path):
+    write_table(tmp_path / "dump/raw/lm_train.txt", TEXTS)
+    (tmp_path / "nlsyms.txt").write_text("<laugh>\n<noise>\n")
+    return tmp_path
+
+
+def layout_of(root, *argv):
+    return Layout(parse_options([*ARGV, *argv]), root)
+
+
+def token_list(root, *argv):
+    layout = layout_of(root, *argv)
+    run_stage(Recipe(layout, {}, {}, {}), 5)
+    return layout.token_list.read_text().splitlines()[2:-1]
+
+
+def test_symbols_are_one_character(root):
+    argv = ["--token_type", "char", "--nlsyms_txt", "nlsyms.txt"]
+    assert tokenizer(layout_of(root, *argv))("<laugh> hi") == ["<laugh>", "<space>", "h", "i"]
+    assert token_list(root, *argv) == ["h", "<space>", "i", "<laugh>", "<noise>", "a"]
+    assert "<laugh>" not in token_list(root, "--token_type", "char")
+
+
+def test_phonemes_that_the_text_holds_are_words(root):
+    assert token_list(root, "--token_type", "phn") == ["hi", "<laugh>", "<noise>", "ah"]
+
+
+def test_phonemes_are_made_of_the_text(root):
+    pytest.importorskip("pypinyin")
+    write_table(root / "dump/raw/lm_train.txt", {"a": "你好", "b": "你"})
+    assert token_list(root, "--token_type", "phn", "--g2p", "pypinyin_g2p") == ["ni3", "hao3"]
+
+
+def test_a_change_of_the_symbols_redoes_the_list(root, capsys):
+    argv = ["--token_type", "char", "--nlsyms_txt", "nlsyms.txt"]
+    token_list(root, *argv)
+    token_list(root, *argv)
+    assert "done already" in capsys.readouterr().out
+    (root / "nlsyms.txt").write_text("<noise>\n")
+    assert "<laugh>" not in token_list(root, *argv)
+
+
+def test_what_cannot_be_used_is_named(root):
+    assert text_cleaner("none")("Hello;  you") == "Hello;  you"
+    with pytest.raises(UserError, match="--cleaner x: Not supported: type=x"):
+        text_cleaner("x")
+    with pytest.raises(UserError, match="--g2p x: Not supported: g2p_type=x"):
+        tokenizer(layout_of(root, "--token_type", "phn", "--g2p", "x"))
