@@ -10,5 +10,6 @@ CORPORA = {
     "mini_an4": "mtla_espnet.corpora.mini_an4",
     "must_c": "mtla_espnet.corpora.must_c",
     "pydocs": "mtla_espnet.corpora.pydocs",
+    "slurp": "mtla_espnet.corpora.slurp",
     "smarthome": "mtla_espnet.corpora.smarthome",
 }

@@ -26,7 +26,7 @@ from typing import NamedTuple
 from mtla_espnet.config import nearest
 from mtla_espnet.corpora.ami_annotations import Speaker, read_meetings, read_segments_of
 from mtla_espnet.corpora.ami_utterances import Piece, cut_segment
-from mtla_espnet.corpora.corpus_set import CorpusSet, write_sets
+from mtla_espnet.corpora.corpus_set import CorpusSet, leave_out_rejected, write_sets
 from mtla_espnet.corpora.raw_files import add_shared_arguments, durations, require
 from mtla_espnet.data.datadir import Segment
 from mtla_espnet.files import UserError
@@ -104,7 +104,8 @@ def prepare(args: argparse.Namespace) -> None:
         _make_set(args, part, {name: by_name[name] for name in names})
         for part, names in chosen.items()
     ]
-    write_sets(args.output, sets, args.max_rejected)
+    leave_out_rejected(args.output, sets, args.max_rejected)
+    write_sets(args.output, sets)
 
 
 def _check_mic(args: argparse.Namespace) -> None:

@@ -60,7 +60,7 @@ class CorpusSet:
                 span = f"{segment.start_s:.3f} s to {segment.end_s:.3f} s"
                 self.reject(utterance, *places[utterance], f"{span} of {path}: {length:.3f} s long")
 
-    def drop_rejected(self) -> None:
+    def _drop_rejected(self) -> None:
         """Take what is rejected out of the tables."""
         ids = {rejection.utterance for rejection in self.rejections}
         for table in (self.segments, self.text, self.utt2spk, *self.others.values()):
@@ -73,16 +73,16 @@ class CorpusSet:
         self.wav_scp = {key: path for key, path in self.wav_scp.items() if key in used}
 
 
-def write_sets(output: Path, sets: Sequence[CorpusSet], max_rejected: float) -> None:
-    """Write the data directories of all sets, or none.
+def leave_out_rejected(output: Path, sets: Sequence[CorpusSet], max_rejected: float) -> None:
+    """List what is rejected of each set and take it out of the tables.
 
     Args:
         output: directory of the data directories.
-        sets: with what is rejected still in their tables, or not.
+        sets: each loses what it rejects.
         max_rejected: percentage of a set that may be rejected.
 
     Raises:
-        UserError: too much of a set is rejected; then no set looks whole.
+        UserError: a set is empty, or too much of it is rejected; then no set looks whole.
     """
     try:
         for each in sets:
@@ -95,7 +95,12 @@ def write_sets(output: Path, sets: Sequence[CorpusSet], max_rejected: float) -> 
             (output / each.name / "wav.scp").unlink(missing_ok=True)
         raise
     for each in sets:
-        each.drop_rejected()
+        each._drop_rejected()
+
+
+def write_sets(output: Path, sets: Sequence[CorpusSet]) -> None:
+    """Write the data directories of sets from which the rejected utterances are out."""
+    for each in sets:
         directory = output / each.name
         for name, table in each.others.items():
             write_table(directory / name, table)

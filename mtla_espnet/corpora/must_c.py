@@ -24,7 +24,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from mtla_espnet.corpora.corpus_set import CorpusSet, write_sets
+from mtla_espnet.corpora.corpus_set import CorpusSet, leave_out_rejected, write_sets
 from mtla_espnet.corpora.moses import CASES, in_case
 from mtla_espnet.corpora.must_c_segments import TalkSegment, read_talk_segments
 from mtla_espnet.corpora.raw_files import add_shared_arguments, durations, read_lines, require
@@ -67,9 +67,9 @@ def prepare(args: argparse.Namespace) -> None:
     data = _pair_directory(args) / "data"
     for name in SETS:
         require(data / name, "MUST_C")
-    write_sets(
-        args.output, [_make_set(args, data, name, cases) for name in SETS], args.max_rejected
-    )
+    sets = [_make_set(args, data, name, cases) for name in SETS]
+    leave_out_rejected(args.output, sets, args.max_rejected)
+    write_sets(args.output, sets)
 
 
 def _pair_directory(args: argparse.Namespace) -> Path:
