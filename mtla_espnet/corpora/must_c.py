@@ -1,8 +1,10 @@
 """MuST-C v1: TED talks in English with a translation (CC BY-NC-ND 4.0).
 
 Choices, and why:
-- Text is as distributed (`raw`), with plain spaces: scores of detokenised text need no more.
-  `--cases` adds the forms of ESPnet's recipe, tokenised by Moses' rules.
+- Text is as distributed, with plain spaces, in the three cases `tc`, `lc` and `lc.rm`: the
+  paper's numbers are of such text. `--text_form moses` normalises punctuation and tokenises,
+  as ESPnet's recipe does, and keeps what was distributed as `text.raw.<language>`.
+- `text`, what an ASR model writes, is the English one in `--text_case`.
 - ids are ESPnet's, in milliseconds; `--ids fairseq` numbers the segments of a talk by their
   offset (Fairseq's own script sorts the offsets as text, 10.5 before 9.1).
 - A segment under 0.2 s is widened to 0.2 s around its middle, as in ESPnet (not with
@@ -25,15 +27,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mtla_espnet.corpora.corpus_set import CorpusSet, leave_out_rejected, write_sets
-from mtla_espnet.corpora.moses import CASES, in_case
+from mtla_espnet.corpora.moses import normalise_punctuation, tokenise
 from mtla_espnet.corpora.must_c_segments import TalkSegment, read_talk_segments
-from mtla_espnet.corpora.raw_files import add_shared_arguments, durations, read_lines, require
+from mtla_espnet.corpora.raw_files import (
+    add_shared_arguments,
+    durations,
+    plain_spaces,
+    read_lines,
+    require,
+)
 from mtla_espnet.data.datadir import Segment
+from mtla_espnet.data.text_case import CASES, to_case
 from mtla_espnet.files import UserError
 from mtla_espnet.parallel import run_jobs
 
 SETS = ("train", "dev", "tst-COMMON", "tst-HE")
 IDS = ("espnet", "fairseq")
+FORMS = ("raw", "moses")
 _SOURCE = "en"
 _SHORTEST_S = 0.2
 _LINES_PER_JOB = 2000
@@ -45,10 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tgt_lang", default="de", help="language of the translation")
     parser.add_argument("--ids", default="espnet", help=f"utterance ids: {' or '.join(IDS)}")
     parser.add_argument(
-        "--cases",
+        "--text_form",
         default="raw",
-        help=f'forms of the text to write as text.<case>.<language>, of "{" ".join(CASES)}"; '
-        "`text` is the English one, in lc.rm if that is written, else in the first",
+        help=f"text as distributed or normalised and tokenised: {' or '.join(FORMS)}",
+    )
+    parser.add_argument(
+        "--text_case", default="lc.rm", help=f"case of `text`, which is English: {', '.join(CASES)}"
     )
 
 
@@ -59,15 +71,14 @@ def prepare(args: argparse.Namespace) -> None:
         UserError: a wrong option or root, a list that is not YAML, texts and lists of
             different length, or too much audio that is missing or corrupt.
     """
-    cases = args.cases.replace(",", " ").split()
-    if not cases or set(cases) - set(CASES):
-        raise UserError(f"--cases must be of {', '.join(CASES)}, not {args.cases!r}", exit_code=2)
-    if args.ids not in IDS:
-        raise UserError(f"--ids must be one of {', '.join(IDS)}, not {args.ids!r}", exit_code=2)
+    for name, legal in (("ids", IDS), ("text_form", FORMS), ("text_case", CASES)):
+        value = getattr(args, name)
+        if value not in legal:
+            raise UserError(f"--{name} must be one of {', '.join(legal)}, not {value!r}", 2)
     data = _pair_directory(args) / "data"
     for name in SETS:
         require(data / name, "MUST_C")
-    sets = [_make_set(args, data, name, cases) for name in SETS]
+    sets = [_make_set(args, data, name) for name in SETS]
     leave_out_rejected(args.output, sets, args.max_rejected)
     write_sets(args.output, sets)
 
@@ -83,7 +94,7 @@ def _pair_directory(args: argparse.Namespace) -> Path:
     return require(pair, "MUST_C")
 
 
-def _make_set(args: argparse.Namespace, data: Path, name: str, cases: Sequence[str]) -> CorpusSet:
+def _make_set(args: argparse.Namespace, data: Path, name: str) -> CorpusSet:
     texts_of = data / name / "txt"
     list_path = texts_of / f"{name}.yaml"
     segments = read_talk_segments(list_path, args.nj, f"{name}: segments")
@@ -115,11 +126,12 @@ def _make_set(args: argparse.Namespace, data: Path, name: str, cases: Sequence[s
             result.reject(each, list_path, segment.line, "the segment lasts 0 s")
         result.segments[each] = Segment(recording, start, end)
         places[each] = (str(list_path), segment.line)
-    for case, language in itertools.product(cases, languages):
-        texts = _in_case(raw[language], case, language, args.nj, f"{name}: text.{case}.{language}")
-        result.others[f"text.{case}.{language}"] = dict(zip(ids, texts, strict=True))
-    source_case = "lc.rm" if "lc.rm" in cases else cases[0]
-    result.text = dict(result.others[f"text.{source_case}.{_SOURCE}"])
+    for language in languages:
+        label = f"{name}: text of {language}"
+        forms = _in_forms(raw[language], args.text_form, language, args.nj, label)
+        for case, lines in forms.items():
+            result.others[f"text.{case}.{language}"] = dict(zip(ids, lines, strict=True))
+    result.text = dict(result.others[f"text.{args.text_case}.{_SOURCE}"])
     result.reject_bad_audio(places, durations(result.wav_scp.values(), args.nj, None))
     return result
 
@@ -155,14 +167,20 @@ def _fairseq_ids(segments: Sequence[TalkSegment]) -> list[str]:
     return ids
 
 
-def _in_case(lines: list[str], case: str, language: str, nj: int, label: str) -> list[str]:
-    if case == "raw":
-        return [in_case(line, case, language) for line in lines]
-    convert = functools.partial(_in_case_block, case=case, language=language)
-    blocks = [lines[i : i + _LINES_PER_JOB] for i in range(0, len(lines), _LINES_PER_JOB)]
+def _in_forms(
+    lines: list[str], form: str, language: str, nj: int, label: str
+) -> dict[str, list[str]]:
+    """Return case -> the lines in it; with Moses' form, `raw` -> the lines as they were."""
+    plain = [plain_spaces(line) for line in lines]
+    if form == "raw":
+        return {case: [to_case(line, case) for line in plain] for case in CASES}
+    convert = functools.partial(_moses_block, language=language)
+    blocks = [plain[i : i + _LINES_PER_JOB] for i in range(0, len(plain), _LINES_PER_JOB)]
     done = run_jobs(convert, blocks, max(1, nj), progress=label)
-    return [line for block in done for line in block]
+    by_case = {case: [line for block in done for line in block[case]] for case in CASES}
+    return {"raw": plain, **by_case}
 
 
-def _in_case_block(lines: list[str], case: str, language: str) -> list[str]:
-    return [in_case(line, case, language) for line in lines]
+def _moses_block(lines: list[str], language: str) -> dict[str, list[str]]:
+    normal = [normalise_punctuation(line, language) for line in lines]
+    return {case: [tokenise(to_case(line, case), language) for line in normal] for case in CASES}

@@ -3,7 +3,6 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtla_espnet.corpora.moses import in_case
 from mtla_espnet.corpora.must_c_segments import read_talk_segments
 from mtla_espnet.data.datadir import read_segments, validate_data_dir
 from mtla_espnet.data.rejected import read_rejected
@@ -27,9 +26,9 @@ def test_the_fixture_becomes_the_expected_directories(tmp_path):
 
 
 def test_a_second_run_and_more_processes_change_nothing(tmp_path):
-    prepare(tmp_path, "--cases", "raw tc lc lc.rm")
+    prepare(tmp_path, "--text_form", "moses")
     before = tables(tmp_path)
-    prepare(tmp_path, "--cases", "raw tc lc lc.rm", "--nj", 3)
+    prepare(tmp_path, "--text_form", "moses", "--nj", 3)
     assert tables(tmp_path) == before
 
 
@@ -37,11 +36,11 @@ def test_fairseq_ids_count_the_segments_of_a_talk_by_offset(tmp_path):
     prepare(tmp_path, "--ids", "fairseq")
     train = tmp_path / "train.en-de"
     assert read_table(train / "text") == {
-        "ted_901_0": "We draw — a box. (Applause)",
-        "ted_901_1": "Yes.",
-        "ted_901_2": "It is a long, long way.",
-        "ted_9_0": "Oh.",
-        "ted_9_1": "Don't go & stay!",
+        "ted_901_0": "we draw a box applause",
+        "ted_901_1": "yes",
+        "ted_901_2": "it is a long long way",
+        "ted_9_0": "oh",
+        "ted_9_1": "don't go stay",
     }
     spans = {
         key: (each.start_s, each.end_s) for key, each in read_segments(train / "segments").items()
@@ -65,14 +64,16 @@ def test_offsets_are_ordered_as_numbers(tmp_path):
     assert "ted_9.wav: 1.300 s long" in rejected[0].reason
 
 
-def test_moses_forms_are_beside_the_raw_text(tmp_path):
-    prepare(tmp_path, "--cases", "raw tc lc lc.rm")
-    train = tmp_path / "train.en-de"
-    key = "ted_00901_0000250_0001250"
-    forms = {
-        path.name.removeprefix("text."): read_table(path)[key] for path in train.glob("text.*.??")
+def forms_of(directory, key):
+    return {
+        path.name.removeprefix("text."): read_table(path)[key] for path in directory.glob("text.*")
     }
-    assert forms == {
+
+
+def test_moses_form_is_tokenised_and_keeps_the_raw_text(tmp_path):
+    prepare(tmp_path, "--text_form", "moses")
+    train = tmp_path / "train.en-de"
+    assert forms_of(train, "ted_00901_0000250_0001250") == {
         "raw.en": "We draw — a box. (Applause)",
         "tc.en": "We draw - a box . ( Applause )",
         "lc.en": "we draw - a box . ( applause )",
@@ -82,13 +83,14 @@ def test_moses_forms_are_beside_the_raw_text(tmp_path):
         "lc.de": "wir zeichnen eine kiste . ( applaus )",
         "lc.rm.de": "wir zeichnen eine kiste applaus",
     }
+    assert forms_of(train, "ted_00009_0000500_0001250")["lc.rm.en"] == "don 't go stay"
     assert (train / "text").read_bytes() == (train / "text.lc.rm.en").read_bytes()
 
 
-def test_apostrophes_stay_where_punctuation_goes():
-    assert in_case("It's 5 o'clock, «isn't» it?", "lc.rm", "en") == (
-        "it &apos;s 5 o &apos;clock isn &apos;t it"
-    )
+def test_the_text_of_recognition_has_a_case_of_its_own(tmp_path):
+    prepare(tmp_path, "--text_case", "tc")
+    train = tmp_path / "train.en-de"
+    assert (train / "text").read_bytes() == (train / "text.tc.en").read_bytes()
 
 
 def test_another_language_pair_is_an_option(tmp_path):
@@ -103,7 +105,7 @@ def test_another_language_pair_is_an_option(tmp_path):
         "tst-COMMON.en-nl",
         "tst-HE.en-nl",
     ]
-    assert (tmp_path / "data/dev.en-nl/text.raw.nl").is_file()
+    assert (tmp_path / "data/dev.en-nl/text.tc.nl").is_file()
 
 
 @pytest.mark.parametrize(
@@ -111,8 +113,8 @@ def test_another_language_pair_is_an_option(tmp_path):
     [
         (["--tgt_lang", "xx"], 2, f"--tgt_lang xx: {RAW} has de"),
         (["--ids", "kaldi"], 2, "--ids must be one of espnet, fairseq, not 'kaldi'"),
-        (["--cases", "tc uc"], 2, "--cases must be of raw, tc, lc, lc.rm, not 'tc uc'"),
-        (["--cases", ""], 2, "--cases must be of raw"),
+        (["--text_form", "tok"], 2, "--text_form must be one of raw, moses, not 'tok'"),
+        (["--text_case", "uc"], 2, "--text_case must be one of tc, lc, lc.rm, not 'uc'"),
         (["--downloads", "/none"], 1, "/none/en-de: no such file or directory: does MUST_C name"),
     ],
 )
