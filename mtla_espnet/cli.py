@@ -98,18 +98,20 @@ def _prepare(arguments: argparse.Namespace) -> int:
 
 
 def _recipe(argv: Sequence[str]) -> int:
+    from mtla_espnet.stages.task import TASKS, task_named
+
     if argv[:1] in (["--help"], ["-h"], []):
-        print("usage: mtla-espnet recipe asr [--option value] ...  (asr --help lists the options)")
+        print(f"usage: mtla-espnet recipe {'|'.join(TASKS)} [--option value] ...")
+        print("       mtla-espnet recipe TASK --help  lists the task's options")
         return 0 if argv else 2
-    if argv[0] != "asr":
-        raise UserError(f"recipe: unknown task {argv[0]!r}; asr is there", exit_code=2)
+    task = task_named(argv[0])
     from mtla_espnet.stages.log import JobFailed, tail
     from mtla_espnet.stages.runner import run_recipe
 
     _log_to_console()
     _continue_in_other_python(argv)
     try:
-        run_recipe(argv[1:])
+        run_recipe(argv[1:], task=task.name)
     except UserError as error:
         # The words of Kaldi's scripts stand for themselves.
         told = str(error).startswith(("run.sh: ", "run.pl: "))

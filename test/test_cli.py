@@ -77,7 +77,7 @@ def test_help_loads_neither_torch_nor_espnet(argv):
         (["frobnicate"], 2, "invalid choice: 'frobnicate'"),
         (["prepare", "nocorpus"], 2, "invalid choice: 'nocorpus'"),
         (["recipe"], 2, ""),
-        (["recipe", "tts"], 2, "error: recipe: unknown task 'tts'"),
+        (["recipe", "tts"], 2, "error: recipe: unknown task 'tts'; there are asr, st, slu, sum"),
         (["report", "/nowhere"], 1, "error: /nowhere/exp: no such directory"),
     ],
 )

@@ -29,9 +29,12 @@ def collect() -> dict:
     search = importlib.import_module("mtla_espnet.search.speech2text")
     return {
         "asr_train": _training("asr", "ASRTask"),
+        "st_train": _training("st", "STTask"),
+        "slu_train": _training("slu", "SLUTask"),
+        "mt_train": _training("mt", "MTTask"),
         "lm_train": _training("lm", "LMTask"),
         # Decoding is our own, by ESPnet's names.
-        "asr_inference": {"options": sorted(search.DECODING_OPTIONS)},
+        "inference": {"options": sorted(search.DECODING_OPTIONS)},
     }
 
 

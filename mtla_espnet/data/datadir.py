@@ -7,7 +7,7 @@ A data directory describes one set: `utt2spk` and `spk2utt`, `text`, `wav.scp`, 
 import logging
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,7 +85,11 @@ def write_data_dir(
 
 
 def validate_data_dir(
-    path: str | os.PathLike, audio: bool = True, text: bool = True, allow_pipes: bool = False
+    path: str | os.PathLike,
+    audio: bool = True,
+    text: bool = True,
+    allow_pipes: bool = False,
+    texts: Iterable[str] = (),
 ) -> None:
     """Check a data directory; log one line when it is good.
 
@@ -94,6 +98,7 @@ def validate_data_dir(
         audio: it must have `wav.scp` (and `segments` must fit, if there).
         text: it must have `text`.
         allow_pipes: `wav.scp` may have commands.
+        texts: names of other tables of text that it must have.
 
     Raises:
         UserError: a file is missing, empty, unsorted or malformed, or two files do
@@ -105,15 +110,50 @@ def validate_data_dir(
     utt2spk = _read_filled(path / "utt2spk")
     _check_speaker_order(path / "utt2spk", utt2spk)
     _check_spk2utt(path, utt2spk)
-    if text:
-        transcripts = _read_filled(path / "text", values=False)
-        _check_words(path / "text", transcripts)
-        _check_same_ids(path, "utt2spk", utt2spk, "text", transcripts)
+    for name in dict.fromkeys([*(["text"] if text else []), *texts]):
+        check_text(path / name, utt2spk, "utt2spk")
     if audio:
         _check_audio(path, utt2spk, allow_pipes)
     if len(set(utt2spk.values())) == 1:
         logging.warning("%s: all utterances are of one speaker", path / "utt2spk")
     logging.info("Successfully validated data-directory %s", path)
+
+
+def validate_text_dir(path: str | os.PathLike, texts: Iterable[str]) -> None:
+    """Check a data directory of text alone; log one line when it is good.
+
+    Args:
+        path: the directory.
+        texts: names of its tables of text.
+
+    Raises:
+        UserError: a table is missing, empty or malformed, or two have not the same ids; the
+            message names the file and the line or id.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise UserError(f"{path}: no such directory")
+    first, *others = texts
+    table = read_table(path / first)
+    for name in (first, *others):
+        check_text(path / name, table, first)
+    logging.info("Successfully validated data-directory %s", path)
+
+
+def check_text(path: Path, table: Mapping[str, object], name: str) -> None:
+    """Check a table of text, whose lines may be empty.
+
+    Args:
+        path: the table.
+        table: another one of the directory, with the same ids.
+        name: of that.
+
+    Raises:
+        UserError: see `validate_data_dir`.
+    """
+    text = _read_filled(path, values=False)
+    _check_words(path, text)
+    _check_same_ids(path.parent, name, table, path.name, text)
 
 
 def _read_filled(path: Path, values: bool = True) -> dict[str, str]:

@@ -6,7 +6,7 @@ Speech Recognition", Interspeech 2015; names as in Kaldi's perturb_data_dir_spee
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +37,7 @@ def perturb_speed(
     nj: int = 1,
     progress: bool = True,
     *,
+    tables: Iterable[str] = ("text",),
     max_rejected: float = DEFAULT_PERCENT,
     allow_pipes: bool = False,
     channel: int | None = 0,
@@ -57,6 +58,7 @@ def perturb_speed(
         factor: the speed, a positive number; its digits are those of the prefix.
         nj: blocks of utterances written side by side, at most one a processor.
         progress: show a progress bar in a terminal.
+        tables: tables of text that are copied too.
         max_rejected: see `mtla_espnet.data.format.format_audio`, as the others.
         allow_pipes: see there.
         channel: see there.
@@ -67,7 +69,7 @@ def perturb_speed(
             utterance and file.
     """
     data_dir, out_dir = Path(data_dir), Path(out_dir)
-    validate_data_dir(data_dir, allow_pipes=allow_pipes)
+    validate_data_dir(data_dir, allow_pipes=allow_pipes, texts=tables)
     (out_dir / "wav.scp").unlink(missing_ok=True)
     prefix = prefix_of(factor)
     reader = AudioReader(allow_pipes)
@@ -87,15 +89,15 @@ def perturb_speed(
     )
     left_out = report_rejected(out_dir, rejections, len(parts), max_rejected)
     kept = [part.utterance for part in parts if prefix + part.utterance not in left_out]
-    text, utt2spk = (
-        {utterance: table[utterance] for utterance in kept}
-        for table in (read_table(data_dir / "text"), read_table(data_dir / "utt2spk"))
-    )
+    for name in tables:
+        text = read_table(data_dir / name)
+        write_table(out_dir / name, {prefix + key: text[key] for key in kept})
+    write_table(out_dir / "utt2uniq", {prefix + key: key for key in kept})
+    utt2spk = read_table(data_dir / "utt2spk")
+    utt2spk = {key: utt2spk[key] for key in kept}
     utt2spk = {prefix + utterance: prefix + speaker for utterance, speaker in utt2spk.items()}
-    write_table(out_dir / "text", {prefix + key: words for key, words in text.items()})
     write_table(out_dir / "utt2spk", utt2spk)
     write_table(out_dir / "spk2utt", spk2utt_from(utt2spk))
-    write_table(out_dir / "utt2uniq", {prefix + utterance: utterance for utterance in text})
     if (data_dir / "segments").exists():
         ends_s = {key: audio.num_samples / audio.rate_hz for key, audio in written.items()}
         # Microseconds: rounded back to samples, the end is exact at every usual rate.
@@ -106,13 +108,16 @@ def perturb_speed(
     write_table(out_dir / "wav.scp", {key: audio.entry for key, audio in written.items()})
 
 
-def join_speeds(data_dirs: Sequence[Path], out_dir: str | os.PathLike) -> None:
+def join_speeds(
+    data_dirs: Sequence[Path], out_dir: str | os.PathLike, tables: Iterable[str] = ("text",)
+) -> None:
     """Join a data directory and its copies at other speeds to one; its audio stays there.
 
     Args:
         data_dirs: directories of `perturb_speed`, and the one that they were made of, whose
             utterances are their own `utt2uniq`.
         out_dir: the directory that is written, and checked. `wav.scp` is written last.
+        tables: tables of text that are joined.
 
     Raises:
         UserError: two directories have the same id, or the ids do not fit.
@@ -122,7 +127,7 @@ def join_speeds(data_dirs: Sequence[Path], out_dir: str | os.PathLike) -> None:
     (out_dir / "segments").unlink(missing_ok=True)
     joined: dict[str, dict[str, str]] = {}
     for data_dir in data_dirs:
-        for name, table in _tables_of(data_dir).items():
+        for name, table in _tables_of(data_dir, tables).items():
             present = joined.setdefault(name, {})
             twice = present.keys() & table.keys()
             if twice:
@@ -136,13 +141,13 @@ def join_speeds(data_dirs: Sequence[Path], out_dir: str | os.PathLike) -> None:
     for name, table in joined.items():
         write_table(out_dir / name, table)
     write_table(out_dir / "wav.scp", wav_scp)
-    validate_data_dir(out_dir)
+    validate_data_dir(out_dir, texts=tables)
 
 
-def _tables_of(data_dir: Path) -> dict[str, dict[str, str]]:
+def _tables_of(data_dir: Path, names: Iterable[str]) -> dict[str, dict[str, str]]:
     present = [name for name in ("segments", "utt2uniq") if (data_dir / name).exists()]
     tables = {
-        name: read_table(data_dir / name) for name in ("text", "utt2spk", "wav.scp", *present)
+        name: read_table(data_dir / name) for name in (*names, "utt2spk", "wav.scp", *present)
     }
-    tables.setdefault("utt2uniq", {utterance: utterance for utterance in tables["text"]})
+    tables.setdefault("utt2uniq", {utterance: utterance for utterance in tables["utt2spk"]})
     return tables

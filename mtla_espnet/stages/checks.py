@@ -50,8 +50,9 @@ def _check_text_options(layout: Layout) -> None:
     if options.nlsyms_txt != "none" and not (layout.root / options.nlsyms_txt).is_file():
         raise UserError(f"--nlsyms_txt {options.nlsyms_txt}: no such file", 2)
     text_cleaner(options.cleaner)
-    if options.g2p != "none" and options.token_type == "phn":
-        tokenizer(layout)("a")  # what it needs is imported at the first call
+    for text in layout.texts:
+        if options.g2p != "none" and text.tokens.token_type == "phn":
+            tokenizer(layout, text.tokens)("a")  # what it needs is imported at the first call
 
 
 def _check_programs() -> None:
@@ -83,9 +84,11 @@ def check_room(recipe: Recipe) -> None:
     Raises:
         UserError: it will not; says how much is needed and free.
     """
+    layout, options = recipe.layout, recipe.options
+    if not layout.task.speech:
+        return
     from mtla_espnet.data.dump_space import dump_bytes  # here: it reads sound files
 
-    layout, options = recipe.layout, recipe.options
     needed = 0.0
     for name in (layout.original_train_set, layout.valid_set, *layout.test_sets):
         is_train = name == layout.original_train_set

@@ -6,47 +6,67 @@ import logging
 from pathlib import Path
 
 from mtla_espnet.files import write_text
+from mtla_espnet.stages.layout import Text
 from mtla_espnet.stages.log import job_log
 from mtla_espnet.stages.recipe import Recipe
 
 
-def tables_of(set_dir: Path) -> list[Path]:
-    """Return the tables of a formatted set that training reads, or that say it changed."""
-    return [set_dir / name for name in ("wav.scp", "text", "utt2num_samples")]
+def training_sets(recipe: Recipe) -> dict[str, Path]:
+    """Return mode -> the formatted set that is trained or validated on."""
+    layout = recipe.layout
+    return {
+        "train": layout.dump_set_dir(layout.train_set),
+        "valid": layout.dump_set_dir(layout.valid_set),
+    }
 
 
-def common_arguments(recipe: Recipe, train_dir: Path, valid_dir: Path) -> list[str]:
-    """Return tokens, preprocessing and data, as ESPnet2's asr.sh gives them.
+def training_inputs(recipe: Recipe) -> dict[Path, int]:
+    """Return the files that training reads, or that say it changed -> the stage of each."""
+    layout = recipe.layout
+    tables = ["wav.scp", "utt2num_samples"] if layout.task.speech else []
+    tables += [text.table for text in layout.texts]
+    files = {path / name: 4 for path in training_sets(recipe).values() for name in tables}
+    return {text.tokens.token_list: 5 for text in layout.texts} | files
 
-    Args:
-        recipe: the recipe.
-        train_dir: formatted training set.
-        valid_dir: formatted validation set.
-    """
-    arguments = [*_text_arguments(recipe), "--frontend_conf", f"fs={recipe.layout.rate}"]
-    kind = "kaldi_ark" if recipe.options.audio_format.endswith(".ark") else "sound"
-    for mode, directory in (("train", train_dir), ("valid", valid_dir)):
-        for entry in (f"{directory}/wav.scp,speech,{kind}", f"{directory}/text,text,text"):
-            arguments += [f"--{mode}_data_path_and_name_and_type", entry]
+
+def common_arguments(recipe: Recipe) -> list[str]:
+    """Return tokens, preprocessing and data, as ESPnet2's scripts give them."""
+    layout, options = recipe.layout, recipe.options
+    arguments = _text_arguments(recipe, layout.texts)
+    for text in layout.texts:
+        for name in text.kind.passed_on:
+            arguments += [f"--{name}", str(getattr(options, name)).lower()]
+    data = {text.table: f"{text.name},text" for text in layout.texts}
+    if layout.task.speech:
+        arguments += ["--frontend_conf", f"fs={layout.rate}"]
+        kind = "kaldi_ark" if options.audio_format.endswith(".ark") else "sound"
+        data = {"wav.scp": f"speech,{kind}"} | data
+    for mode, directory in training_sets(recipe).items():
+        for table, entry in data.items():
+            arguments += [f"--{mode}_data_path_and_name_and_type", f"{directory / table},{entry}"]
     return arguments
 
 
 def lm_arguments(recipe: Recipe) -> list[str]:
     """Return tokens, preprocessing and data of a language model, as ESPnet2's asr.sh does."""
-    arguments = _text_arguments(recipe)
+    arguments = _text_arguments(recipe, recipe.layout.texts[:1])
     for mode in ("train", "valid"):
         entry = f"{recipe.layout.lm_stats_dir / mode / 'text'},text,text"
         arguments += [f"--{mode}_data_path_and_name_and_type", entry]
     return arguments
 
 
-def _text_arguments(recipe: Recipe) -> list[str]:
-    layout, options = recipe.layout, recipe.options
+def _text_arguments(recipe: Recipe, texts: list[Text]) -> list[str]:
+    options = recipe.options
+    arguments = ["--use_preprocessor", "true"]
+    for text in texts:
+        prefix, tokens = text.kind.prefix, text.tokens
+        if not text.kind.words:
+            arguments += [f"--{prefix}bpemodel", str(tokens.bpe_model or "none")]
+            arguments += [f"--{prefix}token_type", tokens.token_type]
+        arguments += [f"--{prefix}token_list", str(tokens.token_list)]
     return [
-        *("--use_preprocessor", "true"),
-        *("--bpemodel", str(layout.bpe_model or "none")),
-        *("--token_type", options.token_type),
-        *("--token_list", str(layout.token_list)),
+        *arguments,
         *("--non_linguistic_symbols", options.nlsyms_txt),
         *("--cleaner", options.cleaner),
         *("--g2p", options.g2p),
@@ -86,24 +106,23 @@ def run_espnet_program(program: str, argv: list[str]) -> None:
             raise RuntimeError(f"{program} refused its arguments (code {stop.code})") from None
 
 
-def aggregate_statistics(
-    inputs: list[Path], output: Path, token_list: Path, token_type: str
-) -> None:
+def aggregate_statistics(inputs: list[Path], output: Path, texts: list[Text]) -> None:
     """Add up the statistics of jobs, and write shapes with the number of tokens beside them.
 
     Args:
         inputs: output directories of the jobs, in order.
         output: directory of the sums.
-        token_list: of the text.
-        token_type: ending of the shapes' file, `text_shape.<token_type>`.
+        texts: whose shapes there are.
     """
     load_espnet()
     from espnet2.bin.aggregate_stats_dirs import aggregate_stats_dirs
 
     with job_log(output / "logdir/aggregate.log", f"aggregate_stats_dirs to {output}"):
         aggregate_stats_dirs(inputs, output, log_level="INFO", skip_sum_stats=False)
-    n_tokens = len(token_list.read_text(encoding="utf-8").splitlines())
-    for mode in ("train", "valid"):
-        lines = (output / mode / "text_shape").read_text(encoding="utf-8").splitlines()
-        shapes = "".join(f"{line},{n_tokens}\n" for line in lines)
-        write_text(output / mode / f"text_shape.{token_type}", shapes)
+    for text in texts:
+        n_tokens = len(text.tokens.token_list.read_text(encoding="utf-8").splitlines())
+        for mode in ("train", "valid"):
+            shapes = output / mode / f"{text.name}_shape"
+            lines = shapes.read_text(encoding="utf-8").splitlines()
+            with_size = "".join(f"{line},{n_tokens}\n" for line in lines)
+            write_text(output / mode / text.shape_file, with_size)

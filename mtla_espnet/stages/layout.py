@@ -1,5 +1,7 @@
-"""Names and places: tags, directories and files of a recipe, as in ESPnet2's asr.sh."""
+"""Names and places: tags, directories and files of a recipe, as in ESPnet2's scripts."""
 
+import dataclasses
+import functools
 import os
 import re
 from collections.abc import Mapping
@@ -8,6 +10,61 @@ from types import SimpleNamespace
 
 from mtla_espnet.files import UserError
 from mtla_espnet.stages.options import sampling_rate, speed_factors
+from mtla_espnet.stages.task import TASKS, TaskText
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenSet:
+    """The tokens of one text, or of two that share them, and where their list is.
+
+    Args:
+        directory: of the list.
+        token_type: unit of text.
+        options: what else decides the list, by the names of `build_token_list`.
+        texts: table of text that it is made of -> the stage that makes it.
+    """
+
+    directory: Path
+    token_type: str
+    options: Mapping[str, object]
+    texts: Mapping[Path, int]
+
+    @property
+    def token_list(self) -> Path:
+        """The token list, one token a line."""
+        return self.directory / "tokens.txt"
+
+    @property
+    def bpe_model(self) -> Path | None:
+        """The sentencepiece model; None where the unit is not BPE."""
+        return self.directory / "bpe.model" if self.token_type == "bpe" else None
+
+    @property
+    def tag(self) -> str:
+        """Unit and size, for tags: bpe100, char."""
+        return f"{self.token_type}{self.options.get('nbpe', '')}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """A text of a recipe's sets.
+
+    Args:
+        name: in ESPnet's data: text, src_text or transcript.
+        table: its file in a data directory.
+        tokens: of it.
+        kind: what the task says of it.
+    """
+
+    name: str
+    table: str
+    tokens: TokenSet
+    kind: TaskText
+
+    @property
+    def shape_file(self) -> str:
+        """File of the numbers of its tokens, with the size of the vocabulary."""
+        return f"{self.name}_shape.{self.tokens.token_type}"
 
 
 class Layout:
@@ -29,8 +86,9 @@ class Layout:
             if not getattr(options, name).strip():
                 raise UserError(f"--{name} is required", exit_code=2)
         self.options = options
+        self.task = TASKS[options.task]
         self.root = Path(root)
-        self.speed_factors = speed_factors(options.speed_perturb_factors)
+        self.speed_factors = speed_factors(getattr(options, "speed_perturb_factors", ""))
         self._speed_tag = "_sp" if self.speed_factors else ""
         # The set that stage 1 makes, and the one that stages 2 to 11 work on.
         self.original_train_set = options.train_set
@@ -42,7 +100,11 @@ class Layout:
                 raise UserError(f"--train_set {name} is also a validation or test set", 2)
         self.eval_valid_set = options.eval_valid_set or self.valid_set in test_sets
         self.test_sets = [name for name in test_sets if name != self.valid_set]
-        self.rate = sampling_rate(options.fs)
+        self.rate = sampling_rate(options.fs) if self.task.speech else None
+
+    def model_option(self, name: str) -> object:
+        """Return an option that is named after the model: `config` is `--asr_config` in ASR."""
+        return getattr(self.options, f"{self.task.model}_{name}")
 
     # Data
 
@@ -74,40 +136,92 @@ class Layout:
 
     @property
     def lm_train_text(self) -> Path:
-        """Text of the training set, without empty lines and copies at other speeds."""
+        """Text that the model shall write, without empty lines and copies at other speeds."""
         return self.dump_dir / "lm_train.txt"
 
-    # Tokens
+    def text_of_training(self, table: str) -> dict[Path, int]:
+        """Return a table of the training set as said once -> the stage that makes it.
+
+        Copies at other speeds would say everything again: token lists and language models
+        are the same with and without them.
+        """
+        if self.speed_factors:
+            return {self.data_dir(self.original_train_set) / table: 1}
+        return {self.formatted_dir(self.train_set) / table: 3}
+
+    # Texts and tokens
+
+    @functools.cached_property
+    def texts(self) -> list[Text]:
+        """The texts of each set; the first is what the model writes."""
+        given = vars(self.options)
+        found = []
+        for text in self.task.texts:
+            if text.only_if and not given[text.only_if]:
+                continue
+            table = text.table.format(**given)
+            joint = found and given.get("token_joint")
+            tokens = found[0].tokens if joint else self._token_set(text, table)
+            found.append(Text(text.name, table, tokens, text))
+        return found
 
     @property
-    def token_dir(self) -> Path:
-        """Directory of the token list."""
-        options = self.options
-        base = "token_list" if options.lang == "noinfo" else f"{options.lang}_token_list"
-        is_bpe = options.token_type == "bpe"
-        kind = f"bpe_{options.bpemode}{options.nbpe}" if is_bpe else options.token_type
-        return self.root / "data" / base / kind
+    def tables(self) -> list[str]:
+        """The tables of text that a set has, `text` first."""
+        return list(dict.fromkeys(["text", *(text.table for text in self.texts)]))
+
+    def _token_set(self, text: TaskText, table: str) -> TokenSet:
+        options, side = vars(self.options), text.side
+        base = f"{text.prefix}token_list" if text.words else "token_list"
+        if self.options.lang != "noinfo":
+            base = f"{self.options.lang}_{base}"
+        token_type = "word" if text.words else options[f"{side}token_type"]
+        chosen = {name: options[name] for name in ("oov", "blank", "sos_eos")}
+        kind = token_type
+        if token_type == "bpe":
+            names = ("nbpe", "bpemode", "bpe_char_cover", "bpe_nlsyms")
+            chosen |= {name: options[f"{side}{name}"] for name in names}
+            kind = f"bpe_{chosen['bpemode']}{chosen['nbpe']}"
+        given = options[f"{side}bpe_train_text"] if token_type == "bpe" else ""
+        texts = {self.root / name: 0 for name in given.split()}
+        if not texts:
+            written = text.name == self.task.texts[0].name
+            texts = {self.lm_train_text: 4} if written else self.text_of_training(table)
+            if options.get("token_joint"):
+                texts |= self.text_of_training(self.task.texts[1].table.format(**options))
+        return TokenSet(self.root / "data" / base / f"{side}{kind}", token_type, chosen, texts)
+
+    @property
+    def tokens(self) -> TokenSet:
+        """The tokens of what the model writes."""
+        return self.texts[0].tokens
 
     @property
     def token_list(self) -> Path:
-        """The token list, one token a line."""
-        return self.token_dir / "tokens.txt"
+        """The token list of what the model writes."""
+        return self.tokens.token_list
 
     @property
     def bpe_model(self) -> Path | None:
-        """The sentencepiece model; None where the unit is not BPE."""
-        return self.token_dir / "bpe.model" if self.options.token_type == "bpe" else None
+        """The sentencepiece model of what the model writes; None where the unit is not BPE."""
+        return self.tokens.bpe_model
+
+    @property
+    def _lang(self) -> str:
+        return "" if self.options.lang == "noinfo" else f"_{self.options.lang}"
 
     @property
     def _lm_token_tag(self) -> str:
-        options = self.options
-        lang = "" if options.lang == "noinfo" else f"_{options.lang}"
-        nbpe = options.nbpe if options.token_type == "bpe" else ""
-        return f"{lang}_{options.token_type}{nbpe}"
+        return f"{self._lang}_{self.tokens.tag}"
 
     @property
     def _token_tag(self) -> str:
-        return f"{self.options.feats_type}{self._lm_token_tag}"
+        return f"{self.feats_type}{self._lm_token_tag}"
+
+    @property
+    def feats_type(self) -> str:
+        """Kind of input, for tags; raw for text, as in ESPnet."""
+        return getattr(self.options, "feats_type", "raw")
 
     @property
     def nlsyms_file(self) -> Path | None:
@@ -170,9 +284,9 @@ class Layout:
     @property
     def stats_dir(self) -> Path:
         """Directory of the statistics of stage 10."""
-        if self.options.asr_stats_dir:
-            return self.root / self.options.asr_stats_dir
-        return self.root / self.options.expdir / f"asr_stats_{self._token_tag}{self._speed_tag}"
+        given = self.model_option("stats_dir")
+        name = f"{self.task.model}_stats_{self._token_tag}{self._speed_tag}"
+        return self.root / (given or f"{self.options.expdir}/{name}")
 
     @property
     def feature_statistics(self) -> Path:
@@ -180,27 +294,34 @@ class Layout:
         return self.stats_dir / "train/feats_stats.npz"
 
     @property
-    def asr_tag(self) -> str:
+    def tag(self) -> str:
         """Name of the experiment."""
         options = self.options
-        if options.asr_tag:
-            return options.asr_tag
-        config = Path(options.asr_config).stem if options.asr_config else "train"
+        given, config = self.model_option("tag"), self.model_option("config")
+        if given:
+            return given
+        name = Path(config).stem if config else "train"
+        case = f"_{getattr(options, self.task.case)}" if self.task.case else ""
+        size = self.tokens.options.get("nbpe", "")
+        tokens = f"{self.feats_type}{self._lang}_{self.tokens.token_type}{case}{size}"
         attention = f"_{Path(options.attention).stem}" if options.attention else ""
-        arguments = _as_tag(options.asr_args, "|=/")
-        return f"{config}_{self._token_tag}{attention}{arguments}{self._speed_tag}"
+        arguments = _as_tag(self.model_option("args"), "|=/")
+        return f"{name}_{tokens}{attention}{arguments}{self._speed_tag}"
 
     @property
     def exp_dir(self) -> Path:
         """Directory of the experiment."""
-        if self.options.asr_exp:
-            return self.root / self.options.asr_exp
-        return self.root / self.options.expdir / f"asr_{self.asr_tag}"
+        given = self.model_option("exp")
+        return self.root / (given or f"{self.options.expdir}/{self.task.model}_{self.tag}")
+
+    @property
+    def _inference_model(self) -> str:
+        return getattr(self.options, f"inference_{self.task.model}_model")
 
     @property
     def model_file(self) -> Path:
         """The model to decode with."""
-        return self.exp_dir / self.options.inference_asr_model
+        return self.exp_dir / self._inference_model
 
     @property
     def packed_model(self) -> Path:
@@ -220,7 +341,8 @@ class Layout:
             lm = f"_lm_{self.lm_exp_dir.name}_{_model_stem(options.inference_lm)}"
         if options.use_ngram:
             lm += f"_ngram_{self.ngram_exp_dir.name}_{_model_stem(self._inference_ngram)}"
-        return f"{config}{arguments}{lm}_asr_model_{_model_stem(options.inference_asr_model)}"
+        model = f"{self.task.model}_model_{_model_stem(self._inference_model)}"
+        return f"{config}{arguments}{lm}_{model}"
 
     @property
     def inference_dir(self) -> Path:
@@ -232,7 +354,8 @@ class Layout:
     @property
     def train_config(self) -> Path | None:
         """The training configuration that is given."""
-        return self.root / self.options.asr_config if self.options.asr_config else None
+        config = self.model_option("config")
+        return self.root / config if config else None
 
     @property
     def attention_overlay(self) -> Path | None:

@@ -39,6 +39,15 @@ class JobFailed(UserError):
         return JobFailed(f"run.pl: 1 / {n_jobs} failed, log is in {logs}", self.log)
 
 
+_script = "asr.sh"
+
+
+def script_of_lines(name: str) -> None:
+    """Name the recipe's script, for the lines of `say` from now on."""
+    global _script
+    _script = name
+
+
 def say(message: str) -> None:
     """Print a line in the form of ESPnet's recipes.
 
@@ -46,7 +55,7 @@ def say(message: str) -> None:
     """
     now = datetime.datetime.now().isoformat(timespec="seconds")
     line = sys._getframe(1).f_lineno
-    print(f"{now} (asr.sh:{line}:main) {message}", flush=True)
+    print(f"{now} ({_script}:{line}:main) {message}", flush=True)
 
 
 @contextlib.contextmanager

@@ -1,10 +1,11 @@
 """Every option of a recipe, declared once: name, kind, default and help.
 
-Parsing, checks and `--help` come from `OPTIONS`. Names and defaults are those of
-ESPnet2's asr.sh, so that its users' habits and command lines keep working.
+Parsing, checks and `--help` come from `OPTIONS`. Names and defaults are those of ESPnet2's
+asr.sh, st.sh, slu.sh and mt.sh, so that its users' habits and command lines keep working.
 """
 
 import dataclasses
+import functools
 import re
 import textwrap
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from types import SimpleNamespace
 
 from mtla_espnet.config import load_yaml, nearest
 from mtla_espnet.files import UserError
+from mtla_espnet.stages.task import TASKS
 
 _FACTOR = re.compile(r"[0-9]+(\.[0-9]+)?")
 _RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(k?)(?:hz)?", re.IGNORECASE)
@@ -22,13 +24,16 @@ class Option:
     """One option.
 
     Args:
-        name: with underscores; `--a_b` and `--a-b` both set `a_b`.
+        name: with underscores; `--a_b` and `--a-b` both set `a_b`. `{model}` in it stands for
+            the task's `asr`, `st`, `slu` or `mt`; with `{side}` there is one for each token
+            list of the task: `nbpe` in ASR, `src_nbpe` and `tgt_nbpe` in translation.
         default: its type is the option's type: bool, int, float or str. None: an int
             that is chosen by the machine when it is needed.
         help: one or two sentences.
         choices: the values that mean something; empty: any.
         unsupported: value -> why this project cannot do it yet; `...` stands for every
             value but the default.
+        tasks: names of the tasks that have it; empty: all.
     """
 
     name: str
@@ -36,11 +41,17 @@ class Option:
     help: str
     choices: tuple = ()
     unsupported: dict = dataclasses.field(default_factory=dict)
+    tasks: tuple[str, ...] = ()
 
 
 def _not_yet(what: str) -> dict:
     return {...: f"not supported yet: {what}"}
 
+
+_SPEECH = tuple(name for name, task in TASKS.items() if task.speech)
+_TEXT = tuple(name for name, task in TASKS.items() if not task.speech)
+_TWO_LISTS = tuple(name for name, task in TASKS.items() if len(task.sides) > 1)
+_CASES = ("tc", "lc", "lc.rm")
 
 OPTIONS: dict[str, list[Option]] = {
     "General": [
@@ -74,6 +85,7 @@ OPTIONS: dict[str, list[Option]] = {
             "",
             'Speeds of the training set, as in "0.9 1.0 1.1" (1.0: as it is); the set is then '
             "<train_set>_sp. Part of the tags.",
+            tasks=_SPEECH,
         ),
         Option(
             "feats_type",
@@ -81,51 +93,108 @@ OPTIONS: dict[str, list[Option]] = {
             "Kind of input.",
             choices=("raw", "raw_copy", "fbank_pitch", "extracted", "fairseq_zip"),
             unsupported=_not_yet("input other than raw"),
+            tasks=_SPEECH,
         ),
         Option(
             "audio_format",
             "flac",
             "Format of the audio in the dump.",
             choices=("wav", "flac", "wav.ark", "flac.ark"),
+            tasks=_SPEECH,
+        ),
+        Option("fs", "16k", "Sampling rate of the dump, as in 16k or 16000.", tasks=_SPEECH),
+        Option(
+            "min_wav_duration", 0.1, "Shortest utterance to train on, in seconds.", tasks=_SPEECH
+        ),
+        Option(
+            "max_wav_duration", 20.0, "Longest utterance to train on, in seconds.", tasks=_SPEECH
         ),
         Option(
             "allow_pipes",
             False,
             "Run the commands that wav.scp has, as in `sox a.mp3 -t wav - |`.",
+            tasks=_SPEECH,
         ),
         Option(
             "channel",
             "0",
             "Channel of recordings that is used, from 0, or mean: the mean of all.",
+            tasks=_SPEECH,
         ),
         Option(
             "max_rejected",
             1.0,
             "Per cent of a set that may be left out because its audio cannot be used.",
+            tasks=_SPEECH,
         ),
-        Option("fs", "16k", "Sampling rate of the dump, as in 16k or 16000."),
-        Option("min_wav_duration", 0.1, "Shortest utterance to train on, in seconds."),
-        Option("max_wav_duration", 20.0, "Longest utterance to train on, in seconds."),
         Option(
             "feats_normalize",
             "global_mvn",
             "global_mvn normalises by the statistics of stage 10; another value leaves what "
             "the training configuration says.",
+            tasks=_SPEECH,
+        ),
+        Option("src_lang", "es", "Language that is spoken.", tasks=("st",)),
+        Option("tgt_lang", "en", "Language that is written.", tasks=("st",)),
+        Option(
+            "src_case",
+            "lc.rm",
+            "Case of the source text, data/<set>/text.<src_case>.<src_lang>: tc as it is, lc "
+            "lower, lc.rm lower without punctuation.",
+            choices=_CASES,
+            tasks=("st",),
+        ),
+        Option(
+            "tgt_case",
+            "tc",
+            "Case of the target text, data/<set>/text.<tgt_case>.<tgt_lang>.",
+            choices=_CASES,
+            tasks=("st",),
+        ),
+        Option(
+            "use_transcript",
+            False,
+            "Give the model data/<set>/transcript too, words and no intent.",
+            tasks=("slu",),
+        ),
+        Option(
+            "two_pass",
+            False,
+            "Understand speech and transcript: the training configuration has a postdecoder. "
+            "Needs --use_transcript true.",
+            tasks=("slu",),
+        ),
+        Option("pre_postencoder_norm", False, "ESPnet's option of the same name.", tasks=("slu",)),
+        Option(
+            "max_src_words", 0, "Words of the longest document to train on; 0: any.", tasks=_TEXT
+        ),
+        Option(
+            "max_tgt_words", 0, "Words of the longest summary to train on; 0: any.", tasks=_TEXT
         ),
     ],
     "Tokens": [
         Option(
-            "token_type",
+            "token_joint",
+            False,
+            "One token list for source and target, made of both by the options of the target.",
+            tasks=_TWO_LISTS,
+        ),
+        Option(
+            "{side}token_type",
             "bpe",
             "Unit of text; phn: phonemes, which --g2p makes of the text, or which it holds.",
             choices=("bpe", "char", "word", "phn"),
         ),
         Option("lang", "noinfo", "Language, part of directory names; noinfo: left out."),
-        Option("nbpe", 30, "Number of BPE tokens."),
-        Option("bpemode", "unigram", "Kind of sentencepiece model.", choices=("unigram", "bpe")),
-        Option("bpe_char_cover", 1.0, "Share of characters that the BPE model covers."),
-        Option("bpe_nlsyms", "", "Symbols that BPE keeps whole, separated by commas."),
-        Option("bpe_train_text", "", "Text to train BPE on; default: that of the training set."),
+        Option("{side}nbpe", 30, "Number of BPE tokens."),
+        Option(
+            "{side}bpemode", "unigram", "Kind of sentencepiece model.", choices=("unigram", "bpe")
+        ),
+        Option("{side}bpe_char_cover", 1.0, "Share of characters that the BPE model covers."),
+        Option("{side}bpe_nlsyms", "", "Symbols that BPE keeps whole, separated by commas."),
+        Option(
+            "{side}bpe_train_text", "", "Text to train BPE on; default: that of the training set."
+        ),
         Option("oov", "<unk>", "Symbol of unknown tokens."),
         Option("blank", "<blank>", "Symbol of the CTC blank."),
         Option("sos_eos", "<sos/eos>", "Symbol of start and end."),
@@ -166,8 +235,8 @@ OPTIONS: dict[str, list[Option]] = {
         Option("inference_ngram", "", "File of the n-gram; default: <ngram_num>gram.bin."),
     ],
     "Model": [
-        Option("asr_config", "", "Training configuration (YAML)."),
-        Option("asr_args", "", 'Arguments laid over it, as in "--max_epoch 3".'),
+        Option("{model}_config", "", "Training configuration (YAML)."),
+        Option("{model}_args", "", 'Arguments laid over it, as in "--max_epoch 3".'),
         Option(
             "attention",
             "",
@@ -175,26 +244,37 @@ OPTIONS: dict[str, list[Option]] = {
             "of the checkout. Part of the tag.",
         ),
         Option(
-            "asr_tag", "", "Name of the experiment; default: made of configuration and options."
+            "{model}_tag", "", "Name of the experiment; default: made of configuration and options."
         ),
-        Option("asr_exp", "", "Directory of the experiment; default: <expdir>/asr_<asr_tag>."),
-        Option("asr_stats_dir", "", "Directory of the statistics of stage 10."),
+        Option("{model}_exp", "", "Directory of the experiment; default: <expdir>/{model}_<tag>."),
+        Option("{model}_stats_dir", "", "Directory of the statistics of stage 10."),
         Option("pretrained_model", "", "Model to start from, as ESPnet's --init_param."),
+        Option(
+            "pretrained_asr",
+            "",
+            "The same, for a recogniser whose encoder it is: exp/asr_x/y.pth:encoder:encoder.",
+            tasks=("st",),
+        ),
         Option("ignore_init_mismatch", False, "Leave out its parameters whose shape differs."),
         Option(
-            "num_splits_asr",
+            "num_splits_{model}",
             1,
             "Parts that a large training set is split into.",
             unsupported=_not_yet("a split training set"),
         ),
-        Option("asr_speech_fold_length", 800, "Frames (of 100 samples) that halve a batch."),
-        Option("asr_text_fold_length", 150, "Tokens that halve a batch."),
+        Option(
+            "{model}_speech_fold_length",
+            800,
+            "Frames (of 100 samples) that halve a batch.",
+            tasks=_SPEECH,
+        ),
+        Option("{model}_text_fold_length", 150, "Tokens that halve a batch."),
     ],
     "Decoding and scoring": [
         Option("inference_config", "", "Decoding configuration (YAML)."),
         Option("inference_args", "", 'Arguments laid over it, as in "--beam_size 5".'),
         Option("inference_tag", "", "Name of the decoding; default: made of its options."),
-        Option("inference_asr_model", "valid.acc.ave.pth", "Model file of the experiment."),
+        Option("inference_{model}_model", "valid.acc.ave.pth", "Model file of the experiment."),
         Option("batch_size", 1, "Utterances that are decoded together."),
         Option(
             "max_memory",
@@ -211,7 +291,54 @@ OPTIONS: dict[str, list[Option]] = {
 }
 
 
-def parse_options(argv: Sequence[str], program: str = "run.sh") -> SimpleNamespace | None:
+_SIDES = {"": "", "src_": "Source: ", "tgt_": "Target: "}
+
+
+@functools.cache
+def options_of(task: str) -> dict[str, list[Option]]:
+    """Return the options that a task's recipes have: group -> options.
+
+    Example:
+        >>> [option.name for option in options_of("st")["Tokens"]][:3]
+        ['token_joint', 'tgt_token_type', 'src_token_type']
+    """
+    return {
+        group: [
+            named
+            for option in options
+            if not option.tasks or task in option.tasks
+            for named in _for_task(option, task)
+        ]
+        for group, options in OPTIONS.items()
+    }
+
+
+def default_of(task: str, name: str) -> bool | int | float | str | None:
+    """Return the default of an option of a task's recipes."""
+    return next(
+        option.default
+        for options in options_of(task).values()
+        for option in options
+        if option.name == name
+    )
+
+
+def _for_task(option: Option, task: str) -> list[Option]:
+    model, name = TASKS[task].model, option.name
+    sides = TASKS[task].sides if "{side}" in name else ("",)
+    return [
+        dataclasses.replace(
+            option,
+            name=name.replace("{model}", model).replace("{side}", side),
+            help=_SIDES[side] + option.help.replace("{model}", model),
+        )
+        for side in sides
+    ]
+
+
+def parse_options(
+    argv: Sequence[str], program: str = "run.sh", task: str = "asr"
+) -> SimpleNamespace | None:
     """Parse a recipe's command line.
 
     `--a_b V`, `--a-b V`, `--a_b=V` and `--a-b=V` are the same; the last one wins. The
@@ -220,15 +347,16 @@ def parse_options(argv: Sequence[str], program: str = "run.sh") -> SimpleNamespa
     Args:
         argv: the words of the command line.
         program: name in front of the messages.
+        task: name of the recipe's task, which says what options there are.
 
     Returns:
-        One attribute an option, of its type. None: the help is asked for.
+        One attribute an option, of its type, and `task`. None: the help is asked for.
 
     Raises:
         UserError: an unknown option (exit code 1), a positional argument, a missing or
             wrong value (2).
     """
-    table = {option.name: option for group in OPTIONS.values() for option in group}
+    table = {option.name: option for group in options_of(task).values() for option in group}
     given: list[tuple[str, str]] = []
     words = list(argv)
     while words:
@@ -257,7 +385,7 @@ def parse_options(argv: Sequence[str], program: str = "run.sh") -> SimpleNamespa
     for name, value in given:
         if name != "config":
             values[name] = _convert(table[name], value, f"{program}: --{name}")
-    return SimpleNamespace(**values)
+    return SimpleNamespace(task=task, **values)
 
 
 def check_supported(options: SimpleNamespace, program: str = "run.sh") -> None:
@@ -266,7 +394,7 @@ def check_supported(options: SimpleNamespace, program: str = "run.sh") -> None:
     Raises:
         UserError: an option asks for it; says why or what to do.
     """
-    for option in (option for group in OPTIONS.values() for option in group):
+    for option in (option for group in options_of(options.task).values() for option in group):
         value = getattr(options, option.name)
         reason = option.unsupported.get(value)
         if value != option.default:
@@ -359,14 +487,14 @@ def speed_factors(text: str) -> list[str]:
     return factors
 
 
-def help_text(program: str = "run.sh") -> str:
-    """Return the table of all options, as `--help` prints it."""
+def help_text(program: str = "run.sh", task: str = "asr") -> str:
+    """Return the table of all options of a task's recipes, as `--help` prints it."""
     lines = [
         f"usage: ./{program} [--config FILE] [--option value] ...",
         "",
         "Options (--a_b V, --a-b V and --a_b=V are the same):",
     ]
-    for group, options in OPTIONS.items():
+    for group, options in options_of(task).items():
         lines += ["", f"{group}:"]
         for option in options:
             default = _as_word(option.default)

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from mtla_espnet.config import apply_arguments, check_keys, lay_attention, load_yaml, nearest
 from mtla_espnet.files import UserError, read_json
 from mtla_espnet.stages.layout import Layout
-from mtla_espnet.stages.options import check_supported
+from mtla_espnet.stages.options import check_supported, default_of
 
 _TABLE = Path(__file__).with_name("espnet_options.json")
 # ESPnet's own default where encoder_conf does not say the model size.
@@ -25,7 +25,7 @@ class Recipe:
     Args:
         layout: options and paths.
         laid_config: the training configuration with `--attention` laid over it.
-        train_config: the same with `--asr_args` laid over it too.
+        train_config: the same with `--<model>_args` laid over it too.
         inference_config: the decoding configuration with `--inference_args` laid over it,
             and the files of the language model.
         lm_config: the configuration of the language model with `--lm_args` laid over it.
@@ -55,18 +55,22 @@ def load_recipe(options: SimpleNamespace, root: str | os.PathLike = ".") -> Reci
     """
     layout = Layout(options, root)
     check_supported(options)
+    check_task(layout)
+    program = layout.task.program
     laid = load_yaml(layout.train_config) if layout.train_config else {}
-    source = options.asr_config or "the default training configuration"
-    check_train_keys(laid, source)
+    source = layout.model_option("config") or "the default training configuration"
+    check_train_keys(laid, source, program)
     overlay = layout.attention_overlay
     if overlay:
         laid = lay_attention(laid, load_yaml(overlay), overlay)
         source = f"{source} with {overlay}"
     config = laid
-    if options.asr_args:
-        config = apply_arguments(laid, options.asr_args, "--asr_args")
-        check_train_keys(config, "--asr_args")
-        source = f"{source} with --asr_args"
+    arguments = layout.model_option("args")
+    if arguments:
+        name = f"--{layout.task.model}_args"
+        config = apply_arguments(laid, arguments, name)
+        check_train_keys(config, name, program)
+        source = f"{source} with {name}"
     check_attention(config, source)
     _check_kept_models(config, source)
     inference_config = _load_inference_config(layout)
@@ -92,12 +96,38 @@ def _load_inference_config(layout: Layout) -> dict:
     config = {}
     if options.inference_config:
         config = load_yaml(layout.root / options.inference_config)
-        check_keys(config, _table()["asr_inference"]["options"], options.inference_config)
+        check_keys(config, _table()["inference"]["options"], options.inference_config)
     if options.inference_args:
         config = apply_arguments(config, options.inference_args, "--inference_args")
-        check_keys(config, _table()["asr_inference"]["options"], "--inference_args")
+        check_keys(config, _table()["inference"]["options"], "--inference_args")
     files = layout.lm_files | layout.ngram_files
     return config | {name: str(path) for name, path in files.items()}
+
+
+def check_task(layout: Layout) -> None:
+    """Check the options that one task alone has.
+
+    Raises:
+        UserError: they contradict each other.
+    """
+    given = vars(layout.options)
+    if given.get("two_pass") and not given["use_transcript"]:
+        raise UserError("--two_pass true needs --use_transcript true", exit_code=2)
+    if given.get("token_joint"):
+        for name in ("token_type", "nbpe", "bpemode"):
+            source, target = f"src_{name}", f"tgt_{name}"
+            default = default_of(layout.task.name, source)
+            if given[source] not in (default, given[target]):
+                raise UserError(
+                    f"--{source} {given[source]}: with --token_joint true the options of the "
+                    f"target hold for both: leave it out, or set --{target}",
+                    exit_code=2,
+                )
+    if given.get("src_lang") and (given["src_lang"], given["src_case"]) == (
+        given["tgt_lang"],
+        given["tgt_case"],
+    ):
+        raise UserError("--src_lang and --tgt_lang are the same language and case", exit_code=2)
 
 
 def check_train_keys(config: Mapping, source: str, program: str = "asr_train") -> None:

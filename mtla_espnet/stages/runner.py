@@ -16,10 +16,11 @@ from mtla_espnet.files import UserError, write_text
 from mtla_espnet.stages.checks import check_needs, check_room
 from mtla_espnet.stages.dry_run import describe_stage
 from mtla_espnet.stages.lock import directory_lock
-from mtla_espnet.stages.log import say
+from mtla_espnet.stages.log import say, script_of_lines
 from mtla_espnet.stages.marks import Mark, Part, check_inputs
 from mtla_espnet.stages.options import help_text, parse_options
 from mtla_espnet.stages.recipe import Recipe, load_recipe
+from mtla_espnet.stages.task import TASKS
 
 BODIES = {
     1: "s01_data",
@@ -45,19 +46,21 @@ _WITHOUT_BODY = {
 _FILLS_THE_DUMP = (2, 3)
 
 
-def run_recipe(argv: Sequence[str], root: str | os.PathLike = ".") -> None:
+def run_recipe(argv: Sequence[str], root: str | os.PathLike = ".", task: str = "asr") -> None:
     """Run the stages that a command line asks for, all in this process.
 
     Args:
         argv: the options of `run.sh`.
         root: the recipe's directory.
+        task: name of the recipe's task.
 
     Raises:
         UserError: an option, a configuration, an input or a job is wrong.
     """
-    options = parse_options(argv)
+    script_of_lines(f"{task}.sh")
+    options = parse_options(argv, task=task)
     if options is None:
-        print(help_text(), end="")
+        print(help_text(task=task), end="")
         return
     recipe = load_recipe(options, root)
     begin = time.monotonic()
@@ -69,7 +72,7 @@ def run_recipe(argv: Sequence[str], root: str | os.PathLike = ".") -> None:
         if left_out:
             say(f"Stage {number}: skipped ({left_out})")
         elif options.dry_run:
-            module = _body(number)
+            module = _body(recipe, number)
             say(f"Stage {number}: {module.TITLE}")
             print(describe_stage(recipe, number, module), flush=True)
         else:
@@ -107,7 +110,10 @@ def chosen_stages(options: SimpleNamespace) -> list[int]:
 
 
 def why_left_out(options: SimpleNamespace, number: int) -> str | None:
-    """Return the option that leaves out a stage which only some recipes need; None: it runs."""
+    """Return what leaves out a stage which only some recipes need; None: it runs."""
+    left_out = TASKS[options.task].left_out
+    if number in left_out:
+        return left_out[number]
     if number == 2 and not options.speed_perturb_factors.strip():
         return "no --speed_perturb_factors"
     if number in (6, 7, 8) and not options.use_lm:
@@ -126,7 +132,7 @@ def leave_command(recipe: Recipe, number: int, argv: Sequence[str]) -> None:
     places |= {10: layout.stats_dir, 11: layout.exp_dir, 12: layout.inference_dir}
     if number in places:
         path = places[number] / "run.sh"
-        command = shlex.join(["./asr.sh", *argv, "--stage", str(number)])
+        command = shlex.join([f"./{layout.task.name}.sh", *argv, "--stage", str(number)])
         write_text(path, f'#!/usr/bin/env bash\n{command} "$@"\n')
         path.chmod(0o755)
 
@@ -137,7 +143,7 @@ def run_stage(recipe: Recipe, number: int) -> None:
     Raises:
         UserError: an input is missing, a directory is in use, or the stage failed.
     """
-    module = _body(number)
+    module = _body(recipe, number)
     title = f"Stage {number}: {module.TITLE}"
     begin = time.monotonic()
     ran = [_run_part(recipe, number, module, part, title) for part in module.parts(recipe)]
@@ -147,8 +153,9 @@ def run_stage(recipe: Recipe, number: int) -> None:
         say(f"{title}: done already, skipped (--force redoes it)")
 
 
-def _body(number: int) -> ModuleType:
-    return importlib.import_module(f"mtla_espnet.stages.{BODIES[number]}")
+def _body(recipe: Recipe, number: int) -> ModuleType:
+    name = recipe.layout.task.bodies.get(number, BODIES[number])
+    return importlib.import_module(f"mtla_espnet.stages.{name}")
 
 
 def _run_part(recipe: Recipe, number: int, module: ModuleType, part: Part, title: str) -> bool:
@@ -165,7 +172,7 @@ def _run_part(recipe: Recipe, number: int, module: ModuleType, part: Part, title
         if forbidden and not force:
             raise UserError(
                 f"{part.directory} was made with other settings ({'; '.join(forbidden[:3])}): "
-                "name another one by --asr_tag, or start anew by --force"
+                f"name another one by --{recipe.layout.task.model}_tag, or start anew by --force"
             )
         why = "" if reason in (None, "not done yet") else f" (again: {reason})"
         say(f"{title}{f' [{part.name}]' if part.name else ''}{why}")

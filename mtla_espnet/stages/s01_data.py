@@ -5,7 +5,7 @@ import shlex
 import subprocess
 import sys
 
-from mtla_espnet.data.datadir import validate_data_dir
+from mtla_espnet.data.datadir import validate_data_dir, validate_text_dir
 from mtla_espnet.files import UserError
 from mtla_espnet.stages.layout import Layout, used_options
 from mtla_espnet.stages.marks import Part
@@ -28,12 +28,16 @@ def parts(recipe: Recipe) -> list[Part]:
             options=used_options(recipe.options, "local_data_opts"),
             inputs={layout.root / _SCRIPT: 0},
             outputs=[
-                layout.data_dir(name) / table
-                for name in _sets(layout)
-                for table in ("wav.scp", "text", "utt2spk", "spk2utt")
+                layout.data_dir(name) / table for name in _sets(layout) for table in _tables(layout)
             ],
         )
     ]
+
+
+def _tables(layout: Layout) -> list[str]:
+    if not layout.task.speech:
+        return layout.tables
+    return ["wav.scp", *layout.tables, "utt2spk", "spk2utt"]
 
 
 def commands(recipe: Recipe, part: Part) -> list[str]:
@@ -62,4 +66,9 @@ def run(recipe: Recipe, part: Part) -> None:
     if code:
         raise UserError(f"{_SCRIPT} failed with exit code {code}")
     for name in _sets(layout):
-        validate_data_dir(layout.data_dir(name), allow_pipes=recipe.options.allow_pipes)
+        directory = layout.data_dir(name)
+        if layout.task.speech:
+            pipes = recipe.options.allow_pipes
+            validate_data_dir(directory, allow_pipes=pipes, texts=layout.tables)
+        else:
+            validate_text_dir(directory, layout.tables)

@@ -9,7 +9,10 @@ from mtla_espnet.stages.options import channel_number
 from mtla_espnet.stages.recipe import Recipe
 
 TITLE = "Perturb the speed"
-_TABLES = ("wav.scp", "text", "utt2spk", "spk2utt")
+
+
+def _tables(layout: Layout) -> list[str]:
+    return ["wav.scp", *layout.tables, "utt2spk", "spk2utt"]
 
 
 def _copies(layout: Layout) -> dict[str, str]:
@@ -23,17 +26,18 @@ def parts(recipe: Recipe) -> list[Part]:
     layout = recipe.layout
     original = layout.data_dir(layout.original_train_set)
     copies = _copies(layout)
-    inputs = {original / table: 1 for table in _TABLES}
+    tables = _tables(layout)
+    inputs = {original / table: 1 for table in tables}
     if (original / "segments").exists():
         inputs[original / "segments"] = 1
     result = []
     for name, factor in copies.items():
         target = layout.data_dir(name)
-        files = (*_TABLES, "utt2uniq", "data")
+        files = (*tables, "utt2uniq", "data")
         outputs = [target / file for file in files]
         result.append(Part(target, {"factor": factor}, inputs, outputs, name))
     joined = {
-        layout.data_dir(name) / table: 2 for name in copies for table in (*_TABLES, "utt2uniq")
+        layout.data_dir(name) / table: 2 for name in copies for table in (*tables, "utt2uniq")
     }
     target = layout.data_dir(layout.train_set)
     result.append(
@@ -41,7 +45,7 @@ def parts(recipe: Recipe) -> list[Part]:
             directory=target,
             options={"factors": layout.speed_factors},
             inputs=inputs | joined,
-            outputs=[target / table for table in (*_TABLES, "utt2uniq")],
+            outputs=[target / table for table in (*tables, "utt2uniq")],
             name=layout.train_set,
         )
     )
@@ -60,6 +64,7 @@ def run(recipe: Recipe, part: Part) -> None:
             part.directory,
             copies[part.name],
             nj=max(1, min(options.nj, os.cpu_count() or 1)),
+            tables=layout.tables,
             max_rejected=options.max_rejected,
             allow_pipes=options.allow_pipes,
             channel=channel_number(options.channel),
@@ -69,4 +74,4 @@ def run(recipe: Recipe, part: Part) -> None:
     sources = [layout.data_dir(name) for name in copies]
     if len(copies) < len(layout.speed_factors):
         sources.append(original)
-    join_speeds(sources, part.directory)
+    join_speeds(sources, part.directory, layout.tables)

@@ -1,5 +1,6 @@
 """Stage 4: leave out utterances that are too short, too long or without text."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mtla_espnet.data.tables import read_table, spk2utt_from, write_table
@@ -10,7 +11,7 @@ from mtla_espnet.stages.marks import Part
 from mtla_espnet.stages.recipe import Recipe
 
 TITLE = "Remove short, long and empty utterances"
-_TABLES = ("wav.scp", "text", "utt2spk", "utt2num_samples")
+_TABLES = ("wav.scp", "utt2spk", "utt2num_samples")
 _COPIED = ("feats_type", "audio_format")
 
 
@@ -21,10 +22,11 @@ def parts(recipe: Recipe) -> list[Part]:
     result = []
     for name in (layout.train_set, layout.valid_set):
         source, target = layout.formatted_dir(name), layout.dump_set_dir(name)
-        inputs = {source / table: 3 for table in (*_TABLES, *_COPIED)}
-        outputs = [target / table for table in (*_TABLES, "spk2utt", *_COPIED)]
+        tables = (*_TABLES, *layout.tables)
+        inputs = {source / table: 3 for table in (*tables, *_COPIED)}
+        outputs = [target / table for table in (*tables, "spk2utt", *_COPIED)]
         if name == layout.train_set:
-            inputs |= _train_text(layout)
+            inputs |= layout.text_of_training(layout.texts[0].table)
             outputs.append(layout.lm_train_text)
         result.append(
             Part(
@@ -38,17 +40,6 @@ def parts(recipe: Recipe) -> list[Part]:
     return result
 
 
-def _train_text(layout: Layout) -> dict[Path, int]:
-    """Return the table that lm_train.txt is made of -> the stage that makes it.
-
-    Copies at other speeds would say everything again: a token list or a language model
-    is the same with and without them.
-    """
-    if layout.speed_factors:
-        return {layout.data_dir(layout.original_train_set) / "text": 1}
-    return {layout.formatted_dir(layout.train_set) / "text": 3}
-
-
 def run(recipe: Recipe, part: Part) -> None:
     """Write the filtered copy of one set, and for the training set lm_train.txt.
 
@@ -59,7 +50,7 @@ def run(recipe: Recipe, part: Part) -> None:
     source = layout.formatted_dir(part.name)
     kept, dropped = keep(
         {key: int(value) for key, value in read_table(source / "utt2num_samples").items()},
-        read_table(source / "text"),
+        [read_table(source / text.table) for text in layout.texts],
         round(options.min_wav_duration * layout.rate),
         round(options.max_wav_duration * layout.rate),
     )
@@ -67,21 +58,26 @@ def run(recipe: Recipe, part: Part) -> None:
     say(f"{part.name}: {len(kept)} utterances kept{f'; left out: {counts}' if counts else ''}")
     if not kept:
         raise UserError(f"{source}: no utterance is left ({counts}): see --max_wav_duration")
-    write_subset(source, part.directory, kept)
+    write_subset(source, part.directory, kept, layout.tables)
     if part.name == layout.train_set:
-        (text,) = _train_text(layout)
-        lines = [f"{key} {words}\n" for key, words in read_table(text).items() if words]
-        write_text(layout.lm_train_text, "".join(lines))
+        write_lm_text(layout)
+
+
+def write_lm_text(layout: Layout) -> None:
+    """Write lm_train.txt: what the model shall write, without empty lines."""
+    (text,) = layout.text_of_training(layout.texts[0].table)
+    lines = [f"{key} {words}\n" for key, words in read_table(text).items() if words]
+    write_text(layout.lm_train_text, "".join(lines))
 
 
 def keep(
-    num_samples: dict[str, int], text: dict[str, str], least: int, most: int
+    num_samples: dict[str, int], texts: Sequence[Mapping[str, str]], least: int, most: int
 ) -> tuple[set[str], dict[str, int]]:
-    """Choose utterances with least < samples < most and some text.
+    """Choose utterances with least < samples < most and some words in each text.
 
     Args:
         num_samples: utterance -> samples.
-        text: utterance -> words.
+        texts: utterance -> words, of each text.
         least: samples that are too few.
         most: samples that are too many.
 
@@ -89,7 +85,7 @@ def keep(
         The utterances, and reason -> number of those left out for it.
 
     Example:
-        >>> keep({"a": 5, "b": 9, "c": 5}, {"a": "hi", "b": "hi", "c": ""}, 2, 9)
+        >>> keep({"a": 5, "b": 9, "c": 5}, [{"a": "hi", "b": "hi", "c": ""}], 2, 9)
         ({'a'}, {'too short': 0, 'too long': 1, 'without text': 1})
     """
     kept = set()
@@ -99,22 +95,23 @@ def keep(
             dropped["too short"] += 1
         elif samples >= most:
             dropped["too long"] += 1
-        elif not text.get(utterance):
+        elif not all(text.get(utterance) for text in texts):
             dropped["without text"] += 1
         else:
             kept.add(utterance)
     return kept, dropped
 
 
-def write_subset(source: Path, target: Path, kept: set[str]) -> None:
+def write_subset(source: Path, target: Path, kept: set[str], texts: Sequence[str]) -> None:
     """Write the part of a formatted directory that `kept` names.
 
     Args:
         source: a formatted directory.
         target: directory to write; its audio stays in `source`.
         kept: utterances.
+        texts: its tables of text.
     """
-    for name in _TABLES:
+    for name in (*_TABLES, *texts):
         table = read_table(source / name)
         write_table(target / name, {key: table[key] for key in table if key in kept})
     write_table(target / "spk2utt", spk2utt_from(read_table(target / "utt2spk")))

@@ -22,7 +22,7 @@ def _sources(layout: Layout) -> dict[str, dict[Path, int]]:
     given = {"train": options.lm_train_text, "valid": options.lm_dev_text}
     default = {
         "train": {layout.lm_train_text: 4},
-        "valid": {layout.formatted_dir(layout.valid_set) / "text": 3},
+        "valid": {layout.formatted_dir(layout.valid_set) / layout.texts[0].table: 3},
     }
     return {
         mode: {layout.root / name: 0 for name in given[mode].split()} or default[mode]
@@ -34,11 +34,11 @@ def parts(recipe: Recipe) -> list[Part]:
     """One part."""
     layout = recipe.layout
     directory = layout.lm_stats_dir
-    files = ("text", "text_shape", f"text_shape.{recipe.options.token_type}")
+    files = ("text", "text_shape", layout.texts[0].shape_file)
     return [
         Part(
             directory=directory,
-            options=text_options(recipe.options) | used_options(recipe.options, "nj"),
+            options=text_options(layout) | used_options(recipe.options, "nj"),
             inputs={layout.token_list: 5}
             | text_inputs(layout)
             | {path: made for tables in _sources(layout).values() for path, made in tables.items()},
@@ -65,7 +65,8 @@ def run(recipe: Recipe, part: Part) -> None:
         write_table(part.directory / mode / "text", text)
         keys[mode] = list(text)
     arguments = functools.partial(_arguments, recipe)
-    collect_statistics(recipe, part.directory, "lm_train", keys, arguments)
+    texts = recipe.layout.texts[:1]
+    collect_statistics(recipe, part.directory, "lm_train", keys, arguments, texts)
 
 
 def _arguments(recipe: Recipe, log_dir: Path, job: str) -> list[str]:

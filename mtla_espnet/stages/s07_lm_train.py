@@ -15,12 +15,12 @@ TITLE = "Train the language model"
 def parts(recipe: Recipe) -> list[Part]:
     """One part."""
     layout, options = recipe.layout, recipe.options
-    names = ("text", f"text_shape.{options.token_type}")
+    names = ("text", layout.texts[0].shape_file)
     texts = [layout.lm_stats_dir / mode / name for mode in ("train", "valid") for name in names]
     return [
         Part(
             directory=layout.lm_exp_dir,
-            options=text_options(options)
+            options=text_options(layout)
             | used_options(options, "lm_fold_length")
             | {"config": recipe.lm_config},
             inputs={layout.token_list: 5} | text_inputs(layout) | {path: 6 for path in texts},
@@ -55,7 +55,7 @@ def _arguments(recipe: Recipe, part: Part) -> list[str]:
         *("--fold_length", str(options.lm_fold_length)),
     ]
     for mode in ("train", "valid"):
-        shape = layout.lm_stats_dir / mode / f"text_shape.{options.token_type}"
+        shape = layout.lm_stats_dir / mode / layout.texts[0].shape_file
         argv += [f"--{mode}_shape_file", str(shape)]
     if layout.lm_config:
         argv += ["--config", str(layout.lm_config)]

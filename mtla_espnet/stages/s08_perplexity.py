@@ -21,7 +21,7 @@ def _sources(layout: Layout) -> dict[Path, int]:
     directory = (
         layout.dump_set_dir(first_set) if first_set else layout.formatted_dir(layout.valid_set)
     )
-    return given or {directory / "text": 3}
+    return given or {directory / layout.texts[0].table: 3}
 
 
 def parts(recipe: Recipe) -> list[Part]:

@@ -32,7 +32,7 @@ def parts(recipe: Recipe) -> list[Part]:
     return [
         Part(
             directory=layout.ngram_exp_dir,
-            options=used_options(recipe.options, "ngram_num") | text_options(recipe.options),
+            options=used_options(recipe.options, "ngram_num") | text_options(layout),
             inputs=inputs,
             outputs=[arpa, arpa.with_suffix(".bin")],
         )

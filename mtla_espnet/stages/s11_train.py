@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mtla_espnet.config import dump_yaml
 from mtla_espnet.files import write_text
-from mtla_espnet.stages.espnet_arguments import common_arguments, tables_of
+from mtla_espnet.stages.espnet_arguments import common_arguments, training_inputs
 from mtla_espnet.stages.layout import used_options
 from mtla_espnet.stages.marks import Part
 from mtla_espnet.stages.recipe import Recipe
@@ -18,29 +18,29 @@ TITLE = "Train"
 def parts(recipe: Recipe) -> list[Part]:
     """One part."""
     layout, options = recipe.layout, recipe.options
-    names = ("speech_shape", f"text_shape.{options.token_type}")
-    statistics = [layout.stats_dir / mode / name for mode in ("train", "valid") for name in names]
-    if options.feats_normalize == "global_mvn":
+    statistics = [
+        layout.stats_dir / mode / name for mode in ("train", "valid") for name in _shapes(recipe)
+    ]
+    passed_on = [name for text in layout.texts for name in text.kind.passed_on]
+    chosen = dict(used_options(options, *passed_on))
+    if _normalises(recipe):
         statistics.append(layout.feature_statistics)
-    sets = (layout.dump_set_dir(layout.train_set), layout.dump_set_dir(layout.valid_set))
-    pretrained = [layout.root / options.pretrained_model] if options.pretrained_model else []
+    if layout.task.speech:
+        chosen |= used_options(options, "feats_normalize") | {"fs": layout.rate}
+    for name in ("speech_fold_length", "text_fold_length"):
+        if hasattr(options, f"{layout.task.model}_{name}"):
+            chosen[f"{layout.task.model}_{name}"] = layout.model_option(name)
     return [
         Part(
             directory=layout.exp_dir,
-            options=text_options(options)
-            | used_options(
-                options,
-                "feats_normalize",
-                "ignore_init_mismatch",
-                "asr_speech_fold_length",
-                "asr_text_fold_length",
-            )
-            | {"config": recipe.train_config, "fs": layout.rate},
+            options=text_options(layout)
+            | used_options(options, "ignore_init_mismatch")
+            | chosen
+            | {"config": recipe.train_config},
             inputs={path: 10 for path in statistics}
-            | {layout.token_list: 5}
+            | training_inputs(recipe)
             | text_inputs(layout)
-            | {table: 4 for set_dir in sets for table in tables_of(set_dir)}
-            | {path: 0 for path in pretrained},
+            | {layout.root / path.split(":")[0]: 0 for path in _pretrained(recipe)},
             outputs=[layout.exp_dir / "config.yaml", layout.exp_dir / "checkpoint.pth"],
             goes_on_from=layout.exp_dir / "checkpoint.pth",
             may_change=MAY_CHANGE,
@@ -48,9 +48,24 @@ def parts(recipe: Recipe) -> list[Part]:
     ]
 
 
+def _shapes(recipe: Recipe) -> list[str]:
+    speech = ["speech_shape"] if recipe.layout.task.speech else []
+    return [*speech, *(text.shape_file for text in recipe.layout.texts)]
+
+
+def _normalises(recipe: Recipe) -> bool:
+    return getattr(recipe.options, "feats_normalize", "") == "global_mvn"
+
+
+def _pretrained(recipe: Recipe) -> list[str]:
+    """Return the models to start from, as ESPnet's --init_param: `file[:source[:target]]`."""
+    names = ("pretrained_model", "pretrained_asr")
+    return [word for name in names for word in getattr(recipe.options, name, "").split()]
+
+
 def commands(recipe: Recipe, part: Part) -> list[str]:
     """Return the command that trains."""
-    return [shlex.join(["asr_train", *_arguments(recipe, part.directory)])]
+    return [shlex.join([recipe.layout.task.program, *_arguments(recipe, part.directory)])]
 
 
 def run(recipe: Recipe, part: Part) -> None:
@@ -61,7 +76,8 @@ def run(recipe: Recipe, part: Part) -> None:
     """
     if recipe.layout.attention_overlay:
         write_text(_config(recipe), dump_yaml(recipe.laid_config))
-    run_training(recipe, "asr_train", _arguments(recipe, part.directory), part.directory)
+    program = recipe.layout.task.program
+    run_training(recipe, program, _arguments(recipe, part.directory), part.directory)
 
 
 def _config(recipe: Recipe) -> Path | None:
@@ -72,26 +88,27 @@ def _config(recipe: Recipe) -> Path | None:
 def _arguments(recipe: Recipe, exp_dir: Path) -> list[str]:
     layout, options = recipe.layout, recipe.options
     config = _config(recipe)
-    train_dir = layout.dump_set_dir(layout.train_set)
-    valid_dir = layout.dump_set_dir(layout.valid_set)
     argv = [
-        *common_arguments(recipe, train_dir, valid_dir),
+        *common_arguments(recipe),
         *("--resume", "true"),
         *("--ignore_init_mismatch", str(options.ignore_init_mismatch).lower()),
         *("--output_dir", str(exp_dir)),
         *gpu_arguments(recipe),
-        # Audio is counted in samples, a fold length in frames of 100 of them.
-        *("--fold_length", str(options.asr_speech_fold_length * 100)),
-        *("--fold_length", str(options.asr_text_fold_length)),
     ]
+    if layout.task.speech:
+        # Audio is counted in samples, a fold length in frames of 100 of them.
+        argv += ["--fold_length", str(layout.model_option("speech_fold_length") * 100)]
+    for _ in layout.texts:
+        argv += ["--fold_length", str(layout.model_option("text_fold_length"))]
     for mode in ("train", "valid"):
-        for name in ("speech_shape", f"text_shape.{options.token_type}"):
+        for name in _shapes(recipe):
             argv += [f"--{mode}_shape_file", str(layout.stats_dir / mode / name)]
-    if options.feats_normalize == "global_mvn":
+    if _normalises(recipe):
         argv += ["--normalize", "global_mvn"]
         argv += ["--normalize_conf", f"stats_file={layout.feature_statistics}"]
-    if options.pretrained_model:
-        argv += ["--init_param", str(layout.root / options.pretrained_model)]
+    pretrained = _pretrained(recipe)
+    if pretrained:
+        argv += ["--init_param", *(str(layout.root / path) for path in pretrained)]
     if config:
         argv += ["--config", str(config)]
-    return argv + shlex.split(options.asr_args)
+    return argv + shlex.split(layout.model_option("args"))

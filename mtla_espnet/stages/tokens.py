@@ -2,16 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import SimpleNamespace
 
 from mtla_espnet.files import UserError
-from mtla_espnet.stages.layout import Layout, used_options
+from mtla_espnet.stages.layout import Layout, TokenSet
 
 
-def text_options(options: SimpleNamespace) -> Mapping[str, object]:
-    """Return the options that text is tokenized by, for a mark."""
+def text_options(layout: Layout, tokens: TokenSet | None = None) -> Mapping[str, object]:
+    """Return the options that text is tokenized by, for a mark; by default what is written."""
+    options, tokens = layout.options, tokens or layout.tokens
     given = {"g2p": options.g2p} if options.g2p != "none" else {}
-    return used_options(options, "token_type", "cleaner") | given
+    return {"token_type": tokens.token_type, "cleaner": options.cleaner} | given
 
 
 def text_inputs(layout: Layout) -> dict[Path, int]:
@@ -19,8 +19,8 @@ def text_inputs(layout: Layout) -> dict[Path, int]:
     return {layout.nlsyms_file: 0} if layout.nlsyms_file else {}
 
 
-def tokenizer(layout: Layout) -> Callable[[str], list[str]]:
-    """Return what turns a line of text into tokens.
+def tokenizer(layout: Layout, tokens: TokenSet | None = None) -> Callable[[str], list[str]]:
+    """Return what turns a line of text into tokens; by default those of what is written.
 
     Raises:
         UserError: the cleaner or the grapheme-to-phoneme method cannot be used here.
@@ -28,12 +28,12 @@ def tokenizer(layout: Layout) -> Callable[[str], list[str]]:
     # Here: it takes seconds to import, and most recipes never need it.
     from espnet2.text.build_tokenizer import build_tokenizer
 
-    options = layout.options
+    options, tokens = layout.options, tokens or layout.tokens
     clean = text_cleaner(options.cleaner)
     try:
         units = build_tokenizer(
-            token_type=options.token_type,
-            bpemodel=layout.bpe_model and str(layout.bpe_model),
+            token_type=tokens.token_type,
+            bpemodel=tokens.bpe_model and str(tokens.bpe_model),
             non_linguistic_symbols=layout.nlsyms_file,
             g2p_type=None if options.g2p == "none" else options.g2p,
         )

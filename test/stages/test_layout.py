@@ -46,7 +46,7 @@ def test_arguments_become_part_of_the_tags():
         *("--inference_args", "--beam_size 2 --x a/b"),
         *("--inference_asr_model", "sub/3epoch.pth"),
     )
-    assert recipe.asr_tag == "train_raw_bpe30_optim_conflr0.1_init_paramab:c"
+    assert recipe.tag == "train_raw_bpe30_optim_conflr0.1_init_paramab:c"
     assert recipe.inference_tag == "inference_beam_size2_xa/b_asr_model_sub_3epoch"
 
 
@@ -58,9 +58,9 @@ def test_speeds_change_the_training_set_and_the_tags():
     assert (recipe.original_train_set, recipe.train_set) == ("train", "train_sp")
     assert recipe.formatted_dir(recipe.train_set) == Path("dump/raw/org/train_sp")
     assert recipe.stats_dir == Path("exp/asr_stats_raw_en_bpe30_sp")
-    assert recipe.asr_tag == "train_asr_raw_en_bpe30_mla_max_epoch3_sp"
+    assert recipe.tag == "train_asr_raw_en_bpe30_mla_max_epoch3_sp"
     assert recipe.token_list == layout("--lang", "en").token_list
-    assert layout("--speed_perturb_factors", "1.1", "--asr_tag", "mine").asr_tag == "mine"
+    assert layout("--speed_perturb_factors", "1.1", "--asr_tag", "mine").tag == "mine"
     with pytest.raises(UserError, match="--train_set train_sp is also"):
         layout("--speed_perturb_factors", "1.1", "--test_sets", "train_sp")
 
@@ -100,8 +100,8 @@ def test_given_tags_and_directories_win():
 
 
 def test_attention_adds_its_name_to_the_tag(tmp_path):
-    assert layout("--attention", "mtla").asr_tag == "train_raw_bpe30_mtla"
-    assert layout("--attention", "conf/my.yaml").asr_tag == "train_raw_bpe30_my"
+    assert layout("--attention", "mtla").tag == "train_raw_bpe30_mtla"
+    assert layout("--attention", "conf/my.yaml").tag == "train_raw_bpe30_my"
 
 
 def test_attention_overlay_is_a_file_or_the_recipes_or_the_checkouts(tmp_path):
@@ -144,3 +144,64 @@ def test_the_sets_are_required(name):
 def test_the_training_set_is_no_other_set(argv):
     with pytest.raises(UserError, match="--train_set train is also"):
         layout(*argv)
+
+
+def of_task(task, *argv):
+    return Layout(parse_options([*SETS, *argv], task=task))
+
+
+def test_translation_has_two_texts_with_token_lists_of_their_own():
+    recipe = of_task(
+        "st",
+        *("--lang", "en_de", "--src_lang", "en", "--tgt_lang", "de", "--tgt_nbpe", "500"),
+        *("--src_token_type", "char", "--st_config", "conf/train_st.yaml", "--attention", "mla"),
+        *("--speed_perturb_factors", "0.9 1.0"),
+    )
+    assert [(text.name, text.table) for text in recipe.texts] == [
+        ("text", "text.tc.de"),
+        ("src_text", "text.lc.rm.en"),
+    ]
+    assert recipe.tables == ["text", "text.tc.de", "text.lc.rm.en"]
+    target, source = (text.tokens for text in recipe.texts)
+    assert target.bpe_model == Path("data/en_de_token_list/tgt_bpe_unigram500/bpe.model")
+    assert source.token_list == Path("data/en_de_token_list/src_char/tokens.txt")
+    assert source.bpe_model is None
+    assert target.texts == {Path("dump/raw/lm_train.txt"): 4}
+    assert source.texts == {Path("data/train/text.lc.rm.en"): 1}
+    assert recipe.token_list == target.token_list
+    assert recipe.stats_dir == Path("exp/st_stats_raw_en_de_bpe500_sp")
+    assert recipe.exp_dir == Path("exp/st_train_st_raw_en_de_bpe_tc500_mla_sp")
+    assert recipe.inference_tag == "inference_st_model_valid.acc.ave"
+    assert [text.shape_file for text in recipe.texts] == ["text_shape.bpe", "src_text_shape.char"]
+
+
+def test_a_joint_token_list_is_made_of_both_texts():
+    recipe = of_task("st", "--token_joint", "true", "--tgt_lang", "de")
+    target, source = (text.tokens for text in recipe.texts)
+    assert source is target
+    assert list(target.texts) == [
+        Path("dump/raw/lm_train.txt"),
+        Path("dump/raw/org/train/text.lc.rm.es"),
+    ]
+    given = of_task("st", "--token_joint", "true", "--tgt_bpe_train_text", "a b").tokens.texts
+    assert given == {Path("a"): 0, Path("b"): 0}
+
+
+def test_understanding_may_have_a_transcript_of_words():
+    assert of_task("slu").tables == ["text"]
+    recipe = of_task("slu", "--use_transcript", "true", "--lang", "en", "--nbpe", "500")
+    transcript = recipe.texts[1]
+    assert recipe.tables == ["text", "transcript"]
+    assert transcript.tokens.token_list == Path("data/en_transcript_token_list/word/tokens.txt")
+    assert transcript.shape_file == "transcript_shape.word"
+    assert recipe.exp_dir == Path("exp/slu_train_raw_en_bpe500")
+
+
+def test_summarisation_reads_text():
+    recipe = of_task("sum", "--lang", "en", "--token_joint", "true", "--tgt_nbpe", "2000")
+    assert recipe.tables == ["text", "src_text"]
+    assert recipe.exp_dir == Path("exp/mt_train_raw_en_bpe2000")
+    assert recipe.stats_dir == Path("exp/mt_stats_raw_en_bpe2000")
+    assert recipe.inference_tag == "inference_mt_model_valid.acc.ave"
+    assert recipe.token_list == Path("data/en_token_list/tgt_bpe_unigram2000/tokens.txt")
+    assert recipe.rate is None

@@ -8,15 +8,16 @@ from hypothesis import strategies as st
 
 from mtla_espnet.files import UserError
 from mtla_espnet.stages.options import (
-    OPTIONS,
     check_supported,
     help_text,
+    options_of,
     parse_options,
     sampling_rate,
     speed_factors,
 )
+from mtla_espnet.stages.task import TASKS
 
-TABLE = {option.name: option for group in OPTIONS.values() for option in group}
+TABLE = {option.name: option for group in options_of("asr").values() for option in group}
 
 
 def values_of(option):
@@ -125,11 +126,28 @@ def test_a_bad_config_is_named(tmp_path, text, message):
         parse_options(["--config", str(path)])
 
 
-def test_help_has_every_option_once():
-    assert parse_options(["--stage", "3", "--help"]) is None
-    names = re.findall(r"^  --(\w+)", help_text(), re.MULTILINE)
-    assert sorted(names) == sorted(TABLE)
+@pytest.mark.parametrize("task", TASKS)
+def test_help_has_every_option_once(task):
+    assert parse_options(["--stage", "3", "--help"], task=task) is None
+    names = re.findall(r"^  --(\w+)", help_text(task=task), re.MULTILINE)
+    assert sorted(names) == sorted(vars(parse_options([], task=task)).keys() - {"task"})
     assert len(set(names)) == len(names)
+    assert "{" not in help_text(task=task)
+    check_supported(parse_options([], task=task))
+
+
+def test_options_are_named_after_the_task_and_the_side():
+    options = parse_options(["--st_config", "a", "--tgt-nbpe", "7"], task="st")
+    assert (options.st_config, options.tgt_nbpe, options.src_nbpe) == ("a", 7, 30)
+    for task, name in (
+        ("asr", "st_config"),
+        ("st", "nbpe"),
+        ("slu", "pretrained_asr"),
+        ("sum", "fs"),
+        ("sum", "speed_perturb_factors"),
+    ):
+        with pytest.raises(UserError, match=f"run.sh: invalid option --{name} "):
+            parse_options([f"--{name}", "1"], task=task)
 
 
 @pytest.mark.parametrize("text", ["16", "k", "", "0", "-8k", "16m", "1.2.3k"])

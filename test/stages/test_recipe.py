@@ -84,6 +84,25 @@ def test_attention_and_arguments_are_laid_over_training_alone(tmp_path):
     assert recipe.inference_config == {"beam_size": 3, "ctc_weight": 0.1}
 
 
+@pytest.mark.parametrize(
+    ("task", "argv", "message"),
+    [
+        ("slu", ["--two_pass", "true"], "--two_pass true needs --use_transcript true"),
+        (
+            "st",
+            ["--token_joint", "true", "--src_nbpe", "50"],
+            "--src_nbpe 50: with --token_joint true the options of the target hold for both",
+        ),
+        ("st", ["--src_lang", "en", "--src_case", "tc"], "are the same language and case"),
+        ("st", ["--st_args", "--optin adam"], r"--st_args: unknown key 'optin' \(nearest: 'optim'"),
+        ("sum", ["--mt_args", "--normalize global_mvn"], "--mt_args: unknown key 'normalize'"),
+    ],
+)
+def test_options_of_one_task_that_cannot_be(task, argv, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        load_recipe(parse_options([*ARGV, *argv], task=task), tmp_path)
+
+
 @pytest.mark.espnet
 def test_the_table_is_that_of_the_installed_espnet():
     script = CHECKOUT / "tools/espnet_options.py"

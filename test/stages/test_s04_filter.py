@@ -26,7 +26,7 @@ ARGV = ["--train_set", "train", "--valid_set", "dev", "--test_sets", "test", "--
 def test_every_utterance_is_kept_or_counted_once(utterances, least, most):
     samples = {key: value[0] for key, value in utterances.items()}
     text = {key: value[1] for key, value in utterances.items()}
-    kept, dropped = s04_filter.keep(samples, text, least, most)
+    kept, dropped = s04_filter.keep(samples, [text], least, most)
     assert kept == {key for key in samples if least < samples[key] < most and text[key]}
     assert len(kept) + sum(dropped.values()) == len(samples)
 

@@ -1,0 +1,36 @@
+"""Stage 3 of tasks that read text: copy the tables, with single blanks between words."""
+
+from mtla_espnet.data.datadir import validate_text_dir
+from mtla_espnet.data.tables import read_table, write_table
+from mtla_espnet.stages.marks import Part
+from mtla_espnet.stages.recipe import Recipe
+
+TITLE = "Format text"
+
+
+def parts(recipe: Recipe) -> list[Part]:
+    """One part a set."""
+    layout = recipe.layout
+    return [
+        Part(
+            directory=layout.formatted_dir(name),
+            options={},
+            inputs={layout.data_dir(name) / table: 1 for table in layout.tables},
+            outputs=[layout.formatted_dir(name) / table for table in layout.tables],
+            name=name,
+        )
+        for name in (layout.train_set, layout.valid_set, *layout.test_sets)
+    ]
+
+
+def run(recipe: Recipe, part: Part) -> None:
+    """Copy the tables of one set.
+
+    Raises:
+        UserError: see `validate_text_dir`.
+    """
+    tables = recipe.layout.tables
+    validate_text_dir(recipe.layout.data_dir(part.name), tables)
+    for source, target in zip(part.inputs, part.outputs, strict=True):
+        lines = read_table(source)
+        write_table(target, {key: " ".join(words.split()) for key, words in lines.items()})

@@ -1,0 +1,87 @@
+"""Stage 4 of tasks that read text: leave out lines that are too long or empty."""
+
+from collections.abc import Mapping
+
+from mtla_espnet.data.tables import read_table, write_table
+from mtla_espnet.files import UserError
+from mtla_espnet.stages.layout import used_options
+from mtla_espnet.stages.log import say
+from mtla_espnet.stages.marks import Part
+from mtla_espnet.stages.recipe import Recipe
+from mtla_espnet.stages.s04_filter import write_lm_text
+
+TITLE = "Remove long and empty texts"
+
+
+def parts(recipe: Recipe) -> list[Part]:
+    """One part for the training set and one for the validation set; test sets stay whole."""
+    layout = recipe.layout
+    result = []
+    for name in (layout.train_set, layout.valid_set):
+        source, target = layout.formatted_dir(name), layout.dump_set_dir(name)
+        outputs = [target / table for table in layout.tables]
+        if name == layout.train_set:
+            outputs.append(layout.lm_train_text)
+        result.append(
+            Part(
+                directory=target,
+                options=used_options(recipe.options, "max_src_words", "max_tgt_words"),
+                inputs={source / table: 3 for table in layout.tables},
+                outputs=outputs,
+                name=name,
+            )
+        )
+    return result
+
+
+def run(recipe: Recipe, part: Part) -> None:
+    """Write the filtered copy of one set, and for the training set lm_train.txt.
+
+    Raises:
+        UserError: nothing is left.
+    """
+    layout, options = recipe.layout, recipe.options
+    source = layout.formatted_dir(part.name)
+    tables = {name: read_table(source / name) for name in layout.tables}
+    target, document = (tables[text.table] for text in layout.texts)
+    kept, dropped = keep(document, target, options.max_src_words, options.max_tgt_words)
+    counts = ", ".join(f"{count} {reason}" for reason, count in dropped.items() if count)
+    say(f"{part.name}: {len(kept)} texts kept{f'; left out: {counts}' if counts else ''}")
+    if not kept:
+        raise UserError(f"{source}: no text is left ({counts}): see --max_src_words")
+    for name, table in tables.items():
+        write_table(part.directory / name, {key: table[key] for key in table if key in kept})
+    if part.name == layout.train_set:
+        write_lm_text(layout)
+
+
+def keep(
+    source: Mapping[str, str], target: Mapping[str, str], most_source: int, most_target: int
+) -> tuple[set[str], dict[str, int]]:
+    """Choose texts with words on both sides, and not more of them than the limits.
+
+    Args:
+        source: id -> what is read.
+        target: id -> what is written.
+        most_source: words of the longest source; 0: any.
+        most_target: words of the longest target; 0: any.
+
+    Returns:
+        The ids, and reason -> number of those left out for it.
+
+    Example:
+        >>> keep({"a": "x y", "b": "x", "c": ""}, {"a": "z", "b": "z", "c": "z"}, 1, 0)
+        ({'b'}, {'empty': 1, 'with a long source': 1, 'with a long target': 0})
+    """
+    kept = set()
+    dropped = {"empty": 0, "with a long source": 0, "with a long target": 0}
+    for key, words in source.items():
+        if not words or not target[key]:
+            dropped["empty"] += 1
+        elif most_source and len(words.split()) > most_source:
+            dropped["with a long source"] += 1
+        elif most_target and len(target[key].split()) > most_target:
+            dropped["with a long target"] += 1
+        else:
+            kept.add(key)
+    return kept, dropped
