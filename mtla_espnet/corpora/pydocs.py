@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of this corpus."""
     parser.add_argument("--output", type=Path, default=Path("data"), help="data directories")
     parser.add_argument(
-        "--max_document_words", type=int, default=200, help="words that a document keeps"
+        "--max_document_words", type=int, default=100, help="words that a document keeps"
     )
     parser.add_argument(
         "--measured_sources", type=Path, help="name==version lines that results were measured with"

@@ -30,16 +30,19 @@ class CTCState:
         blank: (B, W, T) r^b: likewise, and frame t is blank.
         prefix: (B, W) psi of the prefix itself.
         last: (B, W) int64, its last label; -1 of the empty prefix.
+        skip: labels that come next and that CTC does not know.
     """
 
     nonblank: Tensor
     blank: Tensor
     prefix: Tensor
     last: Tensor
+    skip: int = 0
 
     def select(self, index: Tensor) -> "CTCState":
         """Keep utterances `index` (B',)."""
-        return CTCState(*(x[index] for x in (self.nonblank, self.blank, self.prefix, self.last)))
+        chosen = (x[index] for x in (self.nonblank, self.blank, self.prefix, self.last))
+        return CTCState(*chosen, self.skip)
 
 
 class CTCPrefixScorer:
@@ -50,9 +53,13 @@ class CTCPrefixScorer:
         lengths: (B,) int64 frames of each utterance, at least 1.
         blank: label of blank; never scored above zero probability.
         eos: label that ends a hypothesis: scores the prefix as the whole labelling.
+        skip: labels that begin every hypothesis and that CTC was not trained on, such as an
+            intent: they cost nothing, whatever they are.
     """
 
-    def __init__(self, log_probability: Tensor, lengths: Tensor, blank: int, eos: int):
+    def __init__(
+        self, log_probability: Tensor, lengths: Tensor, blank: int, eos: int, skip: int = 0
+    ):
         self._log_probability = log_probability.double()
         self._probability = self._log_probability.exp()
         size = log_probability.size(1)
@@ -60,7 +67,7 @@ class CTCPrefixScorer:
         self._held = index < lengths.to(log_probability.device)[:, None]  # (B, T)
         self._probability *= self._held[..., None]
         self._lengths = lengths.to(log_probability.device)
-        self._blank, self._eos = blank, eos
+        self._blank, self._eos, self._skip = blank, eos, skip
         # a padded frame costs nothing, so that cumulative sums stay finite
         blank_score = self._log_probability[..., blank].masked_fill(~self._held, 0.0)
         self._blank_sum = blank_score.cumsum(dim=1)  # (B, T)
@@ -73,6 +80,7 @@ class CTCPrefixScorer:
             blank=blank,
             prefix=torch.zeros_like(blank[..., 0]),
             last=torch.full_like(blank[..., 0], -1, dtype=torch.int64),
+            skip=self._skip,
         )
 
     def score(self, state: CTCState) -> Tensor:
@@ -89,6 +97,8 @@ class CTCPrefixScorer:
         repeated = emitted.masked_fill(~self._held[:, None], _NOTHING).logsumexp(dim=-1)
         repeated = torch.where(state.last < 0, psi.gather(2, last[..., None])[..., 0], repeated)
         psi = psi.scatter(2, last[..., None], repeated[..., None])
+        if state.skip:
+            psi = state.prefix[..., None].expand_as(psi).clone()
         whole = torch.logaddexp(state.nonblank, state.blank)
         at_end = (self._lengths - 1)[:, None, None].expand(-1, whole.size(1), 1)
         psi[..., self._eos] = whole.gather(2, at_end)[..., 0]
@@ -111,7 +121,10 @@ class CTCPrefixScorer:
             state.blank.gather(1, index),
             state.prefix.gather(1, parent),
             state.last.gather(1, parent),
+            max(0, state.skip - 1),
         )
+        if state.skip:
+            return chosen
         both = torch.logaddexp(chosen.nonblank, chosen.blank)
         before = torch.where((label == chosen.last)[..., None], chosen.blank, both)
         frames = self._frames(label)

@@ -273,7 +273,8 @@ class Speech2Text:
         if options.ctc_weight:
             with meter.part("ctc_s"):
                 posteriors = model.ctc.log_softmax(encoded)
-                ctc = CTCPrefixScorer(posteriors, lengths, model.blank_id, model.eos)
+                skip = getattr(model, "ctc_skip_tokens", 0)
+                ctc = CTCPrefixScorer(posteriors, lengths, model.blank_id, model.eos, skip)
             meter.watch("ctc_s", ctc, "start", "score", "extend", "select")
         if options.ctc_weight == 1.0:  # no decoder chooses what CTC scores
             options = dataclasses.replace(options, pre_beam_ratio=len(model.token_list))

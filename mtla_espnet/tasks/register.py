@@ -24,6 +24,7 @@ from mtla_espnet.frontend.fbank import FbankFrontend
 from mtla_espnet.tasks.asr import ASRTask
 from mtla_espnet.tasks.lm import LMTask
 from mtla_espnet.tasks.slu import SLUTask
+from mtla_espnet.tasks.slu_model import DecoderOnlySLUModel
 from mtla_espnet.tasks.st import STTask
 from mtla_espnet.tasks.sum import MTTask
 
@@ -32,6 +33,7 @@ ENCODERS = {
     "conv1d_transformer": Conv1dTransformerEncoder,
 }
 DECODERS = {"decoder_only": DecoderOnly}
+SLU_MODELS = {"decoder_only_slu": DecoderOnlySLUModel}
 FRONTENDS = {"fbank": FbankFrontend}
 
 
@@ -52,6 +54,7 @@ def register() -> None:
         if hasattr(module, "frontend_choices"):  # mt reads text
             module.frontend_choices.classes.update(FRONTENDS)
         setattr(module, task.__name__, task)
+    espnet2.tasks.slu.model_choices.classes.update(SLU_MODELS)
     espnet2.tasks.lm.LMTask = LMTask
 
 

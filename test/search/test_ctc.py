@@ -103,3 +103,36 @@ def test_a_long_silence_loses_no_precision():
         best.append(label.item())
         state = scorer.extend(state, zero, label, score.amax(-1))
     assert best == [1, 2, EOS]
+
+
+@given(
+    st.lists(st.integers(1, 5), min_size=1, max_size=3),
+    st.lists(st.sampled_from([1, 2, 3]), max_size=3),
+    st.integers(1, 2),
+    seeds,
+)
+def test_skipped_labels_cost_nothing_and_change_nothing(sizes, prefix, skip, seed):
+    log_probability = posteriors(sizes, seed)
+    lengths = torch.tensor(sizes)
+    plain = CTCPrefixScorer(log_probability, lengths, BLANK, EOS)
+    skipping = CTCPrefixScorer(log_probability, lengths, BLANK, EOS, skip)
+    state, expected = skipping.start(), plain.start()
+    zeros = torch.zeros(len(sizes), 2, dtype=torch.int64)
+    label = zeros + torch.tensor([1, 2])
+    for _ in range(skip):
+        score = skipping.score(state)
+        assert (score[..., 1:EOS] == 0).all()
+        assert (score[..., BLANK] == float("-inf")).all()
+        # what ends here says that nothing was spoken
+        assert torch.equal(
+            score[..., EOS], plain.score(plain.start())[..., EOS].expand_as(score[..., EOS])
+        )
+        state = skipping.extend(state, zeros, label, torch.zeros(label.shape))
+    for new in prefix:
+        score, other = skipping.score(state), plain.score(expected)
+        assert torch.equal(score, other.expand_as(score))
+        parent = torch.arange(2).expand_as(zeros)
+        state = skipping.extend(state, parent, zeros + new, score[..., new])
+        expected = plain.extend(expected, zeros[:, :1], zeros[:, :1] + new, other[..., new])
+    score = skipping.score(state)
+    assert torch.equal(score, plain.score(expected).expand_as(score))
