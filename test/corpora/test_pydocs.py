@@ -65,7 +65,7 @@ def test_data_directories(packages):
     }
     # the document of `fake.h` is a test document
     assert "fake-fake.h" not in read_table(data / "train/text")
-    assert len(read_table(data / "train/src_text")["fake-fake.f"].split()) == 200
+    assert len(read_table(data / "train/src_text")["fake-fake.f"].split()) == 100
     assert (data / "sources.txt").read_text() == (
         "fake-test==1.0\nfake-two==3.1\nfake-valid==2.0\nfake==3.0\n"
     )
