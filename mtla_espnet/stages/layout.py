@@ -329,6 +329,12 @@ class Layout:
         return self.exp_dir / f"{self.exp_dir.name}_{self.model_file.stem}.zip"
 
     @property
+    def hub_dir(self) -> Path:
+        """Directory of what is uploaded to the Hugging Face hub."""
+        name = self.options.hf_repo.replace("/", "_")
+        return self.root / self.options.expdir / f"hf_{name}"
+
+    @property
     def inference_tag(self) -> str:
         """Name of the decoding."""
         options = self.options

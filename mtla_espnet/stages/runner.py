@@ -37,10 +37,7 @@ BODIES = {
     12: "s12_decode",
     13: "s13_score",
     14: "s14_pack",
-}
-# Stages without a body yet run under no option that is accepted.
-_WITHOUT_BODY = {
-    15: "--skip_upload_hf true",
+    15: "s15_upload",
 }
 # The copies at other speeds, and the formatted audio.
 _FILLS_THE_DUMP = (2, 3)
@@ -104,7 +101,7 @@ def chosen_stages(options: SimpleNamespace) -> list[int]:
         skipped |= {12, 13}
     return [
         number
-        for number in sorted(BODIES | _WITHOUT_BODY)
+        for number in sorted(BODIES)
         if options.stage <= number <= options.stop_stage and number not in skipped
     ]
 
@@ -122,7 +119,9 @@ def why_left_out(options: SimpleNamespace, number: int) -> str | None:
         return "--use_ngram false"
     if number == 14 and options.skip_packing:
         return "--skip_packing true"
-    return _WITHOUT_BODY.get(number)
+    if number == 15 and options.skip_upload_hf:
+        return "--skip_upload_hf true"
+    return None
 
 
 def leave_command(recipe: Recipe, number: int, argv: Sequence[str]) -> None:

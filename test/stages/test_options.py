@@ -90,7 +90,6 @@ def test_what_cannot_be_parsed(argv, message, code):
     [
         (["--num_splits_asr", "2"], "--num_splits_asr 2: not supported yet"),
         (["--feats_type", "raw_copy"], "--feats_type raw_copy: not supported"),
-        (["--skip_upload_hf", "false"], "--skip_upload_hf false: not supported yet"),
     ],
 )
 def test_what_cannot_be_done_yet_is_said(argv, message):
