@@ -5,9 +5,7 @@ import io
 import logging
 from pathlib import Path
 
-from mtla_espnet.files import write_text
 from mtla_espnet.stages.layout import Text
-from mtla_espnet.stages.log import job_log
 from mtla_espnet.stages.recipe import Recipe
 
 
@@ -104,25 +102,3 @@ def run_espnet_program(program: str, argv: list[str]) -> None:
     except SystemExit as stop:
         if stop.code:
             raise RuntimeError(f"{program} refused its arguments (code {stop.code})") from None
-
-
-def aggregate_statistics(inputs: list[Path], output: Path, texts: list[Text]) -> None:
-    """Add up the statistics of jobs, and write shapes with the number of tokens beside them.
-
-    Args:
-        inputs: output directories of the jobs, in order.
-        output: directory of the sums.
-        texts: whose shapes there are.
-    """
-    load_espnet()
-    from espnet2.bin.aggregate_stats_dirs import aggregate_stats_dirs
-
-    with job_log(output / "logdir/aggregate.log", f"aggregate_stats_dirs to {output}"):
-        aggregate_stats_dirs(inputs, output, log_level="INFO", skip_sum_stats=False)
-    for text in texts:
-        n_tokens = len(text.tokens.token_list.read_text(encoding="utf-8").splitlines())
-        for mode in ("train", "valid"):
-            shapes = output / mode / f"{text.name}_shape"
-            lines = shapes.read_text(encoding="utf-8").splitlines()
-            with_size = "".join(f"{line},{n_tokens}\n" for line in lines)
-            write_text(output / mode / text.shape_file, with_size)

@@ -7,7 +7,7 @@ from pathlib import Path
 from mtla_espnet.data.tables import read_table, write_table
 from mtla_espnet.files import UserError
 from mtla_espnet.stages.espnet_arguments import lm_arguments
-from mtla_espnet.stages.layout import Layout, used_options
+from mtla_espnet.stages.layout import Layout
 from mtla_espnet.stages.marks import Part
 from mtla_espnet.stages.recipe import Recipe
 from mtla_espnet.stages.statistics import collect_statistics
@@ -38,7 +38,7 @@ def parts(recipe: Recipe) -> list[Part]:
     return [
         Part(
             directory=directory,
-            options=text_options(layout) | used_options(recipe.options, "nj"),
+            options=text_options(layout),
             inputs={layout.token_list: 5}
             | text_inputs(layout)
             | {path: made for tables in _sources(layout).values() for path, made in tables.items()},

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from mtla_espnet.data.tables import read_table
 from mtla_espnet.stages.espnet_arguments import common_arguments, training_inputs, training_sets
-from mtla_espnet.stages.layout import used_options
 from mtla_espnet.stages.marks import Part
 from mtla_espnet.stages.recipe import Recipe
 from mtla_espnet.stages.statistics import collect_statistics
@@ -29,7 +28,6 @@ def parts(recipe: Recipe) -> list[Part]:
         Part(
             directory=layout.stats_dir,
             options=text_options(layout)
-            | used_options(recipe.options, "nj")
             | {"config": {name: config[name] for name in _RELEVANT if name in config}},
             inputs=training_inputs(recipe) | text_inputs(layout),
             outputs=[

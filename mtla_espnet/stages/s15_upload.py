@@ -121,15 +121,20 @@ def check_hub(recipe: Recipe) -> None:
 def model_card(recipe: Recipe) -> str:
     """Return the model's README.md: how it is used, its results and its configuration."""
     layout, options = recipe.layout, recipe.options
+    kind = ["audio"] if layout.task.speech else []
     head = {
         "library_name": "espnet",
-        "tags": ["espnet", "mtla_espnet", "audio", _HUB_TASKS["asr"]],
+        "tags": ["espnet", "mtla_espnet", *kind, _HUB_TASKS[layout.task.model]],
         "language": options.lang,
     }
     if options.lang == "noinfo":
         del head["language"]
     results = (layout.exp_dir / "RESULTS.md").read_text(encoding="utf-8")
     config = (layout.exp_dir / "config.yaml").read_text(encoding="utf-8")
+    model, call = "Text2Text", "text = model(words)[0][0]"
+    if layout.task.speech:
+        model = "Speech2Understand" if layout.task.model == "slu" else "Speech2Text"
+        call = f"text = model(speech)[0][0]  # samples at {layout.rate} Hz"
     place = "/".join(layout.root.absolute().parts[-2:])
     return (
         f"---\n{dump_yaml(head)}---\n\n"
@@ -137,9 +142,9 @@ def model_card(recipe: Recipe) -> str:
         f"Trained by the recipe `egs2/{place}` of mtla_espnet, an extension of ESPnet2.\n\n"
         "```python\n"
         "import mtla_espnet.tasks  # registers the decoder with ESPnet\n"
-        "from espnet2.bin.asr_inference import Speech2Text\n\n"
-        f'speech2text = Speech2Text.from_pretrained("{options.hf_repo}")\n'
-        f"text = speech2text(speech)[0][0]  # samples at {layout.rate} Hz\n"
+        f"from espnet2.bin.{layout.task.model}_inference import {model}\n\n"
+        f'model = {model}.from_pretrained("{options.hf_repo}")\n'
+        f"{call}\n"
         "```\n\n"
         f"{results.rstrip()}\n\n"
         f"## Configuration\n\n```yaml\n{config.rstrip()}\n```\n"
