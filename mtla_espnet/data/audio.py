@@ -9,6 +9,7 @@ import soundfile
 
 from mtla_espnet.data.ark import ark_file, is_ark_place, read_ark_audio
 from mtla_espnet.data.audio_length import check_length
+from mtla_espnet.data.fairseq_zip import parse_place
 from mtla_espnet.data.pipes import is_command, run_command
 from mtla_espnet.files import UserError
 
@@ -119,7 +120,10 @@ class Part(NamedTuple):
         """Return the files that are read; none where a command reads them."""
         if is_command(self.path):
             return []
-        return [ark_file(self.path) if is_ark_place(self.path) else self.path]
+        if is_ark_place(self.path):
+            return [ark_file(self.path)]
+        place = parse_place(self.path)
+        return [place.path if place else self.path]
 
 
 def _read_part(

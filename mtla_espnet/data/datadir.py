@@ -90,6 +90,7 @@ def validate_data_dir(
     text: bool = True,
     allow_pipes: bool = False,
     texts: Iterable[str] = (),
+    features: bool = False,
 ) -> None:
     """Check a data directory; log one line when it is good.
 
@@ -99,6 +100,7 @@ def validate_data_dir(
         text: it must have `text`.
         allow_pipes: `wav.scp` may have commands.
         texts: names of other tables of text that it must have.
+        features: it must have `feats.scp`.
 
     Raises:
         UserError: a file is missing, empty, unsorted or malformed, or two files do
@@ -114,6 +116,9 @@ def validate_data_dir(
         check_text(path / name, utt2spk, "utt2spk")
     if audio:
         _check_audio(path, utt2spk, allow_pipes)
+    if features:
+        entries = _read_filled(path / "feats.scp")
+        _check_same_ids(path, "utt2spk", utt2spk, "features", entries)
     if len(set(utt2spk.values())) == 1:
         logging.warning("%s: all utterances are of one speaker", path / "utt2spk")
     logging.info("Successfully validated data-directory %s", path)

@@ -14,7 +14,10 @@ import espnet2.tasks.lm
 import espnet2.tasks.mt
 import espnet2.tasks.slu
 import espnet2.tasks.st
+import espnet2.train.dataset
+import espnet2.train.iterable_dataset
 
+from mtla_espnet.data.features import FeatureTable, read_features
 from mtla_espnet.decoder.decoder_only import DecoderOnly
 from mtla_espnet.encoder.conv1d_subsampling import (
     Conv1dConformerEncoder,
@@ -56,6 +59,13 @@ def register() -> None:
         setattr(module, task.__name__, task)
     espnet2.tasks.slu.model_choices.classes.update(SLU_MODELS)
     espnet2.tasks.lm.LMTask = LMTask
+    # A type of data: `feats.scp,speech,fairseq_zip`.
+    espnet2.train.dataset.DATA_TYPES["fairseq_zip"] = {
+        "func": FeatureTable,
+        "kwargs": [],
+        "help": "Features in zip files: utterance_id_A /some/where/a.zip:<offset>:<bytes>",
+    }
+    espnet2.train.iterable_dataset.DATA_TYPES["fairseq_zip"] = read_features
 
 
 def run_espnet(module: str, argv: list[str]) -> None:

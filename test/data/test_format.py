@@ -6,6 +6,7 @@ import pytest
 import soundfile
 
 from audio_files import SPH, content, decoded, make_data_dir, noise, sph_samples, write_wav
+from mtla_espnet.data import blocks
 from mtla_espnet.data.format import format_audio
 from mtla_espnet.data.rejected import read_rejected
 from mtla_espnet.data.tables import read_table, write_table
@@ -97,7 +98,12 @@ def test_loud_audio_is_clipped_not_wrapped(tmp_path):
     assert written.tolist() == [32767, -32768, 16384]
 
 
-def many(tmp_path, count=450):
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(blocks, "_BLOCK_UTTERANCES", 20)
+
+
+def many(tmp_path, count=45):
     wavs = {f"a-{i:03d}": tmp_path / "wav" / f"{i}.wav" for i in range(count)}
     for i, path in enumerate(wavs.values()):
         write_wav(path, noise(20 + i, seed=i), 8000)
@@ -128,7 +134,7 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch):
     original = soundfile.write
 
     def interrupted(path, *rest, **options):
-        if len(written) == 250:
+        if len(written) == 25:
             raise KeyboardInterrupt
         written.append(path)
         original(path, *rest, **options)
@@ -140,16 +146,16 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch):
     assert [path.name for path in (out / "data").iterdir()] == ["format.1"]
     assert not (out / "wav.scp").exists()
     written.clear()
-    written.append("count from 1, so that it is not interrupted again before 250")
+    written.append("count from 1, so that it is not interrupted again before 25")
     (out / "data/.format.2.left").mkdir()  # by a process that was killed
     monkeypatch.setattr(
         soundfile, "write", lambda *a, **o: (written.append(a[0]), original(*a, **o))
     )
     format_audio(data, out, 16000)
-    assert len(written) == 1 + 250
+    assert len(written) == 1 + 25
     assert content(out) == content(tmp_path / "whole")
     format_audio(data, out, 16000, fresh=True)
-    assert len(written) == 1 + 250 + 450
+    assert len(written) == 1 + 25 + 45
 
 
 def test_a_block_whose_audio_or_options_changed_is_written_again(tmp_path):
@@ -157,11 +163,11 @@ def test_a_block_whose_audio_or_options_changed_is_written_again(tmp_path):
     data, out = tmp_path / "data", tmp_path / "dump"
     format_audio(data, out, 16000)
     stamps = {path: path.stat().st_mtime_ns for path in out.rglob("*.flac")}
-    write_wav(wavs["a-300"], noise(77, seed=9), 8000)
+    write_wav(wavs["a-030"], noise(77, seed=9), 8000)
     format_audio(data, out, 16000)
     changed = {path.parent.name for path in stamps if path.stat().st_mtime_ns != stamps[path]}
     assert changed == {"format.2"}
-    assert read_table(out / "utt2num_samples")["a-300"] == "154"
+    assert read_table(out / "utt2num_samples")["a-030"] == "154"
     format_audio(data, out, 8000)
     assert all(path.stat().st_mtime_ns != stamps[path] for path in stamps)
 
@@ -169,38 +175,38 @@ def test_a_block_whose_audio_or_options_changed_is_written_again(tmp_path):
 @pytest.mark.parametrize("nj", [1, 2])
 @pytest.mark.parametrize("audio_format", ["flac", "flac.ark"])
 def test_bad_utterances_are_left_out_up_to_a_limit(tmp_path, nj, audio_format, caplog):
-    wavs = many(tmp_path, 300)
+    wavs = many(tmp_path, 30)
     (tmp_path / "data/text.lc.de").write_text("".join(f"{key} geh\n" for key in wavs))
-    wavs["a-250"].write_bytes(wavs["a-250"].read_bytes()[:-2])
+    wavs["a-025"].write_bytes(wavs["a-025"].read_bytes()[:-2])
     wavs["a-007"].unlink()
-    out, tables = tmp_path / "dump", ("text", "text.lc.de")
+    out, options = tmp_path / "dump", {"tables": ("text", "text.lc.de"), "max_rejected": 10}
     with caplog.at_level(logging.WARNING):
-        format_audio(tmp_path / "data", out, 16000, audio_format, nj, tables=tables)
-    assert f"{out}/rejected.tsv: 2 of 300 utterances rejected" in caplog.text
+        format_audio(tmp_path / "data", out, 16000, audio_format, nj, **options)
+    assert f"{out}/rejected.tsv: 2 of 30 utterances rejected" in caplog.text
     rejected = read_rejected(out / "rejected.tsv")
-    assert [(each.utterance, each.line) for each in rejected] == [("a-007", 8), ("a-250", 251)]
+    assert [(each.utterance, each.line) for each in rejected] == [("a-007", 8), ("a-025", 26)]
     assert rejected[0].file == f"{tmp_path}/data/wav.scp"
     assert rejected[0].reason == f"{wavs['a-007']}: no such file"
-    assert rejected[1].reason.startswith(f"{wavs['a-250']}: truncated")
-    kept = sorted(wavs.keys() - {"a-007", "a-250"})
+    assert rejected[1].reason.startswith(f"{wavs['a-025']}: truncated")
+    kept = sorted(wavs.keys() - {"a-007", "a-025"})
     for name in ("text", "text.lc.de", "utt2spk", "wav.scp", "utt2num_samples"):
         assert list(read_table(out / name)) == kept
     assert read_table(out / "spk2utt")["a"].split() == kept
-    assert not list((out / "data").glob("*/a-250*"))
+    assert not list((out / "data").glob("*/a-025*"))
     assert all(decoded(entry)[1] == 16000 for entry in read_table(out / "wav.scp").values())
 
     with pytest.raises(UserError) as error:
-        format_audio(tmp_path / "data", out, 16000, audio_format, nj, max_rejected=0.5)
+        format_audio(tmp_path / "data", out, 16000, audio_format, nj, max_rejected=5)
     assert str(error.value).startswith(
-        f"{out}/rejected.tsv: 2 of 300 utterances rejected (0.667 %, more than --max_rejected 0.5 "
+        f"{out}/rejected.tsv: 2 of 30 utterances rejected (6.67 %, more than --max_rejected 5 "
         f"%); the first: {tmp_path}/data/wav.scp:8: 'a-007': {wavs['a-007']}: no such file"
     )
     assert not (out / "wav.scp").exists()
 
     write_wav(wavs["a-007"], noise(50), 8000)
-    write_wav(wavs["a-250"], noise(50), 8000)
+    write_wav(wavs["a-025"], noise(50), 8000)
     format_audio(tmp_path / "data", out, 16000, audio_format, nj)
-    assert len(read_table(out / "wav.scp")) == 300
+    assert len(read_table(out / "wav.scp")) == 30
     assert not (out / "rejected.tsv").exists()
 
 

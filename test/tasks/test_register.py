@@ -69,3 +69,22 @@ def test_run_espnet_refuses_an_unknown_choice(corpus, tmp_path, capsys):
         run_espnet("espnet2.bin.asr_train", arguments)
     assert caught.value.code == 2
     assert "decoder_mostly" in capsys.readouterr().err
+
+
+@pytest.mark.espnet
+def test_features_in_zips_are_a_type_of_data(tmp_path):
+    import mtla_espnet.tasks  # noqa: F401  (registers)
+    from espnet2.train.dataset import ESPnetDataset
+    from espnet2.train.iterable_dataset import IterableESPnetDataset
+
+    features = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    with FeatureZip(tmp_path / "a.zip") as archive:
+        offset, size = archive.add("ü", features)
+    (tmp_path / "feats.scp").write_text(f"utt1 {tmp_path}/a.zip:{offset}:{size}\n")
+    columns = [(f"{tmp_path}/feats.scp", "speech", "fairseq_zip")]
+    for key, data in (
+        ESPnetDataset(columns)["utt1"],
+        next(iter(IterableESPnetDataset(columns))),
+    ):
+        assert key == "utt1"
+        np.testing.assert_array_equal(data["speech"], features)

@@ -1,0 +1,247 @@
+"""Features in a zip file, as Fairseq S2T stores them, and the manifests that point there.
+
+The zip stores an array an utterance, `<id>.npy`, uncompressed, so that a part of the file
+is an array: `fbank80.zip:<offset>:<bytes>`. A manifest is a TSV with the columns `id audio
+n_frames tgt_text speaker` and maybe others. Source: `examples/speech_to_text` of Fairseq.
+"""
+
+import io
+import os
+import re
+import struct
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from mtla_espnet.files import UserError, atomic_path, write_text
+
+COLUMNS = ("id", "audio", "n_frames", "tgt_text", "speaker")
+_REQUIRED = COLUMNS[:4]
+_LOCAL_HEADER_BYTES = 30
+_PLACE = re.compile(r"(.+\.zip):(\d+):(\d+)")
+# Fixed, so that equal features give equal files.
+_DATE = (1980, 1, 1, 0, 0, 0)
+
+
+class Place(NamedTuple):
+    """Where an array is in a zip file."""
+
+    path: str
+    offset: int
+    num_bytes: int
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.offset}:{self.num_bytes}"
+
+
+def parse_place(entry: str) -> Place | None:
+    """Return the place that an entry names; None where it is none.
+
+    Example:
+        >>> parse_place("a/fbank80.zip:40:1728")
+        Place(path='a/fbank80.zip', offset=40, num_bytes=1728)
+        >>> parse_place("a/b.npy")
+    """
+    match = _PLACE.fullmatch(entry)
+    return Place(match[1], int(match[2]), int(match[3])) if match else None
+
+
+class FeatureZip:
+    """A zip file of features that is being written; a context.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path):
+        self._zip = zipfile.ZipFile(path, "w", zipfile.ZIP_STORED)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self._zip.close()
+
+    def add(self, utterance: str, features: np.ndarray) -> tuple[int, int]:
+        """Append an array.
+
+        Args:
+            utterance: its id; any text that a file name in a zip can be.
+            features: (T, D); stored as float32.
+
+        Returns:
+            Offset and length of the `.npy` in the file, in bytes.
+        """
+        stream = io.BytesIO()
+        array = np.ascontiguousarray(features, dtype=np.float32)
+        np.lib.format.write_array(stream, array, allow_pickle=False)
+        return self.add_bytes(f"{utterance}.npy", stream.getvalue())
+
+    def add_bytes(self, name: str, content: bytes) -> tuple[int, int]:
+        """Append a file; returns offset and length of its content."""
+        info = zipfile.ZipInfo(name, _DATE)
+        info.external_attr = 0o644 << 16
+        self._zip.writestr(info, content)
+        # In bytes of UTF-8: with the number of characters, other ids than ASCII would break.
+        header_bytes = _LOCAL_HEADER_BYTES + len(name.encode()) + len(info.extra)
+        return info.header_offset + header_bytes, len(content)
+
+
+def merge_zips(shards: Sequence[Path], path: Path) -> dict[str, Place]:
+    """Join zip files of features to one, which appears whole.
+
+    Args:
+        shards: the files, in order.
+        path: the new file.
+
+    Returns:
+        Utterance -> its place in the new file.
+    """
+    places = {}
+    with atomic_path(path) as temporary:
+        with FeatureZip(temporary) as target:
+            for shard in shards:
+                with zipfile.ZipFile(shard) as source:
+                    for name in source.namelist():
+                        offset, size = target.add_bytes(name, source.read(name))
+                        places[name.removesuffix(".npy")] = Place(str(path), offset, size)
+    return places
+
+
+def places_of(path: Path) -> dict[str, Place]:
+    """Return where the arrays of a zip file are, by its own directory.
+
+    Raises:
+        UserError: it is not a zip file, or an array in it is compressed.
+    """
+    places = {}
+    try:
+        with zipfile.ZipFile(path) as archive, open(path, "rb") as stream:
+            for info in archive.infolist():
+                if info.compress_type != zipfile.ZIP_STORED:
+                    raise UserError(f"{path}: {info.filename!r} is compressed: store it")
+                stream.seek(info.header_offset + 26)
+                name_bytes, extra_bytes = struct.unpack("<HH", stream.read(4))
+                offset = info.header_offset + _LOCAL_HEADER_BYTES + name_bytes + extra_bytes
+                key = info.filename.removesuffix(".npy")
+                places[key] = Place(str(path), offset, info.file_size)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (zipfile.BadZipFile, struct.error) as error:
+        raise UserError(f"{path}: not a zip file ({error})") from None
+    return places
+
+
+def features_from_bytes(content: bytes, where: str) -> np.ndarray:
+    """Read an `.npy` of features.
+
+    Args:
+        content: all of it.
+        where: for messages.
+
+    Returns:
+        (T, D) float32.
+
+    Raises:
+        UserError: it is not one array of floats of two dimensions, whole.
+    """
+    stream = io.BytesIO(content)
+    try:
+        array = np.lib.format.read_array(stream, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{where}: is not an array in numpy's format: {reason}") from None
+    if stream.tell() != len(content):
+        raise UserError(f"{where}: has {len(content)} bytes, its array {stream.tell()}")
+    return check_features(array, where)
+
+
+def check_features(array: np.ndarray, where: str) -> np.ndarray:
+    """Return an array of features as (T, D) float32.
+
+    Raises:
+        UserError: it has another form, or another type than float.
+    """
+    if array.dtype.kind != "f":
+        raise UserError(f"{where}: holds {array.dtype}, not float32")
+    if array.ndim != 2 or not array.size:
+        raise UserError(f"{where}: has the shape {array.shape}, not (frames, features)")
+    return array.astype(np.float32, copy=False)
+
+
+class ManifestRow(NamedTuple):
+    """A line of a manifest, with its number in the file."""
+
+    line: int
+    fields: Mapping[str, str]
+
+
+def read_manifest(path: str | os.PathLike) -> list[ManifestRow]:
+    """Read a manifest of Fairseq S2T.
+
+    Args:
+        path: the TSV file; quotes have no meaning in it, as for Fairseq.
+
+    Returns:
+        Its lines, each with a field for every column.
+
+    Raises:
+        UserError: a column is missing, a line has another number of fields than the head,
+            an id is empty or there twice, or `n_frames` is not a number.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text ({error.reason})") from None
+    header = lines[0].rstrip("\r").split("\t")
+    missing = [name for name in _REQUIRED if name not in header]
+    if missing:
+        raise UserError(
+            f"{path}:1: lacks the columns {', '.join(missing)} (there are {', '.join(header)})"
+        )
+    rows, seen = [], {}
+    for number, line in enumerate(lines[1:], 2):
+        if not line.strip() and number == len(lines):
+            continue
+        fields = line.rstrip("\r").split("\t")
+        if len(fields) != len(header):
+            raise UserError(f"{path}:{number}: has {len(fields)} fields, the head {len(header)}")
+        row = dict(zip(header, fields, strict=True))
+        if not row["id"] or row["id"] in seen:
+            problem = f"id {row['id']!r} is in line {seen[row['id']]} too" if row["id"] else "no id"
+            raise UserError(f"{path}:{number}: {problem}")
+        if not row["n_frames"].isdecimal():
+            raise UserError(f"{path}:{number}: n_frames {row['n_frames']!r} is not a whole number")
+        seen[row["id"]] = number
+        rows.append(ManifestRow(number, row))
+    if not rows:
+        raise UserError(f"{path}: has no line but the head")
+    return rows
+
+
+def write_manifest(
+    path: str | os.PathLike, rows: Iterable[Mapping[str, object]], more: Sequence[str] = ()
+) -> None:
+    """Write a manifest as a whole.
+
+    Args:
+        path: the TSV file.
+        rows: column -> value, for `COLUMNS` and `more`.
+        more: columns beside `COLUMNS`, such as `src_text`.
+
+    Raises:
+        ValueError: a value has a tab or a line end.
+    """
+    names = (*COLUMNS, *more)
+    lines = ["\t".join(names)]
+    for row in rows:
+        values = [str(row[name]) for name in names]
+        if any(set(value) & set("\t\n\r") for value in values):
+            raise ValueError(f"a value of {row['id']!r} has a tab or a line end")
+        lines.append("\t".join(values))
+    write_text(path, "\n".join(lines) + "\n")
