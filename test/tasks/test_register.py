@@ -5,9 +5,11 @@ import espnet2.tasks.asr
 import espnet2.tasks.mt
 import espnet2.tasks.slu
 import espnet2.tasks.st
+import numpy as np
 import pytest
 
 import mtla_espnet.tasks
+from mtla_espnet.data.fairseq_zip import FeatureZip
 from mtla_espnet.decoder.decoder_only import DecoderOnly
 from mtla_espnet.encoder.conv1d_subsampling import (
     Conv1dConformerEncoder,
@@ -71,9 +73,7 @@ def test_run_espnet_refuses_an_unknown_choice(corpus, tmp_path, capsys):
     assert "decoder_mostly" in capsys.readouterr().err
 
 
-@pytest.mark.espnet
 def test_features_in_zips_are_a_type_of_data(tmp_path):
-    import mtla_espnet.tasks  # noqa: F401  (registers)
     from espnet2.train.dataset import ESPnetDataset
     from espnet2.train.iterable_dataset import IterableESPnetDataset
 
