@@ -13,6 +13,7 @@ import pytest
 from mtla_espnet.config import load_yaml
 from mtla_espnet.stages.options import parse_options
 from mtla_espnet.stages.recipe import load_recipe
+from mtla_espnet.stages.task import TASKS, task_named
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 RECIPES = sorted(
@@ -21,6 +22,10 @@ RECIPES = sorted(
 NAMES = [str(path.relative_to(CHECKOUT / "egs2")) for path in RECIPES]
 OVERLAYS = sorted((CHECKOUT / "conf/attention").glob("*.yaml"))
 recipes = pytest.mark.parametrize("recipe", RECIPES, ids=NAMES)
+
+
+def task_of(recipe):
+    return task_named(recipe.name.removesuffix("1"))
 
 
 def options_of(recipe):
@@ -33,14 +38,15 @@ def options_of(recipe):
 
 
 def test_there_are_recipes():
-    assert {"mini_an4/asr1", "smarthome/asr1"} <= set(NAMES)
+    assert {"mini_an4/asr1", "smarthome/asr1", "smarthome/st1", "smarthome/slu1"} <= set(NAMES)
 
 
 @recipes
 def test_a_recipe_has_its_files(recipe):
-    for name in ("README.md", "run.sh", "asr.sh", "path.sh", "cmd.sh", "db.sh", "local/data.sh"):
+    programs = ("run.sh", f"{task_of(recipe).name}.sh", "local/data.sh")
+    for name in ("README.md", "path.sh", "cmd.sh", "db.sh", *programs):
         assert (recipe / name).is_file(), name
-    for name in ("run.sh", "asr.sh", "local/data.sh"):
+    for name in programs:
         assert (recipe / name).stat().st_mode & 0o111, f"{name} is not executable"
     assert not any(path.is_symlink() for path in recipe.glob("*"))
 
@@ -56,23 +62,31 @@ def test_run_sh_is_one_call(recipe):
 
 @recipes
 def test_options_and_configurations_are_legal(recipe):
-    options = options_of(recipe)
-    load_recipe(parse_options(options), recipe)
+    options, task = options_of(recipe), task_of(recipe)
+
+    def load(*argv):
+        load_recipe(parse_options([*options, *argv], task=task.name), recipe)
+
+    load()
     for path in recipe.glob("conf/**/train*.yaml"):
-        argv = [*options, "--asr_config", str(path.relative_to(recipe))]
+        file = str(path.relative_to(recipe))
+        if path.name.startswith("train_lm"):
+            load("--use_lm", "true", "--lm_config", file)
+            continue
         for overlay in OVERLAYS:
-            load_recipe(parse_options([*argv, "--attention", overlay.stem]), recipe)
+            load(f"--{task.model}_config", file, "--attention", overlay.stem)
     for path in recipe.glob("conf/**/decode*.yaml"):
-        argv = [*options, "--inference_config", str(path.relative_to(recipe))]
-        load_recipe(parse_options(argv), recipe)
+        load("--inference_config", str(path.relative_to(recipe)))
 
 
 @recipes
 def test_no_frontend_makes_results_depend_on_the_batch(recipe):
     for path in recipe.glob("conf/**/train*.yaml"):
         config = load_yaml(path)
-        assert config.get("frontend", "default") != "default" or (
-            config["frontend_conf"]["center"] is False
+        assert (
+            not task_of(recipe).speech
+            or config.get("frontend", "default") != "default"
+            or (config["frontend_conf"]["center"] is False)
         ), path
         assert config.get("num_att_plot") == 0, path
 
@@ -83,7 +97,7 @@ def test_the_readme_has_measured_results_or_says_that_there_are_none(recipe):
     results = text.partition("## Results")[2]
     if results.strip() == "None measured yet.":
         return
-    assert re.search(r"(WER|CER)", results) and re.search(r"\d", results), recipe
+    assert re.search(r"(WER|CER|BLEU|ROUGE)", results) and re.search(r"\d", results), recipe
     assert "CPU" in results or "GPU" in results, "say on what machine"
 
 
@@ -97,7 +111,8 @@ def test_shell_files_are_clean():
 @pytest.fixture
 def checkout(tmp_path):
     """A checkout with what new_recipe.sh and a recipe's stages read."""
-    for name in ("egs2/TEMPLATE", "conf", "egs2/smarthome/asr1/conf"):
+    examples = [path.relative_to(CHECKOUT) for path in CHECKOUT.glob("egs2/*/*1/conf")]
+    for name in ("egs2/TEMPLATE", "conf", *examples):
         shutil.copytree(CHECKOUT / name, tmp_path / name)
     (tmp_path / "tools").mkdir()
     shutil.copy2(CHECKOUT / "tools/new_recipe.sh", tmp_path / "tools")
@@ -110,10 +125,11 @@ def new_recipe(checkout, *argv):
     )
 
 
-def test_a_new_recipe_passes_these_tests(checkout):
-    done = new_recipe(checkout, "my-corpus", "asr")
+@pytest.mark.parametrize("task", [task for task in TASKS if task != "sum"])
+def test_a_new_recipe_passes_these_tests(checkout, task):
+    done = new_recipe(checkout, "my-corpus", task)
     assert done.returncode == 0, done.stderr
-    recipe = checkout / "egs2/my-corpus/asr1"
+    recipe = checkout / f"egs2/my-corpus/{task}1"
     test_a_recipe_has_its_files(recipe)
     test_run_sh_is_one_call(recipe)
     test_options_and_configurations_are_legal(recipe)
@@ -142,7 +158,7 @@ def test_a_new_recipe_asks_for_its_corpus(checkout):
     [
         ([], 2, "usage: tools/new_recipe.sh CORPUS TASK"),
         (["a"], 2, "usage"),
-        (["a", "tts"], 2, "error: no template for the task 'tts': asr is there"),
+        (["a", "tts"], 2, "error: no template for the task 'tts': asr, st, slu and sum"),
         (["../a", "asr"], 2, "error: a corpus has letters, digits"),
         (["smarthome", "asr"], 1, "error: egs2/smarthome/asr1 exists already"),
     ],

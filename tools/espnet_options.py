@@ -26,7 +26,7 @@ def collect() -> dict:
     """
     import mtla_espnet.tasks  # noqa: F401  (registers)
 
-    search = importlib.import_module("mtla_espnet.search.speech2text")
+    search = importlib.import_module("mtla_espnet.search.trained_model")
     return {
         "asr_train": _training("asr", "ASRTask"),
         "st_train": _training("st", "STTask"),

@@ -3,7 +3,7 @@
 #
 # usage: tools/new_recipe.sh CORPUS TASK
 #   CORPUS  name of the corpus, such as my_corpus
-#   TASK    asr
+#   TASK    asr, st, slu or sum: recognition, translation, understanding, summarisation
 set -eu
 
 fail() {
@@ -21,9 +21,12 @@ case $corpus in
     fail "a corpus has letters, digits, - and _ in its name, and a letter first, not '$corpus'" 2
     ;;
 esac
-if [ "$task" != asr ]; then
-    fail "no template for the task '$task': asr is there" 2
-fi
+# The recipe whose configurations a new one begins with: those that are measured.
+case $task in
+asr | st | slu) example=egs2/smarthome/${task}1 ;;
+sum) example=egs2/pydocs/sum1 ;;
+*) fail "no template for the task '$task': asr, st, slu and sum are there" 2 ;;
+esac
 
 cd -- "$(dirname -- "$0")/.."
 template=egs2/TEMPLATE/${task}1
@@ -46,14 +49,11 @@ done
 printf '#!/usr/bin/env bash\nexec ../../TEMPLATE/%s1/%s.sh "$@"\n' "$task" "$task" \
     >"$unfinished/$task.sh"
 for file in path.sh cmd.sh; do
-    printf '# shellcheck shell=bash\n. ../../TEMPLATE/%s1/%s\n' "$task" "$file" \
-        >"$unfinished/$file"
+    printf '# shellcheck shell=bash\n. ../../TEMPLATE/asr1/%s\n' "$file" >"$unfinished/$file"
 done
 printf '# shellcheck shell=bash disable=SC2034\n# Where the corpus is.\n%s=\n' "$variable" \
     >"$unfinished/db.sh"
-# The configurations that the demo is measured with.
-cp -- "egs2/smarthome/${task}1/conf/train_${task}.yaml" \
-    "egs2/smarthome/${task}1/conf/decode_${task}.yaml" "$unfinished/conf/"
+cp -- "$example/conf/train_$task.yaml" "$example/conf/decode_$task.yaml" "$unfinished/conf/"
 chmod 755 "$unfinished/run.sh" "$unfinished/$task.sh" "$unfinished/local/data.sh"
 mkdir -p "egs2/$corpus"
 mv -- "$unfinished" "$recipe"

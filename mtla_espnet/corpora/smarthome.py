@@ -8,22 +8,28 @@ Raw layout, made by `smarthome_synthesis` where it is missing:
      "slots": {"music": "jazz", "room": "office"}, "german": "Spiel Jazz im Büro",
      "duration": 1.9872}
 
-Data directories: `wav.scp`, `text` (English), `utt2spk` and `spk2utt`, and for
-later recipes `intent` and `text.de`.
+Data directories: `wav.scp`, `utt2spk` and `spk2utt`, and by the recipe's task
+
+- asr: `text`, the English words;
+- st: the same, and `text.<case>.<lang>` of the English words (lc.rm, as all is lower case and
+  without punctuation) and of the German ones (tc, lc, lc.rm);
+- slu: `text`, the intent (one token) and the English words, and `transcript`, the words.
 """
 
 import argparse
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mtla_espnet.corpora.smarthome_grammar import read_sentences
 from mtla_espnet.corpora.smarthome_synthesis import VOICES, synthesise
 from mtla_espnet.data.datadir import write_data_dir
 from mtla_espnet.data.tables import write_table
+from mtla_espnet.data.text_case import CASES, to_case
 from mtla_espnet.files import UserError
 
+TASKS = ("asr", "st", "slu")
 _FIELDS = {
     "id": str,
     "wav": str,
@@ -40,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of this corpus."""
     parser.add_argument("--output", type=Path, default=Path("data"), help="data directories")
     parser.add_argument("--downloads", type=Path, default=Path("downloads"), help="raw corpora")
+    parser.add_argument("--task", choices=TASKS, default="asr", help="what the recipe does")
     parser.add_argument("--train_utterances", type=int, default=3200)
     parser.add_argument("--valid_utterances", type=int, default=200)
     parser.add_argument("--test_utterances", type=int, default=600)
@@ -60,31 +67,53 @@ def prepare(args: argparse.Namespace) -> None:
     root = args.downloads / "smarthome"
     synthesise(root, sizes, args.seed, args.nj, read_sentences())
     for split in sizes:
-        write_set(root, split, args.output / split)
+        write_set(root, split, args.output / split, args.task)
 
 
-def write_set(root: Path, split: str, output: Path) -> None:
+def write_set(root: Path, split: str, output: Path, task: str = "asr") -> None:
     """Write the data directory of one set.
 
     Args:
         root: the raw corpus.
         split: `train`, `valid` or `test`.
         output: directory to write.
+        task: one of TASKS.
 
     Raises:
         UserError: a line of the raw set is bad, or its wav is not there.
     """
     records = list(read_records(root / f"{split}.jsonl"))
+    tables = texts_of(records, task)
+    text = tables.pop("text")
+    for name, table in tables.items():
+        write_table(output / name, table)
     write_data_dir(
         output,
         wav_scp={record["id"]: root / record["wav"] for record in records},
-        text={record["id"]: record["text"] for record in records},
+        text=text,
         utt2spk={record["id"]: record["speaker"] for record in records},
     )
-    write_table(output / "text.de", {record["id"]: record["german"] for record in records})
-    write_table(output / "intent", {record["id"]: record["intent"] for record in records})
     hours = sum(record["duration"] for record in records) / 3600
     logging.info("%s: %d utterances, %.2f h (synthetic speech)", output, len(records), hours)
+
+
+def texts_of(records: Sequence[Mapping], task: str) -> dict[str, dict[str, str]]:
+    """Return the tables of text of a task: name -> utterance -> words."""
+    words = {record["id"]: record["text"] for record in records}
+    if task == "st":
+        german = {record["id"]: record["german"] for record in records}
+        cases = {
+            f"text.{case}.de": {key: to_case(text, case) for key, text in german.items()}
+            for case in CASES
+        }
+        return {"text": words, "text.lc.rm.en": words} | cases
+    if task == "slu":
+        intents = {record["id"]: record["intent"] for record in records}
+        return {
+            "text": {key: f"{intents[key]} {words[key]}" for key in words},
+            "transcript": words,
+        }
+    return {"text": words}
 
 
 def read_records(path: Path) -> Iterator[dict]:

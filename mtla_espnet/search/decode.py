@@ -5,20 +5,24 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 import tqdm
 
-from mtla_espnet.data.audio import read_audio
-from mtla_espnet.data.tables import read_table, write_table
+from mtla_espnet.data.tables import write_table
 from mtla_espnet.decoder.decoder_only import DecoderOnly
 from mtla_espnet.files import UserError, write_json
 from mtla_espnet.search.batching import in_batches
+from mtla_espnet.search.eval_set import eval_set
 from mtla_espnet.search.journal import Journal, Rows
 from mtla_espnet.search.meter import Cost, Meter
-from mtla_espnet.search.speech2text import DECODING_OPTIONS, Result, Speech2Text
-
-_WARM_UP_S = 4.0
+from mtla_espnet.search.models import model_class
+from mtla_espnet.search.trained_model import (
+    DECODING_OPTIONS,
+    Inputs,
+    Result,
+    TrainedModel,
+    length_of,
+)
 
 
 def decode(
@@ -42,16 +46,16 @@ def decode(
 
     Writes `1best_recog/{text,token,token_int,score}` (and 2best_recog to `nbest`) and then
     `efficiency.json` under `output_dir`. Batches hold utterances of similar length; what is
-    recognised does not depend on them. An utterance whose audio cannot be read, or that does
-    not fit into memory, is left out; the others are decoded.
+    recognised does not depend on them. An utterance that cannot be read, or that does not fit
+    into memory, is left out; the others are decoded.
 
     Args:
-        task: "asr"; others have no decoding yet.
+        task: ESPnet's name of the model's: asr, st, slu or mt.
         train_config: the `config.yaml` that training wrote.
         model_file: the model.
         token_list: the tokens that the model must have, one a line; None: any.
         inference_config: `DECODING_OPTIONS`, such as `beam_size`.
-        data_dir: with `wav.scp` and `utt2num_samples`, as stage 3 writes it.
+        data_dir: as stage 3 writes it, see `mtla_espnet.search.eval_set`.
         keys: ids to decode; None: all.
         output_dir: where to write.
         batch_size: utterances decoded together, at most.
@@ -70,50 +74,45 @@ def decode(
     Raises:
         UserError: an input is missing or wrong; names the file, the id or the option.
     """
-    if task != "asr":
-        raise UserError(f"decoding of task {task!r} is not supported yet (only asr)")
+    kind = model_class(task)
     if batch_size < 1:
         raise UserError(f"batch_size must be at least 1, not {batch_size}")
     for key in inference_config:
         if key not in DECODING_OPTIONS:
-            known = ", ".join(sorted(DECODING_OPTIONS))
-            raise UserError(f"decoding option {key!r} is not known here (known: {known})")
-    recordings, lengths = _read_lengths(data_dir, keys)
-    found: dict[str, Rows] = {key: known[key] for key in lengths if key in (known or {})}
-    for key in found:
-        del lengths[key]
-    if not lengths:
+            legal = ", ".join(sorted(DECODING_OPTIONS))
+            raise UserError(f"decoding option {key!r} is not known here (known: {legal})")
+    data = eval_set(data_dir, keys, kind)
+    found: dict[str, Rows] = {key: known[key] for key in data.keys if key in (known or {})}
+    waiting = [key for key in data.keys if key not in found]
+    if not waiting:
         _write_tables(output_dir, found)
         return None, {}
     if found:
         logging.info(f"{len(found)} utterances were decoded by an earlier run")
     device = "cuda" if ngpu else "cpu"
-    speech2text = Speech2Text(train_config, model_file, device=device, **inference_config)
+    model = kind(train_config, model_file, device=device, **inference_config)
     if token_list is not None:
-        _check_tokens(token_list, train_config, speech2text.model.token_list)
-    described = _describe(speech2text) | {
-        "beam_size": speech2text.options.beam_size,
-        "batch": batch_size,
-    }
-    meter = Meter(speech2text.device)
+        _check_tokens(token_list, train_config, model.model.token_list)
+    described = _describe(model) | {"beam_size": model.options.beam_size, "batch": batch_size}
+    lengths = data.lengths(model, waiting)
+    meter = Meter(model.device)
     decoded: dict[str, Rows] = {}
     failed: dict[str, str] = {}
 
     def recognize(batch: list[str]) -> dict[str, list[Result]]:
-        waves = {}
+        inputs: dict[str, Inputs] = {}
         for key in batch:
             try:
-                waves[key] = _read(recordings[key], speech2text.rate_hz)
+                inputs[key] = data.read(key, model)
             except UserError as error:
                 failed[key] = str(error)
-        results = speech2text.batch_decode(list(waves.values()), meter) if waves else []
-        return dict(zip(waves, results, strict=True))
+        results = model.decode_prepared(list(inputs.values()), meter)
+        return dict(zip(inputs, results, strict=True))
 
     def summary() -> dict:
-        audio_s = sum(lengths[key] for key in decoded) / speech2text.rate_hz
-        return _summary(meter.cost, decoded, audio_s) | described
+        return _summary(meter.cost, decoded, data.audio_s(model, decoded)) | described
 
-    most = _affordable_samples(speech2text, max_memory_bytes)
+    most = _affordable_length(model, max_memory_bytes)
     with _Progress(len(lengths), progress) as advance, meter.whole():
         for batch, results in in_batches(lengths, batch_size, recognize, most):
             if results is None:
@@ -134,43 +133,21 @@ def decode(
     return summary(), failed
 
 
-def _affordable_samples(speech2text: Speech2Text, max_memory_bytes: int | None) -> float:
-    """Return how many samples, with padding, a batch may have on a CPU.
+def _affordable_length(model: TrainedModel, max_memory_bytes: int | None) -> float:
+    """Return how long, with padding, a batch may be in total on a CPU, in the input's unit.
 
     Linux promises more memory than there is and kills who uses it, so nothing tells that a
-    batch is too large: what some seconds of noise take is scaled up. It is a warm-up too, see
+    batch is too large: what an example takes is scaled up. It is a warm-up too, see
     `Meter.whole`.
     """
-    noise = np.random.default_rng(0).normal(0, 0.1, round(_WARM_UP_S * speech2text.rate_hz))
-    speech2text.batch_decode([noise])
-    meter = Meter(speech2text.device)
+    example = model.example()
+    model.decode_prepared([example])
+    meter = Meter(model.device)
     with meter.whole() as cost:
-        speech2text.batch_decode([noise])
-    if speech2text.device.type != "cpu" or not max_memory_bytes or not cost.peak_memory_bytes:
+        model.decode_prepared([example])
+    if model.device.type != "cpu" or not max_memory_bytes or not cost.peak_memory_bytes:
         return math.inf
-    return max_memory_bytes / (cost.peak_memory_bytes / len(noise))
-
-
-def _read_lengths(
-    data_dir: Path, keys: Sequence[str] | None
-) -> tuple[dict[str, str], dict[str, int]]:
-    """Return the recording and the number of samples of each utterance."""
-    recordings = read_table(data_dir / "wav.scp")
-    samples = read_table(data_dir / "utt2num_samples")
-    chosen = list(recordings) if keys is None else list(keys)
-    if not chosen:
-        raise UserError(f"{data_dir / 'wav.scp'}: no utterance to decode")
-    lengths = {}
-    for key in chosen:
-        for name, table in (("wav.scp", recordings), ("utt2num_samples", samples)):
-            if key not in table:
-                raise UserError(f"{data_dir / name}: no line for {key!r}")
-        if not samples[key].isdigit():
-            raise UserError(
-                f"{data_dir / 'utt2num_samples'}: {key!r} has {samples[key]!r}, not a number"
-            )
-        lengths[key] = int(samples[key])
-    return recordings, lengths
+    return max_memory_bytes / (cost.peak_memory_bytes / length_of(example))
 
 
 def _check_tokens(path: Path, train_config: Path, tokens: Sequence[str]) -> None:
@@ -183,18 +160,6 @@ def _check_tokens(path: Path, train_config: Path, tokens: Sequence[str]) -> None
             f"{train_config}: the model was trained with another token list than {path}: "
             "train it again (--stage 10), or give the options of its training"
         )
-
-
-def _read(path: str, rate_hz: int) -> np.ndarray:
-    samples, found_hz = read_audio(path)
-    if not len(samples):
-        raise UserError(f"{path}: has no samples")
-    if found_hz != rate_hz:
-        raise UserError(
-            f"{path}: has {found_hz} Hz, the model takes {rate_hz} Hz "
-            "(give the same --fs as in training)"
-        )
-    return samples
 
 
 class _Progress:
@@ -239,9 +204,9 @@ def _summary(cost: Cost, found: Mapping[str, Rows], audio_s: float) -> dict:
     }
 
 
-def _describe(speech2text: Speech2Text) -> dict:
+def _describe(model: TrainedModel) -> dict:
     """Say what decoded: sizes and kind are None for a decoder that is not ours."""
-    decoder, dtype, device = speech2text.model.decoder, speech2text.dtype, speech2text.device
+    decoder, dtype, device = model.model.decoder, model.dtype, model.device
     ours = isinstance(decoder, DecoderOnly)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     per_position = decoder.cache_bytes_per_position(getattr(torch, dtype)) if ours else None

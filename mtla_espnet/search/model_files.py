@@ -4,7 +4,7 @@ import argparse
 import contextlib
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -15,22 +15,29 @@ from mtla_espnet.files import UserError
 MODEL_FILES = ("valid.acc.ave.pth", "valid.acc.best.pth", "latest.pth")
 
 # Files that ESPnet's config.yaml names by paths relative to the recipe's directory.
-_CONFIG_PATHS = (("bpemodel",), ("normalize_conf", "stats_file"))
-# What `espnet2.bin.pack` lists of an ASR model, by the arguments of `Speech2Text`.
-_PACKED = ("asr_train_config", "asr_model_file", "lm_train_config", "lm_file")
+_CONFIG_PATHS = (("bpemodel",), ("src_bpemodel",), ("normalize_conf", "stats_file"))
+# Keys that only one task's configurations have, as ESPnet's training writes them.
+_TASK_KEYS = {"st": "st_joint_net_conf", "mt": "src_token_list", "slu": "deliberationencoder"}
+_TASK_NAMES = {
+    "asr": "speech recognition",
+    "st": "speech translation",
+    "slu": "spoken language understanding",
+    "mt": "text to text",
+}
 
 
 @contextlib.contextmanager
-def model_files(path: Path) -> Iterator[dict[str, Path]]:
+def model_files(path: Path, task: str = "asr") -> Iterator[dict[str, Path]]:
     """Find the configuration and the parameters of a trained model.
 
     Args:
         path: an experiment's directory with `config.yaml` and one of `MODEL_FILES`, or a zip
-            file of `espnet2.bin.pack`.
+            file of stage 14 or `espnet2.bin.pack`.
+        task: ESPnet's name of its task.
 
     Yields:
-        `asr_train_config` and `asr_model_file`, and those of a packed language model. The
-        files of a pack are there inside the block only.
+        `<task>_train_config` and `<task>_model_file`, and those of a packed language model.
+        The files of a pack are there inside the block only.
 
     Raises:
         UserError: it is neither, or lacks a file.
@@ -42,36 +49,38 @@ def model_files(path: Path) -> Iterator[dict[str, Path]]:
         model_file = next((path / name for name in MODEL_FILES if (path / name).is_file()), None)
         if model_file is None:
             raise UserError(f"{path}: has none of {', '.join(MODEL_FILES)}: train it first")
-        yield {"asr_train_config": path / "config.yaml", "asr_model_file": model_file}
+        yield {f"{task}_train_config": path / "config.yaml", f"{task}_model_file": model_file}
         return
     if not path.is_file():
         raise UserError(f"{path}: no such directory or zip file of a trained model")
     with tempfile.TemporaryDirectory() as directory:
-        yield _unpack(path, Path(directory))
+        yield _unpack(path, Path(directory), task)
 
 
-def _unpack(path: Path, directory: Path) -> dict[str, Path]:
+def _unpack(path: Path, directory: Path, task: str) -> dict[str, Path]:
     """Unpack a zip file; names in it lead nowhere but into the directory."""
+    needed = (f"{task}_train_config", f"{task}_model_file")
+    wanted = (*needed, "lm_train_config", "lm_file")
     try:
         with zipfile.ZipFile(path) as archive:
             archive.extractall(directory)
         listed = yaml.safe_load((directory / "meta.yaml").read_text(encoding="utf-8"))
         # names of files that were packed from elsewhere are absolute, their members are not
         names = {**listed["yaml_files"], **listed["files"]}
-        found = {key: directory / str(names[key]).lstrip("/") for key in _PACKED if key in names}
+        found = {key: directory / str(names[key]).lstrip("/") for key in wanted if key in names}
     except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, OSError) as error:
         why = " ".join(str(error).replace(f"{directory}/", "").split())
         raise UserError(f"{path}: not a whole pack of espnet2.bin.pack ({why})") from None
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError):
         raise UserError(f"{path}: its meta.yaml is not that of espnet2.bin.pack") from None
-    for key in _PACKED[:2]:
+    for key in needed:
         if key not in found or not found[key].is_file():
-            raise UserError(f"{path}: has no {key}: not the pack of an ASR model")
+            raise UserError(f"{path}: has no {key}: not the pack of {_TASK_NAMES[task]}")
     return found
 
 
 def load_model(
-    task, train_config: Path, model_file: Path
+    task, train_config: Path, model_file: Path, name: str | None = None
 ) -> tuple[torch.nn.Module, argparse.Namespace]:
     """Build a model and read its parameters.
 
@@ -80,14 +89,18 @@ def load_model(
         train_config: the `config.yaml` that training wrote. Files that it names are looked
             for in the directories above it.
         model_file: parameters, saved by `torch.save`.
+        name: ESPnet's name of the task, which the configuration is checked to be of.
 
     Returns:
         The model on the CPU, for evaluation, and the arguments of its training.
 
     Raises:
-        UserError: a file is missing, corrupt, or of another model.
+        UserError: a file is missing, corrupt, or of another model or task.
     """
     arguments = argparse.Namespace(**read_config(train_config))
+    if name is not None and task_of(vars(arguments)) != name:
+        found = _TASK_NAMES[task_of(vars(arguments))]
+        raise UserError(f"{train_config}: is of a model of {found}, not of {_TASK_NAMES[name]}")
     weights = _read_parameters(model_file)
     arguments.init = None  # the parameters are read, not drawn
     model = task.build_model(arguments)
@@ -103,6 +116,16 @@ def load_model(
         )
     model.load_state_dict(weights)
     return model.eval(), arguments
+
+
+def task_of(config: Mapping) -> str:
+    """Return the task of a configuration that training wrote: asr, st, slu or mt.
+
+    Example:
+        >>> task_of({"token_list": ["a"], "src_token_list": ["b"]})
+        'mt'
+    """
+    return next((task for task, key in _TASK_KEYS.items() if key in config), "asr")
 
 
 def _check_shape(model_file, train_config, name, found, expected, token_list) -> None:

@@ -10,7 +10,7 @@ from mtla_espnet.files import UserError, digest, write_json, write_text
 from mtla_espnet.score.efficiency import FILE, merge_runs, rtf_log
 from mtla_espnet.stages.espnet_arguments import load_espnet
 from mtla_espnet.stages.jobs import run_numbered_jobs, split_keys
-from mtla_espnet.stages.layout import used_options
+from mtla_espnet.stages.layout import Layout, used_options
 from mtla_espnet.stages.log import job_log, say
 from mtla_espnet.stages.marks import Part, file_digest
 from mtla_espnet.stages.recipe import Recipe
@@ -31,7 +31,7 @@ def parts(recipe: Recipe) -> list[Part]:
                 directory=directory,
                 options=used_options(options, "batch_size", "gpu_inference", "inference_nj")
                 | {"config": recipe.inference_config},
-                inputs={data_dir / table: 3 for table in ("wav.scp", "text", "utt2num_samples")}
+                inputs={data_dir / table: 3 for table in _tables_read(layout)}
                 | {layout.model_file: 11, layout.exp_dir / "config.yaml": 11}
                 | {layout.token_list: 5}
                 | {path: 7 for path in layout.lm_files.values()}
@@ -41,6 +41,14 @@ def parts(recipe: Recipe) -> list[Part]:
             )
         )
     return result
+
+
+def _tables_read(layout: Layout) -> list[str]:
+    """Return the tables of a set that are decoded, the one with all keys first."""
+    if layout.task.speech:
+        beside = [text.table for text in layout.texts if text.name == "transcript"]
+        return ["wav.scp", "utt2num_samples", *beside]
+    return [text.table for text in layout.texts if text.name == "src_text"]
 
 
 def run(recipe: Recipe, part: Part) -> None:
@@ -69,7 +77,7 @@ def run(recipe: Recipe, part: Part) -> None:
     known, earlier = read_journals(journals, identity)
     if known:
         say(f"{part.name}: {len(known)} utterances were decoded by an interrupted run")
-    keys = list(read_table(data_dir / "wav.scp"))
+    keys = list(read_table(data_dir / _tables_read(layout)[0]))
     n_jobs = 1 if options.gpu_inference else max(1, min(options.inference_nj, len(keys)))
     shards = split_keys(keys, n_jobs)
     memory_bytes = round(1e9 * options.max_memory) or available_memory()
@@ -79,11 +87,11 @@ def run(recipe: Recipe, part: Part) -> None:
         shard = shards[number - 1]
         output = log_dir / f"output.{number}"
         write_table(log_dir / f"keys.{number}.scp", {key: key for key in shard})
-        log = log_dir / f"asr_inference.{number}.log"
+        log = log_dir / f"{layout.task.model}_inference.{number}.log"
         command = shlex.join(["decode", str(layout.model_file), str(data_dir), str(output)])
         with job_log(log, command, silent=n_jobs > 1), Journal(journals, identity) as journal:
             return decode(
-                task="asr",
+                task=layout.task.model,
                 train_config=layout.exp_dir / "config.yaml",
                 model_file=layout.model_file,
                 token_list=layout.token_list,
@@ -99,7 +107,7 @@ def run(recipe: Recipe, part: Part) -> None:
                 journal=journal,
             )
 
-    logs = log_dir / "asr_inference.*.log"
+    logs = log_dir / f"{layout.task.model}_inference.*.log"
     bar = f"decode {part.name}" if n_jobs > 1 else None  # one job shows its own
     decoded = run_numbered_jobs(decode_shard, n_jobs, logs, bar)
     outputs = [log_dir / f"output.{number}" for number in range(1, n_jobs + 1)]

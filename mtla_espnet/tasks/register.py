@@ -68,6 +68,11 @@ def register() -> None:
     espnet2.train.iterable_dataset.DATA_TYPES["fairseq_zip"] = read_features
 
 
+def task_class(name: str) -> type:
+    """Return the class of a task by ESPnet's name: asr, st, slu or mt."""
+    return {"asr": ASRTask, "st": STTask, "slu": SLUTask, "mt": MTTask}[name]
+
+
 def run_espnet(module: str, argv: list[str]) -> None:
     """Run an ESPnet program in this process, with our classes registered.
 

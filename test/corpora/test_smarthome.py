@@ -34,19 +34,39 @@ def options(*argv):
     return parser.parse_args(argv)
 
 
-def test_a_raw_set_becomes_a_data_directory(tmp_path):
+@pytest.mark.parametrize(
+    ("task", "texts"),
+    [
+        ("asr", {"text": "play jazz in the office"}),
+        (
+            "st",
+            {
+                "text": "play jazz in the office",
+                "text.lc.rm.en": "play jazz in the office",
+                "text.tc.de": "Spiel Jazz im Büro",
+                "text.lc.de": "spiel jazz im büro",
+                "text.lc.rm.de": "spiel jazz im büro",
+            },
+        ),
+        (
+            "slu",
+            {
+                "text": "music_play play jazz in the office",
+                "transcript": "play jazz in the office",
+            },
+        ),
+    ],
+)
+def test_a_raw_set_becomes_a_data_directory(tmp_path, task, texts):
     write_raw(tmp_path, json.dumps(RECORD, ensure_ascii=False))
     for _ in range(2):  # a second run replaces, it does not append
-        smarthome.write_set(tmp_path, "train", tmp_path / "data")
+        smarthome.write_set(tmp_path, "train", tmp_path / "data", task)
     tables = {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "data").iterdir()}
     assert tables == {
         "wav.scp": f"us_m1-00000 {tmp_path}/wav/us_m1/us_m1-00000.wav\n",
-        "text": "us_m1-00000 play jazz in the office\n",
-        "text.de": "us_m1-00000 Spiel Jazz im Büro\n",
-        "intent": "us_m1-00000 music_play\n",
         "utt2spk": "us_m1-00000 us_m1\n",
         "spk2utt": "us_m1 us_m1-00000\n",
-    }
+    } | {name: f"us_m1-00000 {words}\n" for name, words in texts.items()}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+set -euo pipefail
+cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
+
+./slu.sh \
+    --lang en \
+    --token_type word \
+    --use_lm false \
+    --nj 2 \
+    --inference_nj 1 \
+    --batch_size 16 \
+    --slu_config conf/train_slu.yaml \
+    --inference_config conf/decode_slu.yaml \
+    --train_set train \
+    --valid_set valid \
+    --test_sets "test" \
+    "$@"

@@ -1,0 +1,61 @@
+"""What the models of speech share: samples in, and how their encoder takes them."""
+
+import humanfriendly
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from mtla_espnet.files import UserError
+from mtla_espnet.search.trained_model import Inputs, TooShort, TrainedModel
+
+_EXAMPLE_S = 4.0
+# What torch.stft says of a signal that is shorter than its window.
+_STFT_REFUSALS = ("expected 0 < n_fft", "Padding size should be less than")
+
+
+class SpeechModel(TrainedModel):
+    """A model that hears: the input is (T,) samples at `rate_hz`, or a tensor of them."""
+
+    @property
+    def rate_hz(self) -> int:
+        """Sampling rate that the model's front end expects; 16 kHz is ESPnet's default."""
+        fs = (self.train_args.frontend_conf or {}).get("fs", 16000)
+        return fs if isinstance(fs, int) else humanfriendly.parse_size(fs)
+
+    def prepare(self, number: int, value: np.ndarray | Tensor) -> Inputs:
+        """See `TrainedModel.prepare`."""
+        wave = np.asarray(value, dtype=np.float32).reshape(-1)
+        if not len(wave):
+            raise UserError(f"utterance {number} has no samples")
+        inputs = {"speech": wave}
+        return inputs if self._preprocess is None else self._preprocess(str(number), inputs)
+
+    def example(self) -> Inputs:
+        """Return some seconds of noise."""
+        noise = np.random.default_rng(0).normal(0, 0.1, round(_EXAMPLE_S * self.rate_hz))
+        return self.prepare(0, noise)
+
+    def _encode(self, utterances: list[Inputs]) -> tuple[Tensor, Tensor]:
+        from espnet2.legacy.nets.pytorch_backend.transformer.subsampling import TooShortUttError
+
+        waves = [torch.as_tensor(each["speech"], dtype=torch.float32) for each in utterances]
+        lengths = torch.tensor([len(wave) for wave in waves], device=self.device)
+        speech = pad_sequence(waves, batch_first=True).to(self.device)
+        try:
+            encoded, lengths = self.model.encode(
+                speech=speech, speech_lengths=lengths, **self._more_inputs(utterances)
+            )
+        except (TooShortUttError, RuntimeError) as error:
+            shorter_than_window = any(words in str(error) for words in _STFT_REFUSALS)
+            if not isinstance(error, TooShortUttError) and not shorter_than_window:
+                raise
+            shortest = min(map(len, waves))
+            raise TooShort(f"speech of {shortest} samples is too short for the encoder") from None
+        if isinstance(encoded, tuple):  # with what intermediate CTC layers saw
+            encoded = encoded[0]
+        return encoded, lengths
+
+    def _more_inputs(self, utterances: list[Inputs]) -> dict[str, Tensor]:
+        """Return what the model's encoder takes beside speech."""
+        return {}
