@@ -34,7 +34,9 @@ def options_of(recipe):
     (call,) = re.findall(r"^\./\w+\.sh (.*)$", script, re.MULTILINE)
     words = shlex.split(call)
     assert words.pop() == "$@", "the user's options come last"
-    return words
+    # Files of options stand in the recipe's directory, in which run.sh works.
+    files = {place + 1 for place, word in enumerate(words) if word == "--config"}
+    return [str(recipe / word) if place in files else word for place, word in enumerate(words)]
 
 
 def test_there_are_recipes():
