@@ -74,7 +74,12 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     report = verbs.add_parser(
         "report", help="compare the experiments of a recipe", allow_abbrev=False
     )
-    report.add_argument("recipe_dir", type=Path, help="such as egs2/smarthome/asr1")
+    report.add_argument(
+        "recipe_dir",
+        type=Path,
+        nargs="+",
+        help="such as egs2/smarthome/asr1",
+    )
     report.set_defaults(run=_report)
 
     transcribe = verbs.add_parser(
@@ -141,9 +146,9 @@ def _continue_in_other_python(argv: Sequence[str]) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from mtla_espnet.report.comparison import write_comparison
+    from mtla_espnet.report.comparison import write_comparisons
 
-    print(write_comparison(arguments.recipe_dir))
+    print(write_comparisons(arguments.recipe_dir))
     return 0
 
 

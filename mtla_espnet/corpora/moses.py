@@ -5,7 +5,7 @@ Unlike the scripts' default, no character becomes an entity: `'s`, not `&apos;s`
 
 import functools
 
-from sacremoses import MosesPunctNormalizer, MosesTokenizer
+from sacremoses import MosesDetokenizer, MosesPunctNormalizer, MosesTokenizer
 
 from mtla_espnet.corpora.raw_files import plain_spaces
 
@@ -18,6 +18,11 @@ def _normalizer(language: str) -> MosesPunctNormalizer:
 @functools.cache
 def _tokenizer(language: str) -> MosesTokenizer:
     return MosesTokenizer(lang=language)
+
+
+@functools.cache
+def _detokenizer(language: str) -> MosesDetokenizer:
+    return MosesDetokenizer(lang=language)
 
 
 def normalise_punctuation(text: str, language: str) -> str:
@@ -53,3 +58,17 @@ def tokenise(text: str, language: str, split_dashes: bool = False) -> str:
         plain_spaces(text), aggressive_dash_splits=split_dashes, return_str=True, escape=False
     )
     return plain_spaces(words)
+
+
+def detokenise(text: str, language: str) -> str:
+    """Join tokens to a sentence, as `detokenizer.perl` does.
+
+    Args:
+        text: tokens and plain spaces.
+        language: such as `de`.
+
+    Example:
+        >>> detokenise("Well @-@ made , she 's right .", "en")
+        "Well-made, she's right."
+    """
+    return _detokenizer(language).detokenize(text.split(), unescape=False)

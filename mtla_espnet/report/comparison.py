@@ -7,28 +7,33 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mtla_espnet.files import UserError, read_json, write_text
+from mtla_espnet.report.decodes import Decode, find_decodes
+from mtla_espnet.report.measures import NOTES, judged_by
 from mtla_espnet.report.plots import Panel, plot_trade_offs
-from mtla_espnet.report.tables import Decode, find_decodes, megabytes, or_dash
+from mtla_espnet.report.tables import megabytes, or_dash
 from mtla_espnet.score.efficiency import KEYS
 
 BASELINE = "mha"
 
 _COLUMNS = (
-    "model", "parameters", "WER", "CER", "train s", "decode s", "RTF", "speed-up",
-    "KV B/pos", "KV peak MB", "KV ratio", "peak memory MB",
+    "train s", "decode s", "RTF", "speed-up", "KV B/pos", "KV peak MB", "KV ratio",
+    "peak memory MB",
 )  # fmt: skip
 _DECODE_COLUMNS = (
     "model", "beam", "batch", "device", "dtype", "utt/s", "encoder s", "search s", "decoder s",
-    "CTC s", "bookkeeping s", "KV alloc MB",
+    "CTC s", "bookkeeping s", "KV alloc MB", "memory ratio",
+)  # fmt: skip
+_ALL_COLUMNS = (
+    "recipe, set and model", "measure", "value", "train s", "decode s", "speed-up", "KV peak MB",
+    "KV ratio", "peak memory MB",
 )  # fmt: skip
 _NOTE = (
-    "Rates are errors for each reference word or character. `decode s` is the wall time of "
-    "encoder and search, `RTF` that time for each second of audio. `KV` is the key/value cache: "
-    "bytes a position over all layers, and the most that it held. `speed-up` (in search time) "
-    f"and `KV ratio` (of the peak) are against {BASELINE} in the same table. "
-    "`peak memory` is activations and cache, without the model. The second table says where the "
-    "time of the search goes: decoder, CTC prefix scores and bookkeeping; `KV alloc` are the "
-    "buffers of the cache."
+    "`decode s` is the wall time of encoder and search, `RTF` that time for each second of audio. "
+    "`KV` is the key/value cache: bytes a position over all layers, and the most that it held. "
+    "`speed-up` (in search time), `KV ratio` (of the peak) and `memory ratio` are against "
+    f"{BASELINE} in the same table. `peak memory` is activations and cache, without the model. "
+    "The second table says where the time of the search goes: decoder, CTC prefix scores and "
+    "bookkeeping; `KV alloc` are the buffers of the cache."
 )
 
 
@@ -36,9 +41,11 @@ _NOTE = (
 class Row:
     """An experiment on a test set; a value is None where it was not measured.
 
-    Sizes are in bytes, times in seconds; `wer` and `cer` are errors for each reference token.
-    `search_speedup` and `cache_ratio` compare with the row of `BASELINE` that has the same
-    inference tag, test set and device. These names are the columns of `comparison.csv`.
+    Sizes are in bytes, times in seconds; `wer`, `cer` and `words_wer` (after the intent) are errors
+    for each reference token, accuracies are shares of the utterances; BLEU, chrF2, TER
+    (`edit_rate`) and ROUGE are times 100. `search_speedup`, `cache_ratio` and `memory_ratio`
+    compare with the row of `BASELINE` that has the same inference tag, test set and device.
+    These names are the columns of `comparison.csv`.
     """
 
     experiment: str
@@ -49,6 +56,18 @@ class Row:
     parameters: int | None
     wer: float | None
     cer: float | None
+    bleu: float | None
+    chrf2: float | None
+    edit_rate: float | None
+    bleu_lc: float | None
+    intent_accuracy: float | None
+    scenario_accuracy: float | None
+    action_accuracy: float | None
+    words_wer: float | None
+    rouge_1: float | None
+    rouge_2: float | None
+    rouge_l: float | None
+    lead_rouge_l: float | None
     train_s: float | None
     decode_s: float | None
     encoder_s: float | None
@@ -71,6 +90,7 @@ class Row:
     batch: int | None
     search_speedup: float | None = None
     cache_ratio: float | None = None
+    memory_ratio: float | None = None
 
     @property
     def kind(self) -> str:
@@ -110,11 +130,51 @@ def write_comparison(recipe_dir: Path, expdir: str = "exp") -> str:
     sections = [
         f"## {name}\n\n{table}\n\n{_decode_table(groups[name])}" for name, table in tables.items()
     ]
-    write_text(directory / "comparison.md", "\n\n".join(["# Comparison", _NOTE, *sections]) + "\n")
+    kinds = dict.fromkeys(judged_by(group)[0].field for group in groups.values())
+    note = " ".join([*(NOTES[kind] for kind in kinds), _NOTE])
+    write_text(directory / "comparison.md", "\n\n".join(["# Comparison", note, *sections]) + "\n")
     write_text(directory / "comparison.csv", _csv(rows))
     panels = [panel for name, group in groups.items() for panel in _panels(name, group)]
     plot_trade_offs(panels, directory / "comparison.png", "a number in a point is s of mtla")
     return "\n\n".join(f"{name}\n{table}" for name, table in tables.items())
+
+
+def write_comparisons(recipe_dirs: Sequence[Path], expdir: str = "exp") -> str:
+    """Write the comparisons of several recipes.
+
+    Args:
+        recipe_dirs: see `write_comparison`, at least one.
+        expdir: likewise.
+
+    Returns:
+        The tables as text; of more than one recipe also a table over all, last.
+
+    Raises:
+        UserError: as `write_comparison`.
+    """
+    tables = [write_comparison(directory, expdir) for directory in recipe_dirs]
+    if len(tables) == 1:
+        return tables[0]
+    cells = []
+    for directory in recipe_dirs:
+        rows = gather(Path(directory) / expdir)
+        measure = judged_by(rows)[0]
+        recipe = "/".join(Path(directory).resolve().parts[-2:])
+        for row in rows:
+            cells.append(
+                [
+                    f"{recipe} {row.test_set} {row.kind}",
+                    measure.heading,
+                    or_dash(getattr(row, measure.field), measure.form),
+                    or_dash(row.train_s, ".0f"),
+                    or_dash(row.decode_s, ".1f"),
+                    or_dash(row.search_speedup, ".2f"),
+                    megabytes(row.cache_bytes_peak),
+                    or_dash(row.cache_ratio, ".2f"),
+                    megabytes(row.peak_memory_bytes),
+                ]
+            )
+    return "\n\n".join([*tables, f"All recipes\n{aligned_table(_ALL_COLUMNS, cells)}"])
 
 
 def gather(exp_dir: Path) -> list[Row]:
@@ -157,10 +217,31 @@ def _row(experiment: str, training: dict, decode: Decode) -> Row:
         parameters=training.get("parameters"),
         wer=rates.get("wer"),
         cer=rates.get("cer"),
+        **_task_scores(decode),
         train_s=training.get("train_s"),
         decode_s=cost.get("total_s"),
         **{name: cost.get(name) for name in _COSTS},
     )
+
+
+def _task_scores(decode: Decode) -> dict[str, float | None]:
+    """Return what translations, intents and summaries are scored by."""
+    case, lower = decode.translation.get("tc", {}), decode.translation.get("lc", {})
+    intents, summaries = decode.intents, decode.summaries
+    return {
+        "bleu": case.get("BLEU", {}).get("score"),
+        "chrf2": case.get("chrF2", {}).get("score"),
+        "edit_rate": case.get("TER", {}).get("score"),
+        "bleu_lc": lower.get("BLEU", {}).get("score"),
+        "intent_accuracy": intents and intents.intent.accuracy,
+        "scenario_accuracy": intents and intents.scenario.accuracy,
+        "action_accuracy": intents and intents.action.accuracy,
+        "words_wer": decode.words and decode.words.error_rate,
+        "rouge_1": summaries and summaries.model.rouge_1,
+        "rouge_2": summaries and summaries.model.rouge_2,
+        "rouge_l": summaries and summaries.model.rouge_l,
+        "lead_rouge_l": summaries and summaries.lead and summaries.lead.rouge_l,
+    }
 
 
 def _with_ratios(row: Row, baseline: Row | None) -> Row:
@@ -170,6 +251,7 @@ def _with_ratios(row: Row, baseline: Row | None) -> Row:
         row,
         search_speedup=_ratio(baseline.search_s, row.search_s),
         cache_ratio=_ratio(row.cache_bytes_peak, baseline.cache_bytes_peak),
+        memory_ratio=_ratio(row.peak_memory_bytes, baseline.peak_memory_bytes),
     )
 
 
@@ -188,12 +270,12 @@ def _labels(rows: list[Row]) -> list[str]:
 
 def _table(rows: list[Row]) -> str:
     """Write a group as a Markdown table."""
+    measures = judged_by(rows)
     cells = [
         [
             label,
             or_dash(row.parameters, ","),
-            or_dash(row.wer, ".4f"),
-            or_dash(row.cer, ".4f"),
+            *(or_dash(getattr(row, each.field), each.form) for each in measures),
             or_dash(row.train_s, ".0f"),
             or_dash(row.decode_s, ".1f"),
             or_dash(row.rtf, ".3f"),
@@ -205,7 +287,8 @@ def _table(rows: list[Row]) -> str:
         ]
         for label, row in zip(_labels(rows), rows, strict=True)
     ]
-    return _aligned(_COLUMNS, cells)
+    headings = ("model", "parameters", *(each.heading for each in measures), *_COLUMNS)
+    return aligned_table(headings, cells)
 
 
 def _decode_table(rows: list[Row]) -> str:
@@ -224,13 +307,14 @@ def _decode_table(rows: list[Row]) -> str:
             or_dash(row.search_ctc_s, ".2f"),
             or_dash(row.search_bookkeeping_s, ".2f"),
             megabytes(row.cache_bytes_allocated),
+            or_dash(row.memory_ratio, ".2f"),
         ]
         for label, row in zip(_labels(rows), rows, strict=True)
     ]
-    return _aligned(_DECODE_COLUMNS, cells)
+    return aligned_table(_DECODE_COLUMNS, cells)
 
 
-def _aligned(columns: Sequence[str], cells: list[list[str]]) -> str:
+def aligned_table(columns: Sequence[str], cells: list[list[str]]) -> str:
     """Write a Markdown table whose columns also line up as plain text."""
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
 
@@ -252,7 +336,7 @@ def _csv(rows: list[Row]) -> str:
 
 
 def _panels(group_name: str, rows: list[Row]) -> list[Panel]:
-    """Return the plots of a group: error rate against time, cache and memory."""
+    """Return the plots of a group: quality against time, cache and memory."""
     measures = (
         ("decoding time (s)", [row.decode_s for row in rows]),
         (
@@ -266,8 +350,10 @@ def _panels(group_name: str, rows: list[Row]) -> list[Panel]:
     )
     kinds = [row.attention or "other" for row in rows]
     marks = [str(row.down_rate) if row.attention == "mtla" else "" for row in rows]
-    rates = [None if row.wer is None else 100 * row.wer for row in rows]
+    measure = judged_by(rows)[0]
+    values_of = [getattr(row, measure.field) for row in rows]
+    quality = [None if value is None else measure.scale * value for value in values_of]
     return [
-        Panel(group_name, label, "WER (%)", kinds, marks, values, rates)
+        Panel(group_name, label, measure.axis, kinds, marks, values, quality)
         for label, values in measures
     ]

@@ -1,6 +1,5 @@
 """RESULTS.md of an experiment: what each decode reached, and what it cost."""
 
-import dataclasses
 import datetime
 import importlib.metadata
 import platform
@@ -10,10 +9,11 @@ from pathlib import Path
 
 import mtla_espnet
 from mtla_espnet.files import UserError, write_text
-from mtla_espnet.score.efficiency import FILE, SEARCH_PARTS, read_efficiency
-from mtla_espnet.score.result import Totals, read_result
-
-RATES = ("wer", "cer", "ter")
+from mtla_espnet.report.decodes import RATES, Decode, find_decodes
+from mtla_espnet.score.bleu import METRICS
+from mtla_espnet.score.efficiency import SEARCH_PARTS
+from mtla_espnet.score.intent import Share
+from mtla_espnet.score.result import Totals
 
 _RATE_COLUMNS = ("dataset", "Snt", "Wrd", "Corr", "Sub", "Del", "Ins", "Err", "S.Err")
 _COST_COLUMNS = (
@@ -23,48 +23,17 @@ _COST_COLUMNS = (
 _TIME_COLUMNS = (
     "dataset", "decode s", "encoder s", "search s", "decoder s", "CTC s", "bookkeeping s",
 )  # fmt: skip
+_BLEU_COLUMNS = ("dataset", "score", "verbose_score")
+_METRIC_COLUMNS = ("dataset", *METRICS, "signature of BLEU")
+_INTENT_COLUMNS = ("dataset", "Snt", "Intent Classification (%)")
+_PART_COLUMNS = ("dataset", "part", "name", "Snt", "correct (%)")
+_SUM_COLUMNS = ("dataset", "ROUGE-1", "ROUGE-2", "ROUGE-L", "METEOR", "BERTScore")
+_LEAD = "first sentence of the document"
+_CASES = {"tc": "true case", "lc": "lower case, no punctuation"}
 _TIME_NOTE = (
     "Time of a decode: reading audio, encoder and search; of the search the decoder (with a "
     "language model), CTC prefix scores and bookkeeping."
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Decode:
-    """One decoded set of an experiment.
-
-    Args:
-        inference_tag: which decoding.
-        test_set: which set; may hold a slash (`org/valid`).
-        rates: "wer", "cer", "ter" -> sums, as far as they are scored.
-        efficiency: what `efficiency.json` holds; None without that file.
-    """
-
-    inference_tag: str
-    test_set: str
-    rates: dict[str, Totals]
-    efficiency: dict | None
-
-    @property
-    def name(self) -> str:
-        """Name in tables."""
-        return f"{self.inference_tag}/{self.test_set}"
-
-
-def find_decodes(exp_dir: Path) -> list[Decode]:
-    """Find the decoded and scored sets of an experiment, sorted by name.
-
-    Raises:
-        UserError: a file of one of them cannot be read.
-    """
-    decodes = []
-    for directory in sorted({path.parent.parent for path in exp_dir.rglob("score_*/result.txt")}):
-        inference_tag, _, test_set = directory.relative_to(exp_dir).as_posix().partition("/")
-        results = {rate: directory / f"score_{rate}" / "result.txt" for rate in RATES}
-        rates = {rate: read_result(path) for rate, path in results.items() if path.exists()}
-        cost = read_efficiency(directory / FILE) if (directory / FILE).exists() else None
-        decodes.append(Decode(inference_tag, test_set, rates, cost))
-    return decodes
 
 
 def write_results(exp_dir: Path) -> str:
@@ -90,11 +59,11 @@ def write_results(exp_dir: Path) -> str:
         f"## {absolute.parent.name}/{absolute.name}",
     ]
     for rate in RATES:
-        rows = [
-            _rate_row(decode.name, decode.rates[rate]) for decode in decodes if rate in decode.rates
-        ]
-        if rows:
-            parts += [f"### {rate.upper()}", markdown_table(_RATE_COLUMNS, rows)]
+        rates = [(decode.name, decode.rates.get(rate)) for decode in decodes]
+        parts += _rate_section(rate.upper(), rates)
+    words = [(decode.name, decode.words) for decode in decodes]
+    parts += _rate_section("WER of the words after the intent", words)
+    parts += _translation_sections(decodes) + _intent_sections(decodes) + _sum_section(decodes)
     costs = {decode.name: decode.efficiency for decode in decodes if decode.efficiency}
     if costs:
         rows = [_cost_row(name, cost) for name, cost in costs.items()]
@@ -139,6 +108,74 @@ def or_dash(value, form: str = "") -> str:
     return "-" if value is None else format(value, form)
 
 
+def _rate_section(heading: str, totals: Sequence[tuple[str, Totals | None]]) -> list[str]:
+    rows = [_rate_row(name, each) for name, each in totals if each is not None]
+    return [f"### {heading}", markdown_table(_RATE_COLUMNS, rows)] if rows else []
+
+
+def _translation_sections(decodes: Sequence[Decode]) -> list[str]:
+    scored = [decode for decode in decodes if decode.translation]
+    if not scored:
+        return []
+    bleu, metrics = [], []
+    for decode in scored:
+        for case, scores in decode.translation.items():
+            name = f"{decode.name} ({_CASES[case]})"
+            score = scores["BLEU"]
+            bleu.append([name, f"{score['score']:.2f}", score["verbose_score"]])
+            numbers = [or_dash(scores.get(each, {}).get("score"), ".2f") for each in METRICS]
+            metrics.append([name, *numbers, f"`{score.get('signature', '-')}`"])
+    return [
+        "### BLEU",
+        markdown_table(_BLEU_COLUMNS, bleu),
+        "### BLEU, chrF and TER",
+        # a bar in a signature would end its cell
+        markdown_table(
+            _METRIC_COLUMNS, [[cell.replace("|", "\\|") for cell in row] for row in metrics]
+        ),
+    ]
+
+
+def _intent_sections(decodes: Sequence[Decode]) -> list[str]:
+    scored = [(decode.name, decode.intents) for decode in decodes if decode.intents is not None]
+    if not scored:
+        return []
+    rows, parts = [], []
+    for name, scores in scored:
+        rows.append([name, str(scores.intent.utterances), _percent(scores.intent)])
+        for part, whole, groups in (
+            ("scenario", scores.scenario, scores.by_scenario),
+            ("action", scores.action, scores.by_action),
+        ):
+            for group, share in {"all": whole, **groups}.items():
+                parts.append([name, part, group, str(share.utterances), _percent(share)])
+    return [
+        "### Intent",
+        markdown_table(_INTENT_COLUMNS, rows),
+        "Of all utterances, those whose scenario or action is right; of a scenario's or an "
+        "action's, those whose whole intent is.",
+        markdown_table(_PART_COLUMNS, parts),
+    ]
+
+
+def _sum_section(decodes: Sequence[Decode]) -> list[str]:
+    rows = []
+    for decode in decodes:
+        if decode.summaries is None:
+            continue
+        of_paper = " (the paper's normalisation)" if decode.summaries.is_of_paper else ""
+        for what, rouge in (("", decode.summaries.model), (_LEAD, decode.summaries.lead)):
+            if rouge is not None:
+                name = f"{decode.name}{f' {what}' if what else ''}{of_paper}"
+                numbers = (rouge.rouge_1, rouge.rouge_2, rouge.rouge_l)
+                rows.append([name, *(f"{number:.2f}" for number in numbers), "-", "-"])
+    return ["### ROUGE", markdown_table(_SUM_COLUMNS, rows)] if rows else []
+
+
+def _percent(share: Share) -> str:
+    return f"{100 * share.accuracy:.2f}"
+
+
 def _rate_row(name: str, totals: Totals) -> list[str]:
     sizes = [str(totals.sentences), str(totals.counts.reference)]
     shares = totals.percentages or [None] * 6
@@ -155,7 +192,7 @@ def _cost_row(name: str, cost: dict) -> list[str]:
         cost["device"],
         cost["dtype"],
         str(cost["utterances"]),
-        f"{cost['audio_s']:.1f}",
+        f"{cost['audio_s']:.1f}" if cost["audio_s"] else "-",
         str(cost["tokens"]),
         f"{cost['total_s']:.1f}",
         or_dash(cost["rtf"], ".3f"),

@@ -8,7 +8,7 @@ from mtla_espnet.data.text_case import CASES, is_in_case, to_case
 from mtla_espnet.files import UserError, write_text
 from mtla_espnet.score.pairs import read_pairs, read_speakers
 
-METRICS = ("BLEU", "chrF2", "TER")
+METRICS = ("BLEU", "chrF2", "TER")  # by their names in results
 
 DIRECTORY = "score_bleu"
 # By what is scored: true case, or lower case without punctuation.

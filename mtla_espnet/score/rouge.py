@@ -61,6 +61,11 @@ class SummaryScores:
     model: Rouge
     lead: Rouge | None
 
+    @property
+    def is_of_paper(self) -> bool:
+        """Whether punctuation was deleted first, as for the paper's numbers."""
+        return self.normalisation == "paper"
+
 
 def score_summaries(
     reference_text: Path,

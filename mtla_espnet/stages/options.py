@@ -286,6 +286,21 @@ OPTIONS: dict[str, list[Option]] = {
         Option(
             "download_model", "", "Model to fetch and use.", unsupported=_not_yet("downloading")
         ),
+        Option(
+            "detokenize",
+            False,
+            "Join references and hypotheses by Moses' rules of tgt_lang before they are scored: "
+            "for texts that stage 1 tokenised.",
+            tasks=("st",),
+        ),
+        Option(
+            "rouge",
+            "rouge",
+            "Normalisation before ROUGE: rouge replaces punctuation by blanks (rouge-score's own), "
+            "paper deletes it.",
+            choices=("rouge", "paper"),
+            tasks=("sum",),
+        ),
         Option("score_opts", "", "Options for sclite.", unsupported=_not_yet("sclite's options")),
         Option("local_score_opts", "", "Options for local/score.sh."),
     ],

@@ -7,11 +7,10 @@ import sys
 
 from mtla_espnet.files import UserError
 from mtla_espnet.report.tables import write_results
-from mtla_espnet.score.wer import score_set
 from mtla_espnet.stages.layout import used_options
 from mtla_espnet.stages.marks import Part
 from mtla_espnet.stages.recipe import Recipe
-from mtla_espnet.stages.tokens import text_cleaner
+from mtla_espnet.stages.scores import scores_of
 
 TITLE = "Score"
 _LOCAL = "local/score.sh"
@@ -20,18 +19,21 @@ _LOCAL = "local/score.sh"
 def parts(recipe: Recipe) -> list[Part]:
     """One part a set, then one for what is made of all of them."""
     layout = recipe.layout
-    names = ["wer", "cer", *(["ter"] if layout.bpe_model else [])]
+    scores = scores_of(layout)
+    names = [name for score in scores for name in score.options]
     result, all_results = [], []
     for name, data_dir in layout.eval_sets.items():
         directory = layout.inference_dir / name
-        results = [directory / f"score_{kind}" / "result.txt" for kind in names]
+        inputs = {directory / "text": 12}
+        for score in scores:
+            inputs |= score.inputs(layout, data_dir)
+        results = [directory / file for score in scores for file in score.outputs(layout)]
         all_results += results
         result.append(
             Part(
                 directory=directory,
-                options=used_options(recipe.options, "cleaner"),
-                inputs={directory / "text": 12, data_dir / "text": 3, data_dir / "utt2spk": 3}
-                | ({layout.bpe_model: 5} if layout.bpe_model else {}),
+                options=used_options(recipe.options, *names),
+                inputs=inputs,
                 outputs=results,
                 name=name,
             )
@@ -67,19 +69,13 @@ def run(recipe: Recipe, part: Part) -> None:
     """Score one set, or write RESULTS.md and run local/score.sh where it exists.
 
     Raises:
-        UserError: ids do not match, or local/score.sh failed.
+        UserError: ids do not match, a reference is not what the task's are, or local/score.sh
+            failed.
     """
     layout = recipe.layout
     if part.name:
-        data_dir = layout.eval_sets[part.name]
-        score_set(
-            data_dir / "text",
-            part.directory / "text",
-            data_dir / "utt2spk",
-            part.directory,
-            bpemodel=layout.bpe_model,
-            cleaner=text_cleaner(recipe.options.cleaner),
-        )
+        for score in scores_of(layout):
+            score.run(recipe, layout.eval_sets[part.name], part.directory)
         return
     write_results(layout.exp_dir)
     if _has_local(recipe):

@@ -45,6 +45,7 @@ class Task:
         does: in words, for the help.
         speech: the input is speech; else it is the text `src_text`.
         texts: the first is what the model writes.
+        scores: how decoded sets are scored, by names of `mtla_espnet.stages.scores`.
         case: option that the tags name the case of the written text by; empty: they do not.
         bodies: stage -> its body, where it is another one than that of speech recognition.
         left_out: stage -> why it does not apply.
@@ -55,6 +56,7 @@ class Task:
     does: str
     speech: bool
     texts: tuple[TaskText, ...]
+    scores: tuple[str, ...] = ("rates",)
     case: str = ""
     bodies: dict[int, str] = dataclasses.field(default_factory=dict)
     left_out: dict[int, str] = dataclasses.field(default_factory=dict)
@@ -83,6 +85,7 @@ TASKS = {
                 TaskText("text", "tgt_", "text.{tgt_case}.{tgt_lang}"),
                 TaskText("src_text", "src_", "text.{src_case}.{src_lang}", prefix="src_"),
             ),
+            scores=("translation",),
             case="tgt_case",
         ),
         Task(
@@ -102,6 +105,7 @@ TASKS = {
                     passed_on=("two_pass", "pre_postencoder_norm"),
                 ),
             ),
+            scores=("rates", "intents"),
         ),
         Task(
             name="sum",
@@ -112,6 +116,7 @@ TASKS = {
                 TaskText("text", "tgt_", "text"),
                 TaskText("src_text", "src_", "src_text", prefix="src_"),
             ),
+            scores=("summaries",),
             bodies={3: "s03_format_text", 4: "s04_filter_text"},
             left_out={2: "text has no speed"},
         ),

@@ -1,10 +1,14 @@
 """Experiment directories made by hand."""
 
+import dataclasses
 import json
 
 import pytest
 
+from mtla_espnet.files import write_json
+from mtla_espnet.score.intent import count_intents
 from mtla_espnet.score.result import AlignedSentence, format_result
+from mtla_espnet.score.rouge import Rouge, SummaryScores
 
 SET = "decode_asr_asr_model_valid.acc.ave/test"
 
@@ -63,6 +67,35 @@ class Experiments:
         words = ["w"] * len(steps)
         sentence = AlignedSentence("s-1", words, words, steps)
         (directory / "result.txt").write_text(format_result("hyp.trn", {"s": [sentence]}))
+
+    def score_translation(self, tag, wrong, name=SET):
+        """Write a result of BLEU 40 - `wrong`."""
+        directory = self.directory / "exp" / tag / name / "score_bleu"
+        directory.mkdir()
+        scores = [
+            {"name": metric, "score": score, "verbose_score": "a/b", "signature": "nrefs:1|case:x"}
+            for metric, score in (("BLEU", 40.0 - wrong), ("chrF2", 50.0 - wrong), ("TER", wrong))
+        ]
+        for case in ("tc", "lc"):
+            (directory / f"result.{case}.txt").write_text("title\n" + json.dumps(scores))
+
+    def score_intents(self, tag, wrong, name=SET):
+        """Write a result of ten intents of one scenario, and of their words."""
+        directory = self.directory / "exp" / tag / name
+        found = ["a_x"] * (10 - wrong) + ["a_y"] * wrong
+        scores = count_intents(["a_x"] * 10, found)
+        write_json(directory / "score_intent/result.json", dataclasses.asdict(scores))
+        words = ["w"] * 10
+        sentence = AlignedSentence("s-1", words, words, "C" * (10 - wrong) + "S" * wrong)
+        text = format_result("hyp_asr.trn", {"s": [sentence]})
+        (directory / "score_wer/result_asr.txt").write_text(text)
+
+    def score_summaries(self, tag, wrong, name=SET, normalisation="rouge"):
+        """Write a result of ROUGE-L 30 - `wrong`."""
+        model, lead = Rouge(40.0 - wrong, 20.0 - wrong, 30.0 - wrong), Rouge(21.0, 9.0, 15.0)
+        scores = SummaryScores(2, normalisation, model, lead)
+        path = self.directory / "exp" / tag / name / "score_rouge/result.json"
+        write_json(path, dataclasses.asdict(scores))
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ import csv
 import pytest
 
 from mtla_espnet.files import UserError
-from mtla_espnet.report.comparison import write_comparison
+from mtla_espnet.report.comparison import write_comparison, write_comparisons
 from mtla_espnet.score.efficiency import KEYS
 
 
@@ -78,6 +78,7 @@ def test_a_second_table_says_where_the_time_went(recipe):
         "CTC s": "1.00",
         "bookkeeping s": "0.50",
         "KV alloc MB": "3.00",
+        "memory ratio": "1.00",
     }
 
 
@@ -136,3 +137,61 @@ def test_a_recipe_without_results_is_an_error(tmp_path):
     (tmp_path / "exp" / "asr_a").mkdir(parents=True)
     with pytest.raises(UserError, match="no experiment is scored there"):
         write_comparison(tmp_path)
+
+
+@pytest.fixture
+def other_tasks(experiments):
+    for kind, wrong, peak in (("mha", 4, 2_000_000), ("mtla", 2, 500_000)):
+        cost = {"cache_bytes_peak": peak, "peak_memory_bytes": 10 * peak}
+        if kind == "mtla":
+            cost |= {"down_rate": 2, "cache_bytes_per_position": 576.0}
+        experiments.add(f"st_{kind}", kind, name="st/test", **cost)
+        experiments.score_translation(f"st_{kind}", wrong, "st/test")
+        experiments.add(f"slu_{kind}", kind, name="slu/test", **cost)
+        experiments.score_intents(f"slu_{kind}", wrong, "slu/test")
+        experiments.add(f"mt_{kind}", kind, name="sum/test", audio_s=0.0, rtf=None, **cost)
+        experiments.score_summaries(f"mt_{kind}", wrong, "sum/test")
+    return experiments.directory
+
+
+@pytest.mark.parametrize(
+    ("number", "measures"),
+    [
+        (0, {"intent acc": "0.8000", "WER words": "0.2000"}),
+        (1, {"BLEU": "38.00", "chrF2": "48.00", "TER": "2.00"}),
+        (2, {"ROUGE-L": "28.00", "ROUGE-1": "38.00", "ROUGE-2": "18.00", "lead R-L": "15.00"}),
+    ],
+)
+def test_each_task_has_its_own_measures(other_tasks, number, measures):
+    row = table_of(write_comparison(other_tasks), number)[1]
+    assert row["model"] == "mtla s=2"
+    assert list(row)[2 : 2 + len(measures)] == list(measures)
+    assert {name: row[name] for name in measures} == measures
+    assert row["KV ratio"] == "0.25"
+
+
+def test_measures_of_all_tasks_are_in_the_csv(other_tasks):
+    write_comparison(other_tasks)
+    rows = list(csv.DictReader((other_tasks / "exp/comparison.csv").open()))
+    (summary,) = [row for row in rows if row["experiment"] == "mt_mtla"]
+    assert (summary["rouge_2"], summary["lead_rouge_l"], summary["bleu"]) == ("18.0", "15.0", "")
+    assert (summary["memory_ratio"], summary["rtf"]) == ("0.25", "")
+    (intents,) = [row for row in rows if row["experiment"] == "slu_mtla"]
+    assert float(intents["scenario_accuracy"]) == 1.0
+    note = (other_tasks / "exp/comparison.md").read_text().split("\n\n")[1]
+    assert all(word in note for word in ("sacrebleu", "intent", "ROUGE"))
+    assert "WER and CER" not in note
+
+
+def test_several_recipes_have_a_table_over_all(recipe, other_tasks, tmp_path_factory):
+    other = tmp_path_factory.mktemp("r") / "corpus" / "asr1"
+    (other / "exp").mkdir(parents=True)
+    (recipe / "exp" / "asr_train_mha").rename(other / "exp" / "asr_train_mha")
+    text = write_comparisons([other, recipe])
+    title, table = text.rsplit("\n\n", 1)[1].split("\n", 1)
+    assert title == "All recipes"
+    rows = table_of(table)
+    assert rows[0]["recipe, set and model"] == "corpus/asr1 test mha"
+    assert (rows[0]["measure"], rows[0]["value"]) == ("WER", "0.2727")
+    assert (other / "exp/comparison.md").exists() and (recipe / "exp/comparison.md").exists()
+    assert write_comparisons([other]) == write_comparison(other)

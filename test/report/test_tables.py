@@ -3,7 +3,8 @@ import subprocess
 import pytest
 
 from mtla_espnet.files import UserError
-from mtla_espnet.report.tables import find_decodes, write_results
+from mtla_espnet.report.decodes import find_decodes
+from mtla_espnet.report.tables import write_results
 
 NAME = "decode_asr_asr_model_valid.acc.ave/test"
 
@@ -84,3 +85,42 @@ def test_a_broken_result_is_named(experiments):
     with pytest.raises(UserError, match="score_wer/result.txt: no row"):
         write_results(experiment)
     assert not (experiment / "RESULTS.md").exists()
+
+
+def test_a_translation(experiments):
+    experiment = experiments.add("st_a", "mtla", down_rate=2)
+    experiments.score_translation("st_a", 5)
+    lines = write_results(experiment).splitlines()
+    at = lines.index("### BLEU")
+    assert lines[at + 2] == "|dataset|score|verbose_score|"
+    assert lines[at + 4] == f"|{NAME} (true case)|35.00|a/b|"
+    assert lines[at + 5] == f"|{NAME} (lower case, no punctuation)|35.00|a/b|"
+    signature = "`nrefs:1\\|case:x`"
+    assert f"|{NAME} (true case)|35.00|45.00|5.00|{signature}|" in lines
+
+
+def test_intents(experiments):
+    experiment = experiments.add("slu_a", "mtla", down_rate=2)
+    experiments.score_intents("slu_a", 3)
+    lines = write_results(experiment).splitlines()
+    assert "|dataset|Snt|Intent Classification (%)|" in lines
+    assert f"|{NAME}|10|70.00|" in lines
+    assert f"|{NAME}|scenario|all|10|100.00|" in lines
+    assert f"|{NAME}|scenario|a|10|70.00|" in lines
+    assert f"|{NAME}|action|x|10|70.00|" in lines
+    at = lines.index("### WER of the words after the intent")
+    assert f"|{NAME}|1|10|70.00|30.00|0.00|0.00|30.00|100.00|" in lines[at:]
+
+
+@pytest.mark.parametrize(
+    ("normalisation", "note"), [("rouge", ""), ("paper", " (the paper's normalisation)")]
+)
+def test_summaries_beside_the_baseline(experiments, normalisation, note):
+    experiment = experiments.add("mt_a", "mtla", down_rate=2, audio_s=0.0, rtf=None)
+    experiments.score_summaries("mt_a", 2, normalisation=normalisation)
+    text = write_results(experiment)
+    assert "|dataset|ROUGE-1|ROUGE-2|ROUGE-L|METEOR|BERTScore|" in text
+    assert f"|{NAME}{note}|38.00|18.00|28.00|-|-|" in text
+    assert f"|{NAME} first sentence of the document{note}|21.00|9.00|15.00|-|-|" in text
+    # of text there are no seconds
+    assert f"|{NAME}|mtla|2|5|8|cpu|float32|2|-|50|6.0|-|" in text

@@ -1,0 +1,142 @@
+"""How the decoded sets of each task are scored: what stage 13 reads, writes and runs."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from mtla_espnet.data.tables import read_table
+from mtla_espnet.score import bleu, intent, rouge
+from mtla_espnet.score.wer import score_set
+from mtla_espnet.stages.layout import Layout
+from mtla_espnet.stages.recipe import Recipe
+from mtla_espnet.stages.tokens import text_cleaner
+
+Inputs = Mapping[Path, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """A way to score a set; `Task.scores` names those of a task.
+
+    Args:
+        options: names of the options that it depends on.
+        inputs: layout and data directory of the set -> file -> the stage that makes it; the
+            hypotheses are not among them.
+        outputs: layout -> files that it writes, in the decoded set's directory.
+        run: scores; takes the recipe, the data directory and the decoded set's directory.
+    """
+
+    options: tuple[str, ...]
+    inputs: Callable[[Layout, Path], Inputs]
+    outputs: Callable[[Layout], list[str]]
+    run: Callable[[Recipe, Path, Path], object]
+
+
+def _rate_inputs(layout: Layout, data_dir: Path) -> Inputs:
+    reference = data_dir / layout.texts[0].table
+    model = {layout.bpe_model: 5} if layout.bpe_model else {}
+    return {reference: 3, data_dir / "utt2spk": 3} | model
+
+
+def _rate_outputs(layout: Layout) -> list[str]:
+    names = ["wer", "cer", *(["ter"] if layout.bpe_model else [])]
+    return [f"score_{name}/result.txt" for name in names]
+
+
+def _score_rates(recipe: Recipe, data_dir: Path, directory: Path) -> None:
+    layout = recipe.layout
+    score_set(
+        data_dir / layout.texts[0].table,
+        directory / "text",
+        data_dir / "utt2spk",
+        directory,
+        bpemodel=layout.bpe_model,
+        cleaner=text_cleaner(recipe.options.cleaner),
+    )
+
+
+def _translation_inputs(layout: Layout, data_dir: Path) -> Inputs:
+    return {data_dir / layout.texts[0].table: 3, data_dir / "utt2spk": 3}
+
+
+def _translation_outputs(layout: Layout) -> list[str]:
+    cases = bleu.RESULTS if layout.options.tgt_case == "tc" else ["lc"]
+    return [f"{bleu.DIRECTORY}/{bleu.RESULTS[case]}" for case in cases]
+
+
+def _score_translation(recipe: Recipe, data_dir: Path, directory: Path) -> None:
+    options = recipe.options
+    detokenizer = None
+    if options.detokenize:
+        from mtla_espnet.corpora.moses import detokenise  # here: few recipes tokenise
+
+        detokenizer = functools.partial(detokenise, language=options.tgt_lang)
+    bleu.score_translation(
+        data_dir / recipe.layout.texts[0].table,
+        directory / "text",
+        data_dir / "utt2spk",
+        directory,
+        case=options.tgt_case,
+        detokenizer=detokenizer,
+    )
+
+
+def _intent_inputs(layout: Layout, data_dir: Path) -> Inputs:
+    return {data_dir / "text": 3, data_dir / "utt2spk": 3} | layout.text_of_training("text")
+
+
+def _score_intents(recipe: Recipe, data_dir: Path, directory: Path) -> None:
+    known: set[str] = set()
+    for path in recipe.layout.text_of_training("text"):
+        known |= {text.split()[0] for text in read_table(path).values() if text}
+    intent.score_intents(
+        data_dir / "text",
+        directory / "text",
+        data_dir / "utt2spk",
+        directory,
+        known_intents=known,
+    )
+
+
+def _summary_inputs(layout: Layout, data_dir: Path) -> Inputs:
+    return {data_dir / text.table: 3 for text in layout.texts}
+
+
+def _score_summaries(recipe: Recipe, data_dir: Path, directory: Path) -> None:
+    summary, document = recipe.layout.texts
+    rouge.score_summaries(
+        data_dir / summary.table,
+        directory / "text",
+        directory,
+        document_text=data_dir / document.table,
+        normalisation=recipe.options.rouge,
+    )
+
+
+SCORES = {
+    "rates": Score(("cleaner",), _rate_inputs, _rate_outputs, _score_rates),
+    "translation": Score(
+        ("tgt_case", "tgt_lang", "detokenize"),
+        _translation_inputs,
+        _translation_outputs,
+        _score_translation,
+    ),
+    "intents": Score(
+        (),
+        _intent_inputs,
+        lambda layout: [f"{intent.DIRECTORY}/{intent.FILE}", "score_wer/result_asr.txt"],
+        _score_intents,
+    ),
+    "summaries": Score(
+        ("rouge",),
+        _summary_inputs,
+        lambda layout: [f"{rouge.DIRECTORY}/{rouge.FILE}", f"{rouge.DIRECTORY}/{rouge.SUM_FILE}"],
+        _score_summaries,
+    ),
+}
+
+
+def scores_of(layout: Layout) -> list[Score]:
+    """Return the ways in which a recipe's sets are scored."""
+    return [SCORES[name] for name in layout.task.scores]

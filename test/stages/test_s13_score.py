@@ -1,0 +1,114 @@
+"""Stage 13 of each task, on decodes made by hand."""
+
+import json
+
+import pytest
+
+from mtla_espnet.data.tables import write_table
+from mtla_espnet.files import UserError
+from mtla_espnet.stages import s13_score
+from mtla_espnet.stages.options import parse_options
+from mtla_espnet.stages.recipe import load_recipe
+
+SETS = [
+    *("--train_set", "train", "--valid_set", "valid", "--test_sets", "test"),
+    *("--use_lm", "false"),
+]
+
+
+class Decoded:
+    """A recipe whose set `test` is decoded."""
+
+    def __init__(self, root, task, *argv):
+        options = parse_options([*SETS, *argv], task=task)
+        self.recipe = load_recipe(options, root)
+        self.layout = self.recipe.layout
+        self.directory = self.layout.inference_dir / "test"
+
+    def write(self, table, texts, name="test"):
+        formatted = self.layout.formatted_dir(name)
+        write_table(formatted / table, texts)
+        write_table(formatted / "utt2spk", {key: "spk" for key in texts})
+
+    def decode(self, texts):
+        write_table(self.directory / "text", texts)
+
+    def score(self):
+        """Run the parts; what each says that it reads and writes is there."""
+        for part in s13_score.parts(self.recipe):
+            assert [path for path in part.inputs if not path.exists()] == []
+            s13_score.run(self.recipe, part)
+            assert [path for path in part.outputs if not path.exists()] == []
+        return (self.layout.exp_dir / "RESULTS.md").read_text()
+
+
+def test_recognition(tmp_path):
+    decoded = Decoded(tmp_path, "asr", "--token_type", "char")
+    decoded.write("text", {"a": "one two", "b": "three"})
+    decoded.decode({"a": "one too", "b": "three"})
+    results = decoded.score()
+    assert "|2|3|66.67|33.33|0.00|0.00|33.33|50.00|" in results
+    assert "### BLEU" not in results
+
+
+def test_translation_is_scored_against_the_target_in_its_case(tmp_path):
+    decoded = Decoded(tmp_path, "st", "--src_lang", "en", "--tgt_lang", "de")
+    decoded.write("text.tc.de", {"a": "Spiel Jazz im Büro bitte", "b": "Licht an"})
+    decoded.write("text", {"a": "play jazz in the office please", "b": "light on"})
+    decoded.decode({"a": "Spiel Jazz im Büro bitte", "b": "Licht an"})
+    results = decoded.score()
+    assert "(true case)|100.00|" in results
+    assert "### WER" not in results
+
+
+def test_a_tokenised_translation_is_joined(tmp_path):
+    options = ("--src_lang", "en", "--tgt_lang", "de", "--detokenize", "true")
+    decoded = Decoded(tmp_path, "st", *options)
+    decoded.write("text.tc.de", {"a": "Spiel Jazz im Büro , bitte ."})
+    decoded.decode({"a": "Spiel Jazz im Büro , bitte ."})
+    decoded.score()
+    text = (decoded.directory / "score_bleu/ref.trn.detok").read_text()
+    assert text == "Spiel Jazz im Büro, bitte.\n"
+
+
+def test_understanding(tmp_path):
+    decoded = Decoded(tmp_path, "slu", "--token_type", "word")
+    decoded.write("text", {"a": "light_on turn it on", "b": "light_off turn it off"})
+    decoded.write("text", {"t": "light_on on", "u": "light_off off"}, "train")
+    decoded.decode({"a": "light_on turn it on", "b": "light_on turn it off"})
+    results = decoded.score()
+    assert "|2|50.00|" in results
+    assert "### WER of the words after the intent" in results
+
+
+def test_an_intent_that_training_does_not_have(tmp_path):
+    decoded = Decoded(tmp_path, "slu", "--token_type", "word")
+    decoded.write("text", {"a": "Light_on turn it on"})
+    decoded.write("text", {"t": "light_on on"}, "train")
+    decoded.decode({"a": "light_on turn it on"})
+    with pytest.raises(UserError, match="'a' is in the wrong case: 'Light_on', but training has"):
+        decoded.score()
+    assert not (decoded.layout.exp_dir / "RESULTS.md").exists()
+
+
+@pytest.mark.parametrize("normalisation", ["rouge", "paper"])
+def test_summarisation(tmp_path, normalisation):
+    decoded = Decoded(tmp_path, "sum", "--rouge", normalisation)
+    decoded.write("text", {"a": "Return the sum.", "b": "Don't sort."})
+    decoded.write("src_text", {"a": "The sum. It is returned.", "b": "It sorts. Or not."})
+    decoded.decode({"a": "return the sum", "b": "dont sort"})
+    results = decoded.score()
+    assert "first sentence of the document" in results
+    found = json.loads((decoded.directory / "score_rouge/result.json").read_text())
+    assert found["normalisation"] == normalisation
+    assert (found["model"]["rouge_l"] == 100.0) == (normalisation == "paper")
+    assert (decoded.directory / "score_rouge/result.sum").read_text().startswith("RESULT ")
+
+
+def test_a_missing_hypothesis_is_named(tmp_path):
+    decoded = Decoded(tmp_path, "sum")
+    decoded.write("text", {"a": "x y", "b": "x y"})
+    decoded.write("src_text", {"a": "x y", "b": "x y"})
+    decoded.decode({"a": "x"})
+    with pytest.raises(UserError, match="test/text: no line for 1 of 2 ids: b"):
+        decoded.score()
