@@ -11,71 +11,97 @@ import pytest
 from raw_corpora import FIXTURES
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-COMMON = ["--nj", "1", "--ngpu", "0", "--batch_size", "4"]
 AMI_PART = '--mic ihm --meetings "ES2002a ES2011a EN2002a" --max_rejected 20'
-# Recipe -> its variable, options for its fixture, and what stage 13 writes.
-RUNS = {
-    "ami/asr1": (
-        "AMI",
-        ["--asr_config", "conf/train_asr_tiny.yaml", "--local_data_opts", AMI_PART]
-        + ["--nbpe", "36", "--inference_asr_model", "valid.acc.ave_2best.pth"],
-        "exp/asr_*/decode_*/ihm_eval/score_wer/result.txt",
-    ),
-    "must_c/asr1": (
+# Recipe -> the variable that names its corpus, and options for its fixture.
+RECIPES = {
+    "ami/asr1": ("AMI", ["--nbpe", "36", "--local_data_opts", AMI_PART]),
+    "must_c/asr1": ("MUST_C", ["--nbpe", "36", "--max_wav_duration", "1.5"]),
+    "must_c/st1": (
         "MUST_C",
-        ["--asr_config", "conf/train_asr_tiny.yaml", "--max_wav_duration", "1.5"]
-        + ["--nbpe", "36", "--inference_asr_model", "valid.acc.ave_2best.pth"],
-        "exp/asr_*/decode_*/tst-COMMON.en-de/score_wer/result.txt",
+        ["--src_nbpe", "26", "--tgt_nbpe", "40", "--max_wav_duration", "1.5"],
     ),
+    "slurp/slu1": ("SLURP", ["--local_data_opts", "--nbpe 36"]),
 }
+MODELS = {"asr1": "asr", "st1": "st", "slu1": "slu", "sum1": "mt"}
 
 
-@pytest.mark.espnet
-@pytest.mark.parametrize("name", sorted(RUNS))
-def test_all_stages_run_on_the_fixture(tmp_path, name):
-    variable, options, result = RUNS[name]
+def copy_recipe(name, directory):
+    """Copy a recipe with what its scripts read, and return it."""
     for part in ("conf", "egs2/TEMPLATE", f"egs2/{name}"):
-        shutil.copytree(CHECKOUT / part, tmp_path / part)
-    recipe = tmp_path / "egs2" / name
+        shutil.copytree(CHECKOUT / part, directory / part, dirs_exist_ok=True)
+    return directory / "egs2" / name
+
+
+def run_script(recipe, script, *argv, **variables):
     environment = {
         **os.environ,
         "python": sys.executable,
         "PYTHONPATH": str(CHECKOUT),
-        variable: str(FIXTURES / variable.lower()),
+        "OMP_NUM_THREADS": "1",
+        **variables,
     }
-    argv = [*COMMON, *options, "--inference_args", "--beam_size 2", "--stop_stage", "13"]
-
-    def run(*more):
-        return subprocess.run(
-            ["./run.sh", *argv, *more],
-            cwd=recipe,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    done = run()
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Successfully finished" in done.stdout + done.stderr
-    (found,) = recipe.glob(result)
-    assert found.stat().st_size
-    (results,) = recipe.glob("exp/*/RESULTS.md")
-    assert "mtla" in results.read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize("name", sorted(RUNS))
-def test_a_recipe_asks_for_its_corpus(tmp_path, name):
-    for part in ("egs2/TEMPLATE", f"egs2/{name}"):
-        shutil.copytree(CHECKOUT / part, tmp_path / part)
-    environment = {**os.environ, "python": sys.executable, RUNS[name][0]: ""}
-    done = subprocess.run(
-        ["local/data.sh"],
-        cwd=tmp_path / "egs2" / name,
+    return subprocess.run(
+        [script, *argv],
+        cwd=recipe,
         env=environment,
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def run_all_stages(name, directory, *more):
+    """Run stages 1 to 13 of a recipe on its fixture with its tiny configuration."""
+    variable, options = RECIPES[name]
+    recipe = copy_recipe(name, directory)
+    task, model = recipe.name.removesuffix("1"), MODELS[recipe.name]
+    argv = ["--nj", "1", "--ngpu", "0", "--batch_size", "4", "--stop_stage", "13"]
+    argv += [f"--{model}_config", f"conf/train_{task}_tiny.yaml"]
+    argv += [f"--inference_{model}_model", "valid.acc.ave_2best.pth"]
+    argv += ["--inference_args", "--beam_size 2"]
+    fixture = {variable: str(FIXTURES / variable.lower())}
+    done = run_script(recipe, "./run.sh", *argv, *options, *more, **fixture)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Successfully finished" in done.stdout
+    (results,) = recipe.glob("exp/*/RESULTS.md")
+    return recipe, results.read_text(encoding="utf-8")
+
+
+@pytest.mark.espnet
+def test_ami_runs_on_its_fixture(tmp_path):
+    recipe, results = run_all_stages("ami/asr1", tmp_path)
+    # 3 words of the evaluation set, by speakers as the corpus names them.
+    assert "/ihm_eval|2|3|" in results and "/org/ihm_dev|2|3|" in results
+    (reference,) = recipe.glob("exp/asr_*/decode_*/ihm_eval/score_wer/ref.trn")
+    key = "AMI_EN2002a_H04_MEE096"
+    assert f"THANK YOU\t({key}-{key}_0000045_0000110)" in reference.read_text()
+
+
+@pytest.mark.espnet
+def test_translation_starts_from_the_recogniser_of_must_c(tmp_path):
+    recogniser, results = run_all_stages("must_c/asr1", tmp_path)
+    assert "/tst-COMMON.en-de|2|6|" in results
+    (model,) = recogniser.glob("exp/asr_*/valid.acc.ave_2best.pth")
+    start = f"../asr1/{model.relative_to(recogniser)}:encoder:encoder"
+    recipe, results = run_all_stages("must_c/st1", tmp_path, "--pretrained_asr", start)
+    assert "/tst-COMMON.en-de|" in results
+    (log,) = recipe.glob("exp/st_*/train.log")
+    assert f"Loading pretrained params from {start}" in log.read_text(encoding="utf-8")
+    kept = (recipe / "dump/raw/train.en-de/text.tc.de").read_text(encoding="utf-8")
+    assert kept.count("\n") == 4 and "0001750_0003650" not in kept  # longer than the limit
+
+
+@pytest.mark.espnet
+def test_slurp_runs_on_its_fixture(tmp_path):
+    recipe, results = run_all_stages("slurp/slu1", tmp_path)
+    assert "/test|2|" in results
+    tokens = (recipe / "data/en_token_list/word/tokens.txt").read_text(encoding="utf-8").split()
+    assert {"alarm_set", "email_sendemail", "social_post", "play_music"} <= set(tokens)
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_a_recipe_asks_for_its_corpus(tmp_path, name):
+    variable, _ = RECIPES[name]
+    done = run_script(copy_recipe(name, tmp_path), "local/data.sh", **{variable: ""})
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"Fill the value of '{RUNS[name][0]}' of db.sh\n"
+    assert done.stderr == f"Fill the value of '{variable}' of db.sh\n"
