@@ -13,6 +13,7 @@ _SAMPLED_FILES = 200
 _BYTES_PER_SAMPLE = 2
 # flac keeps half to two thirds of speech; a little more is asked for.
 _FLAC_SHARE = 0.7
+_FEATURE_BYTES_PER_S = 100 * 80 * 4
 
 
 def dump_bytes(data_dir: str | os.PathLike, fs: int, audio_format: str) -> float | None:
@@ -31,6 +32,19 @@ def dump_bytes(data_dir: str | os.PathLike, fs: int, audio_format: str) -> float
         return None
     share = _FLAC_SHARE if audio_format.startswith("flac") else 1.0
     return duration_s * fs * _BYTES_PER_SAMPLE * share
+
+
+def feature_bytes(data_dir: str | os.PathLike) -> float | None:
+    """Estimate what `format_features` will write of audio: 100 frames a second of 80 floats.
+
+    Args:
+        data_dir: a data directory.
+
+    Returns:
+        Bytes; None where nothing tells.
+    """
+    duration_s = _duration_s(Path(data_dir))
+    return None if duration_s is None else duration_s * _FEATURE_BYTES_PER_S
 
 
 def _duration_s(data_dir: Path) -> float | None:

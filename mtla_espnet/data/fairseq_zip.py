@@ -6,6 +6,7 @@ n_frames tgt_text speaker` and maybe others. Source: `examples/speech_to_text` o
 """
 
 import io
+import math
 import os
 import re
 import struct
@@ -22,6 +23,11 @@ COLUMNS = ("id", "audio", "n_frames", "tgt_text", "speaker")
 _REQUIRED = COLUMNS[:4]
 _LOCAL_HEADER_BYTES = 30
 _PLACE = re.compile(r"(.+\.zip):(\d+):(\d+)")
+_MOST_HEADER_BYTES = 1024
+_HEADER_READERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 # Fixed, so that equal features give equal files.
 _DATE = (1980, 1, 1, 0, 0, 0)
 
@@ -135,11 +141,11 @@ def places_of(path: Path) -> dict[str, Place]:
     return places
 
 
-def features_from_bytes(content: bytes, where: str) -> np.ndarray:
+def features_from_bytes(content: bytearray, where: str) -> np.ndarray:
     """Read an `.npy` of features.
 
     Args:
-        content: all of it.
+        content: all of it; the array is a view of it where it can be.
         where: for messages.
 
     Returns:
@@ -148,27 +154,25 @@ def features_from_bytes(content: bytes, where: str) -> np.ndarray:
     Raises:
         UserError: it is not one array of floats of two dimensions, whole.
     """
-    stream = io.BytesIO(content)
+    head = io.BytesIO(content[:_MOST_HEADER_BYTES])
     try:
-        array = np.lib.format.read_array(stream, allow_pickle=False)
-    except (ValueError, EOFError) as error:
+        version = np.lib.format.read_magic(head)
+        if version not in _HEADER_READERS:
+            raise ValueError(f"version {version}")
+        shape, fortran_order, dtype = _HEADER_READERS[version](head)
+    except ValueError as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{where}: is not an array in numpy's format: {reason}") from None
-    if stream.tell() != len(content):
-        raise UserError(f"{where}: has {len(content)} bytes, its array {stream.tell()}")
-    return check_features(array, where)
-
-
-def check_features(array: np.ndarray, where: str) -> np.ndarray:
-    """Return an array of features as (T, D) float32.
-
-    Raises:
-        UserError: it has another form, or another type than float.
-    """
-    if array.dtype.kind != "f":
-        raise UserError(f"{where}: holds {array.dtype}, not float32")
-    if array.ndim != 2 or not array.size:
-        raise UserError(f"{where}: has the shape {array.shape}, not (frames, features)")
+    if dtype.kind != "f":
+        raise UserError(f"{where}: holds {dtype}, not float32")
+    size = math.prod(shape)
+    if len(shape) != 2 or not size:
+        raise UserError(f"{where}: has the shape {shape}, not (frames, features)")
+    whole = head.tell() + size * dtype.itemsize
+    if whole != len(content):
+        raise UserError(f"{where}: has {len(content)} bytes, its array {whole}")
+    array = np.frombuffer(content, dtype, size, head.tell())
+    array = array.reshape(shape, order="F" if fortran_order else "C")
     return array.astype(np.float32, copy=False)
 
 

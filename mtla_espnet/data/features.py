@@ -75,17 +75,19 @@ class FeatureReader:
     def __setstate__(self, state):
         self.__init__()
 
-    def _zipped(self, place: Place) -> bytes:
+    def _zipped(self, place: Place) -> bytearray:
         try:
             descriptor = self._descriptor(place.path)
-            content = os.pread(descriptor, place.num_bytes, place.offset)
+            size = os.fstat(descriptor).st_size
+            if place.offset + place.num_bytes > size:
+                raise UserError(f"{place}: is out of range, the file has {size} bytes")
+            content = bytearray(place.num_bytes)
+            if os.preadv(descriptor, [content], place.offset) != place.num_bytes:
+                raise UserError(f"{place}: cannot be read in full")
         except FileNotFoundError:
             raise UserError(f"{place}: no such file") from None
-        except (OSError, OverflowError) as error:
-            raise UserError(f"{place}: cannot be read: {error}") from None
-        if len(content) != place.num_bytes:
-            size = os.path.getsize(place.path)
-            raise UserError(f"{place}: is out of range, the file has {size} bytes")
+        except OSError as error:
+            raise UserError(f"{place}: cannot be read: {error.strerror}") from None
         return content
 
     def _descriptor(self, path: str) -> int:
@@ -135,6 +137,6 @@ def read_features(entry: str) -> np.ndarray:
 def _read_npy(path: str) -> np.ndarray:
     try:
         with open(path, "rb") as stream:
-            return features_from_bytes(stream.read(), path)
+            return features_from_bytes(bytearray(stream.read()), path)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None

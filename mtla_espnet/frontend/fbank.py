@@ -16,6 +16,8 @@ from espnet2.asr.frontend.abs_frontend import AbsFrontend
 from torch import Tensor
 from torchaudio.compliance.kaldi import get_mel_banks
 
+from mtla_espnet.data.format_features import Extractor
+
 _FRAME_LENGTH_S = 0.025
 _FRAME_SHIFT_S = 0.010
 _PREEMPHASIS = 0.97
@@ -101,6 +103,16 @@ def fbank_of(samples: np.ndarray, rate_hz: int, n_mels: int = 80) -> np.ndarray:
         speech = torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32))[None]
         features, _ = fbank(speech, torch.tensor([speech.size(1)]), rate_hz, n_mels)
     return features[0].numpy()
+
+
+def fbank_extractor(n_mels: int = 80) -> Extractor:
+    """Return what computes these features for files of features.
+
+    Args:
+        n_mels: Mel bands.
+    """
+    compute = functools.partial(fbank_of, n_mels=n_mels)
+    return Extractor(f"fbank{n_mels}", compute, _FRAME_SHIFT_S)
 
 
 class FbankFrontend(AbsFrontend):

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from mtla_espnet.data.audio import read_audio
+from mtla_espnet.data.features import FeatureReader
+from mtla_espnet.data.format_features import read_frame_shift
 from mtla_espnet.data.tables import read_table
 from mtla_espnet.files import UserError
 from mtla_espnet.search.speech2understand import Speech2Understand
@@ -20,15 +22,19 @@ def eval_set(data_dir: Path, keys: Sequence[str] | None, kind: type[TrainedModel
     """Open a set for a kind of models.
 
     Args:
-        data_dir: with `wav.scp` and `utt2num_samples` for models of speech, and `transcript`
-            for those of two passes; with `src_text` for models of text.
+        data_dir: with `wav.scp` and `utt2num_samples` for models of speech, or `feats.scp`
+            and `feats_shape`, and `transcript` for those of two passes; with `src_text` for
+            models of text.
         keys: ids to decode; None: all.
         kind: the class of the model.
 
     Raises:
         UserError: a table is missing or malformed, or lacks an id; or there is none.
     """
-    return (SpeechSet if issubclass(kind, SpeechModel) else TextSet)(data_dir, keys)
+    if not issubclass(kind, SpeechModel):
+        return TextSet(data_dir, keys)
+    features = (data_dir / "feats.scp").exists()
+    return (FeatureSet if features else SpeechSet)(data_dir, keys)
 
 
 class EvalSet:
@@ -73,36 +79,76 @@ class EvalSet:
 class SpeechSet(EvalSet):
     """Speech: `wav.scp`, `utt2num_samples`, and `transcript` where the model reads it."""
 
+    scp, lengths_table = "wav.scp", "utt2num_samples"
+
     def __init__(self, data_dir: Path, keys: Sequence[str] | None):
-        super().__init__(data_dir / "wav.scp", keys)
-        samples = read_table(data_dir / "utt2num_samples")
-        check_lines(data_dir / "utt2num_samples", samples, self.keys)
-        for key in self.keys:
-            if not samples[key].isdigit():
-                raise UserError(
-                    f"{data_dir / 'utt2num_samples'}: {key!r} has {samples[key]!r}, not a number"
-                )
-        self._samples = {key: int(samples[key]) for key in self.keys}
+        super().__init__(data_dir / self.scp, keys)
+        path = data_dir / self.lengths_table
+        table = read_table(path)
+        check_lines(path, table, self.keys)
+        self._lengths = {key: _length(path, key, table[key]) for key in self.keys}
         self._transcripts: dict[str, str] | None = None
 
     def lengths(self, model: TrainedModel, keys: Iterable[str]) -> dict[str, int]:
         """See `EvalSet`: samples."""
+        self._check_input(model)
         if isinstance(model, Speech2Understand) and model.reads_transcripts:
             path = self._path.with_name("transcript")
             self._transcripts = read_table(path)
             check_lines(path, self._transcripts, self.keys)
-        return {key: self._samples[key] for key in keys}
+        return {key: self._lengths[key] for key in keys}
 
     def read(self, key: str, model: SpeechModel) -> Inputs:
         """See `EvalSet`."""
-        wave = _read_audio(self._entries[key], model.rate_hz)
+        speech = self._read(self._entries[key], model)
         if self._transcripts is None:
-            return model.prepare(0, wave)
-        return model.prepare(0, (wave, self._transcripts[key]))
+            return model.prepare(0, speech)
+        return model.prepare(0, (speech, self._transcripts[key]))
 
     def audio_s(self, model: SpeechModel, keys: Iterable[str]) -> float:
         """See `EvalSet`."""
-        return sum(self._samples[key] for key in keys) / model.rate_hz
+        return sum(self._lengths[key] for key in keys) / model.rate_hz
+
+    def _check_input(self, model: SpeechModel) -> None:
+        if model.feature_size is not None:
+            raise UserError(
+                f"{self._path}: the model takes features, not audio "
+                "(give the same --feats_type as in training)"
+            )
+
+    def _read(self, entry: str, model: SpeechModel) -> np.ndarray:
+        return _read_audio(entry, model.rate_hz)
+
+
+class FeatureSet(SpeechSet):
+    """Speech as features: `feats.scp`, `feats_shape`."""
+
+    scp, lengths_table = "feats.scp", "feats_shape"
+
+    def __init__(self, data_dir: Path, keys: Sequence[str] | None):
+        super().__init__(data_dir, keys)
+        self._reader = FeatureReader()
+        self._frame_shift_s = read_frame_shift(data_dir)
+
+    def audio_s(self, model: SpeechModel, keys: Iterable[str]) -> float:
+        """See `EvalSet`."""
+        return sum(self._lengths[key] for key in keys) * self._frame_shift_s
+
+    def _check_input(self, model: SpeechModel) -> None:
+        if model.feature_size is None:
+            raise UserError(
+                f"{self._path}: the model takes audio, not features "
+                "(give the same --feats_type as in training)"
+            )
+
+    def _read(self, entry: str, model: SpeechModel) -> np.ndarray:
+        features = self._reader.read(entry)
+        if features.shape[1] != model.feature_size:
+            raise UserError(
+                f"{entry}: has {features.shape[1]} features a frame, the model takes "
+                f"{model.feature_size}"
+            )
+        return features
 
 
 class TextSet(EvalSet):
@@ -134,6 +180,13 @@ def check_lines(path: Path, table: Mapping[str, str], keys: Iterable[str]) -> No
     for key in keys:
         if key not in table:
             raise UserError(f"{path}: no line for {key!r}")
+
+
+def _length(path: Path, key: str, value: str) -> int:
+    length = value.partition(",")[0]
+    if not length.isdigit():
+        raise UserError(f"{path}: {key!r} has {value!r}, not a number")
+    return int(length)
 
 
 def _read_audio(path: str, rate_hz: int) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 import os
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -68,8 +67,7 @@ class Speech2Understand(SpeechModel):
 
     def example(self) -> Inputs:
         """Return some seconds of noise, with a word that is not known."""
-        noise = np.random.default_rng(0).normal(0, 0.1, 4 * self.rate_hz)
-        return self.prepare(0, (noise, "<unk>"))
+        return self.prepare(0, (self.noise(), "<unk>"))
 
     def _more_inputs(self, utterances: list[Inputs]) -> dict[str, Tensor]:
         if not self.reads_transcripts:

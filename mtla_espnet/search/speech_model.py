@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from mtla_espnet.data.format_features import DEFAULT_FRAME_SHIFT_S
 from mtla_espnet.files import UserError
 from mtla_espnet.search.trained_model import Inputs, TooShort, TrainedModel
 
@@ -15,7 +16,11 @@ _STFT_REFUSALS = ("expected 0 < n_fft", "Padding size should be less than")
 
 
 class SpeechModel(TrainedModel):
-    """A model that hears: the input is (T,) samples at `rate_hz`, or a tensor of them."""
+    """A model that hears.
+
+    The input is (T,) samples at `rate_hz`, or a tensor of them; (T, D) features where the
+    model was trained on features in files.
+    """
 
     @property
     def rate_hz(self) -> int:
@@ -23,18 +28,36 @@ class SpeechModel(TrainedModel):
         fs = (self.train_args.frontend_conf or {}).get("fs", 16000)
         return fs if isinstance(fs, int) else humanfriendly.parse_size(fs)
 
+    @property
+    def feature_size(self) -> int | None:
+        """Features of a frame, for a model without a front end; None: it takes samples."""
+        return self.train_args.input_size if self.model.frontend is None else None
+
     def prepare(self, number: int, value: np.ndarray | Tensor) -> Inputs:
         """See `TrainedModel.prepare`."""
-        wave = np.asarray(value, dtype=np.float32).reshape(-1)
-        if not len(wave):
+        speech = np.asarray(value, dtype=np.float32)
+        size = self.feature_size
+        if size is None:
+            speech = speech.reshape(-1)
+        elif speech.ndim != 2 or speech.shape[1] != size:
+            has = f"{speech.shape[1]} in a frame" if speech.ndim == 2 else "samples"
+            raise UserError(f"utterance {number} has {has}, the model takes {size} features")
+        if not len(speech):
             raise UserError(f"utterance {number} has no samples")
-        inputs = {"speech": wave}
+        inputs = {"speech": speech}
         return inputs if self._preprocess is None else self._preprocess(str(number), inputs)
 
     def example(self) -> Inputs:
         """Return some seconds of noise."""
-        noise = np.random.default_rng(0).normal(0, 0.1, round(_EXAMPLE_S * self.rate_hz))
-        return self.prepare(0, noise)
+        return self.prepare(0, self.noise())
+
+    def noise(self) -> np.ndarray:
+        """Return some seconds of noise: samples, or features."""
+        generator = np.random.default_rng(0)
+        if self.feature_size:
+            frames = round(_EXAMPLE_S / DEFAULT_FRAME_SHIFT_S)
+            return generator.normal(size=(frames, self.feature_size))
+        return generator.normal(0, 0.1, round(_EXAMPLE_S * self.rate_hz))
 
     def _encode(self, utterances: list[Inputs]) -> tuple[Tensor, Tensor]:
         from espnet2.legacy.nets.pytorch_backend.transformer.subsampling import TooShortUttError
@@ -51,7 +74,8 @@ class SpeechModel(TrainedModel):
             if not isinstance(error, TooShortUttError) and not shorter_than_window:
                 raise
             shortest = min(map(len, waves))
-            raise TooShort(f"speech of {shortest} samples is too short for the encoder") from None
+            unit = "frames" if self.feature_size else "samples"
+            raise TooShort(f"speech of {shortest} {unit} is too short for the encoder") from None
         if isinstance(encoded, tuple):  # with what intermediate CTC layers saw
             encoded = encoded[0]
         return encoded, lengths

@@ -90,16 +90,20 @@ def check_room(recipe: Recipe) -> None:
     layout, options = recipe.layout, recipe.options
     if not layout.task.speech:
         return
-    from mtla_espnet.data.dump_space import dump_bytes  # here: it reads sound files
+    from mtla_espnet.data.dump_space import dump_bytes, feature_bytes  # here: they read audio
 
     needed = 0.0
     for name in (layout.original_train_set, layout.valid_set, *layout.test_sets):
         is_train = name == layout.original_train_set
         data_dir = layout.data_dir(name)
         formatted = layout.formatted_dir(layout.train_set if is_train else name)
-        if (formatted / "wav.scp").exists() or not data_dir.is_dir():
+        if (formatted / layout.speech.scp).exists() or not data_dir.is_dir():
             continue  # formatted already, or stage 3 will say that it is missing
-        size = dump_bytes(data_dir, layout.rate, options.audio_format) or 0.0
+        if layout.speech.is_features:
+            there = (data_dir / "feats.scp").exists()
+            size = 0.0 if there else feature_bytes(data_dir) or 0.0
+        else:
+            size = dump_bytes(data_dir, layout.rate, options.audio_format) or 0.0
         if is_train and layout.speed_factors:
             # Stage 2 writes the copies in data/ too, but for that of the same speed.
             copies = [1 / float(factor) for factor in layout.speed_factors]

@@ -21,7 +21,8 @@ def training_sets(recipe: Recipe) -> dict[str, Path]:
 def training_inputs(recipe: Recipe) -> dict[Path, int]:
     """Return the files that training reads, or that say it changed -> the stage of each."""
     layout = recipe.layout
-    tables = ["wav.scp", "utt2num_samples"] if layout.task.speech else []
+    speech = layout.speech
+    tables = [speech.scp, speech.lengths, *speech.facts] if speech else []
     tables += [text.table for text in layout.texts]
     files = {path / name: 4 for path in training_sets(recipe).values() for name in tables}
     return {text.tokens.token_list: 5 for text in layout.texts} | files
@@ -35,10 +36,9 @@ def common_arguments(recipe: Recipe) -> list[str]:
         for name in text.kind.passed_on:
             arguments += [f"--{name}", str(getattr(options, name)).lower()]
     data = {text.table: f"{text.name},text" for text in layout.texts}
-    if layout.task.speech:
-        arguments += ["--frontend_conf", f"fs={layout.rate}"]
-        kind = "kaldi_ark" if options.audio_format.endswith(".ark") else "sound"
-        data = {"wav.scp": f"speech,{kind}"} | data
+    if layout.speech:
+        arguments += layout.speech.model_arguments(list(training_sets(recipe).values()))
+        data = {layout.speech.scp: f"speech,{layout.speech.loader}"} | data
     for mode, directory in training_sets(recipe).items():
         for table, entry in data.items():
             arguments += [f"--{mode}_data_path_and_name_and_type", f"{directory / table},{entry}"]

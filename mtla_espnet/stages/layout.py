@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 from mtla_espnet.files import UserError
 from mtla_espnet.stages.options import sampling_rate, speed_factors
+from mtla_espnet.stages.speech_input import SpeechInput
 from mtla_espnet.stages.task import TASKS, TaskText
 
 
@@ -101,6 +102,9 @@ class Layout:
         self.eval_valid_set = options.eval_valid_set or self.valid_set in test_sets
         self.test_sets = [name for name in test_sets if name != self.valid_set]
         self.rate = sampling_rate(options.fs) if self.task.speech else None
+        self.speech = None
+        if self.task.speech:
+            self.speech = SpeechInput(options.feats_type, options.audio_format, self.rate)
 
     def model_option(self, name: str) -> object:
         """Return an option that is named after the model: `config` is `--asr_config` in ASR."""
@@ -115,7 +119,7 @@ class Layout:
     @property
     def dump_dir(self) -> Path:
         """Directory of the formatted sets."""
-        return self.root / self.options.dumpdir / "raw"
+        return self.root / self.options.dumpdir / self.feats_type
 
     def formatted_dir(self, name: str) -> Path:
         """Return where stage 3 writes a set: train and valid wait in org/ for stage 4."""

@@ -91,9 +91,14 @@ OPTIONS: dict[str, list[Option]] = {
         Option(
             "feats_type",
             "raw",
-            "Kind of input.",
+            "Kind of input: raw: audio; extracted: features in Kaldi archives; fairseq_zip: "
+            "features in zip files. Features are those of data/<set>/feats.scp, or else "
+            "log-Mel features that stage 3 computes.",
             choices=("raw", "raw_copy", "fbank_pitch", "extracted", "fairseq_zip"),
-            unsupported=_not_yet("input other than raw"),
+            unsupported={
+                "raw_copy": "not supported: use raw, which also copies",
+                "fbank_pitch": "not supported: use raw with `frontend: fbank`, or extracted",
+            },
             tasks=_SPEECH,
         ),
         Option(

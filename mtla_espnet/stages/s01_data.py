@@ -37,7 +37,9 @@ def parts(recipe: Recipe) -> list[Part]:
 def _tables(layout: Layout) -> list[str]:
     if not layout.task.speech:
         return layout.tables
-    return ["wav.scp", *layout.tables, "utt2spk", "spk2utt"]
+    # Features may be there instead of audio; which it is, the script knows.
+    audio = [] if layout.speech.is_features else ["wav.scp"]
+    return [*audio, *layout.tables, "utt2spk", "spk2utt"]
 
 
 def commands(recipe: Recipe, part: Part) -> list[str]:
@@ -68,7 +70,13 @@ def run(recipe: Recipe, part: Part) -> None:
     for name in _sets(layout):
         directory = layout.data_dir(name)
         if layout.task.speech:
-            pipes = recipe.options.allow_pipes
-            validate_data_dir(directory, allow_pipes=pipes, texts=layout.tables)
+            features = layout.speech.is_features and (directory / "feats.scp").exists()
+            validate_data_dir(
+                directory,
+                audio=not features,
+                features=features,
+                allow_pipes=recipe.options.allow_pipes,
+                texts=layout.tables,
+            )
         else:
             validate_text_dir(directory, layout.tables)

@@ -1,57 +1,75 @@
-"""Stage 3: format audio: cut segments, resample, one file an utterance or an archive."""
+"""Stage 3: format audio: cut segments, resample, one file an utterance or an archive.
+
+With `--feats_type extracted` or `fairseq_zip` features are checked or computed instead.
+"""
 
 import os
+from pathlib import Path
 
 from mtla_espnet.data.format import format_audio
-from mtla_espnet.stages.layout import used_options
+from mtla_espnet.data.format_features import format_features
+from mtla_espnet.stages.layout import Layout, used_options
 from mtla_espnet.stages.marks import Part
 from mtla_espnet.stages.options import channel_number
 from mtla_espnet.stages.recipe import Recipe
 
 TITLE = "Format audio"
-_TABLES = ("wav.scp", "utt2spk", "spk2utt")
-_OPTIONAL = ("segments", "utt2ref_channels")
-_WRITTEN = (*_TABLES, "utt2num_samples", "feats_type", "audio_format", "data")
+_SPEAKERS = ("utt2spk", "spk2utt")
+_OF_AUDIO = ("segments", "utt2ref_channels")
 
 
 def parts(recipe: Recipe) -> list[Part]:
     """One part a set."""
-    layout = recipe.layout
+    layout, speech = recipe.layout, recipe.layout.speech
+    names = [] if speech.is_features else ["audio_format"]
+    options = used_options(recipe.options, *names, "channel", "max_rejected")
+    written = (speech.scp, speech.lengths, *speech.facts, *_SPEAKERS, *layout.tables, "data")
     result = []
     for name in (layout.train_set, layout.valid_set, *layout.test_sets):
         source, target = layout.data_dir(name), layout.formatted_dir(name)
         maker = 1 if name != layout.train_set or not layout.speed_factors else 2
-        present = [table for table in _OPTIONAL if (source / table).exists()]
-        inputs = {source / table: maker for table in (*_TABLES, *layout.tables, *present)}
+        tables = (*_sources(layout, source), *_SPEAKERS, *layout.tables)
         result.append(
             Part(
                 directory=target,
-                options=used_options(recipe.options, "audio_format", "channel", "max_rejected")
-                | {"fs": layout.rate},
-                inputs=inputs,
-                outputs=[target / file for file in (*_WRITTEN, *layout.tables)],
+                options=options | {"fs": layout.rate},
+                inputs={source / table: maker for table in tables},
+                outputs=[target / file for file in written],
                 name=name,
             )
         )
     return result
 
 
+def _sources(layout: Layout, data_dir: Path) -> list[str]:
+    """Return the files of a data directory that say where its audio or its features are."""
+    if layout.speech.is_features and (data_dir / "feats.scp").exists():
+        shift = ["frame_shift"] if (data_dir / "frame_shift").exists() else []
+        return ["feats.scp", *shift]
+    return ["wav.scp", *(table for table in _OF_AUDIO if (data_dir / table).exists())]
+
+
 def run(recipe: Recipe, part: Part) -> None:
     """Format one set.
 
     Raises:
-        UserError: see `format_audio`.
+        UserError: see `format_audio` and `format_features`.
     """
-    options = recipe.options
-    format_audio(
-        recipe.layout.data_dir(part.name),
-        part.directory,
-        recipe.layout.rate,
-        audio_format=options.audio_format,
-        nj=max(1, min(options.nj, os.cpu_count() or 1)),
-        tables=recipe.layout.tables,
-        max_rejected=options.max_rejected,
-        allow_pipes=options.allow_pipes,
-        channel=channel_number(options.channel),
-        fresh=options.force,
-    )
+    options, layout = recipe.options, recipe.layout
+    common = {
+        "nj": max(1, min(options.nj, os.cpu_count() or 1)),
+        "tables": layout.tables,
+        "max_rejected": options.max_rejected,
+        "allow_pipes": options.allow_pipes,
+        "channel": channel_number(options.channel),
+        "fresh": options.force,
+    }
+    source, rate_hz = layout.data_dir(part.name), layout.rate
+    if layout.speech.is_features:
+        # Here: it loads torch.
+        from mtla_espnet.frontend.fbank import fbank_extractor
+
+        feats_type = options.feats_type
+        format_features(source, part.directory, feats_type, fbank_extractor(), rate_hz, **common)
+    else:
+        format_audio(source, part.directory, rate_hz, options.audio_format, **common)

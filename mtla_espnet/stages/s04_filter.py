@@ -11,20 +11,18 @@ from mtla_espnet.stages.marks import Part
 from mtla_espnet.stages.recipe import Recipe
 
 TITLE = "Remove short, long and empty utterances"
-_TABLES = ("wav.scp", "utt2spk", "utt2num_samples")
-_COPIED = ("feats_type", "audio_format")
 
 
 def parts(recipe: Recipe) -> list[Part]:
     """One part for the training set and one for the validation set; test sets stay whole."""
-    layout = recipe.layout
+    layout, facts = recipe.layout, recipe.layout.speech.facts
     options = used_options(recipe.options, "min_wav_duration", "max_wav_duration")
     result = []
     for name in (layout.train_set, layout.valid_set):
         source, target = layout.formatted_dir(name), layout.dump_set_dir(name)
-        tables = (*_TABLES, *layout.tables)
-        inputs = {source / table: 3 for table in (*tables, *_COPIED)}
-        outputs = [target / table for table in (*tables, "spk2utt", *_COPIED)]
+        tables = _tables(layout)
+        inputs = {source / table: 3 for table in (*tables, *facts)}
+        outputs = [target / table for table in (*tables, "spk2utt", *facts)]
         if name == layout.train_set:
             inputs |= layout.text_of_training(layout.texts[0].table)
             outputs.append(layout.lm_train_text)
@@ -48,19 +46,25 @@ def run(recipe: Recipe, part: Part) -> None:
     """
     layout, options = recipe.layout, recipe.options
     source = layout.formatted_dir(part.name)
+    units_per_s = layout.speech.units_per_s(source)
     kept, dropped = keep(
-        {key: int(value) for key, value in read_table(source / "utt2num_samples").items()},
+        layout.speech.read_lengths(source),
         [read_table(source / text.table) for text in layout.texts],
-        round(options.min_wav_duration * layout.rate),
-        round(options.max_wav_duration * layout.rate),
+        round(options.min_wav_duration * units_per_s),
+        round(options.max_wav_duration * units_per_s),
     )
     counts = ", ".join(f"{count} {reason}" for reason, count in dropped.items() if count)
     say(f"{part.name}: {len(kept)} utterances kept{f'; left out: {counts}' if counts else ''}")
     if not kept:
         raise UserError(f"{source}: no utterance is left ({counts}): see --max_wav_duration")
-    write_subset(source, part.directory, kept, layout.tables)
+    write_subset(source, part.directory, kept, _tables(layout), layout.speech.facts)
     if part.name == layout.train_set:
         write_lm_text(layout)
+
+
+def _tables(layout: Layout) -> list[str]:
+    """Return the tables by utterance, beside `spk2utt`."""
+    return [layout.speech.scp, layout.speech.lengths, "utt2spk", *layout.tables]
 
 
 def write_lm_text(layout: Layout) -> None:
@@ -71,15 +75,15 @@ def write_lm_text(layout: Layout) -> None:
 
 
 def keep(
-    num_samples: dict[str, int], texts: Sequence[Mapping[str, str]], least: int, most: int
+    lengths: dict[str, int], texts: Sequence[Mapping[str, str]], least: int, most: int
 ) -> tuple[set[str], dict[str, int]]:
-    """Choose utterances with least < samples < most and some words in each text.
+    """Choose utterances with least < length < most and some words in each text.
 
     Args:
-        num_samples: utterance -> samples.
+        lengths: utterance -> samples or frames.
         texts: utterance -> words, of each text.
-        least: samples that are too few.
-        most: samples that are too many.
+        least: a length that is too short.
+        most: a length that is too long.
 
     Returns:
         The utterances, and reason -> number of those left out for it.
@@ -90,10 +94,10 @@ def keep(
     """
     kept = set()
     dropped = {"too short": 0, "too long": 0, "without text": 0}
-    for utterance, samples in num_samples.items():
-        if samples <= least:
+    for utterance, length in lengths.items():
+        if length <= least:
             dropped["too short"] += 1
-        elif samples >= most:
+        elif length >= most:
             dropped["too long"] += 1
         elif not all(text.get(utterance) for text in texts):
             dropped["without text"] += 1
@@ -102,18 +106,21 @@ def keep(
     return kept, dropped
 
 
-def write_subset(source: Path, target: Path, kept: set[str], texts: Sequence[str]) -> None:
+def write_subset(
+    source: Path, target: Path, kept: set[str], tables: Sequence[str], facts: Sequence[str]
+) -> None:
     """Write the part of a formatted directory that `kept` names.
 
     Args:
         source: a formatted directory.
         target: directory to write; its audio stays in `source`.
         kept: utterances.
-        texts: its tables of text.
+        tables: its tables by utterance, with `utt2spk`.
+        facts: files that are copied as they are.
     """
-    for name in (*_TABLES, *texts):
+    for name in tables:
         table = read_table(source / name)
         write_table(target / name, {key: table[key] for key in table if key in kept})
     write_table(target / "spk2utt", spk2utt_from(read_table(target / "utt2spk")))
-    for name in _COPIED:
+    for name in facts:
         write_text(target / name, (source / name).read_text(encoding="utf-8"))

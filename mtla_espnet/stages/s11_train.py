@@ -95,9 +95,9 @@ def _arguments(recipe: Recipe, exp_dir: Path) -> list[str]:
         *("--output_dir", str(exp_dir)),
         *gpu_arguments(recipe),
     ]
-    if layout.task.speech:
-        # Audio is counted in samples, a fold length in frames of 100 of them.
-        argv += ["--fold_length", str(layout.model_option("speech_fold_length") * 100)]
+    if layout.speech:
+        fold_length = layout.model_option("speech_fold_length") * layout.speech.unit_of_fold
+        argv += ["--fold_length", str(fold_length)]
     for _ in layout.texts:
         argv += ["--fold_length", str(layout.model_option("text_fold_length"))]
     for mode in ("train", "valid"):

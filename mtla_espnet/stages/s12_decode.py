@@ -45,9 +45,10 @@ def parts(recipe: Recipe) -> list[Part]:
 
 def _tables_read(layout: Layout) -> list[str]:
     """Return the tables of a set that are decoded, the one with all keys first."""
-    if layout.task.speech:
+    if layout.speech:
         beside = [text.table for text in layout.texts if text.name == "transcript"]
-        return ["wav.scp", "utt2num_samples", *beside]
+        facts = ["frame_shift"] if layout.speech.is_features else []
+        return [layout.speech.scp, layout.speech.lengths, *facts, *beside]
     return [text.table for text in layout.texts if text.name == "src_text"]
 
 

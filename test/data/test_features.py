@@ -83,7 +83,7 @@ def test_bad_entries_are_named(tmp_path, table):
         (f"{path}:{offset}:99999", "is out of range, the file has"),
         (f"{path}:9999999:{size}", "is out of range"),
         (f"{path}:{int(offset) + 1}:{size}", "is not an array in numpy's format"),
-        (f"{path}:{offset}:{int(size) - 4}", "is not an array in numpy's format"),
+        (f"{path}:{offset}:{int(size) - 4}", f"has {int(size) - 4} bytes, its array {size}"),
         (f"{tmp_path}/none.zip:1:2", "no such file"),
         (f"{tmp_path}/none.npy", "no such file"),
     ]:

@@ -112,7 +112,7 @@ def test_bad_features_are_left_out_and_named(tmp_path):
     reasons = {each.utterance: each for each in read_rejected(out / "rejected.tsv")}
     for key, words in [
         ("a-1", "has 3 features a frame, the others 2"),
-        ("a-2", "is not an array"),
+        ("a-2", "has 157 bytes, its array 160"),
         ("a-3", "holds int32"),
         ("a-4", "not finite"),
         ("a-5", "no such file"),

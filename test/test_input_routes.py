@@ -1,0 +1,106 @@
+"""The same audio by every route through a recipe: raw in any format, features in archives."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mtla_espnet.data.features import FeatureTable
+from mtla_espnet.data.tables import read_table
+from mtla_espnet.stages.runner import run_recipe
+
+pytestmark = pytest.mark.espnet
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+RECIPE = CHECKOUT / "egs2/smarthome/asr1"
+OPTIONS = {
+    "train_set": "train",
+    "valid_set": "valid",
+    "test_sets": "test",
+    "lang": "en",
+    "token_type": "char",
+    "use_lm": "false",
+    "nj": "2",
+    "inference_nj": "1",
+    "ngpu": "0",
+    "batch_size": "4",
+    "inference_args": "--beam_size 2 --maxlenratio -5",
+}
+TINY = {"asr_config": RECIPE / "conf/train_asr_tiny.yaml"}
+FBANK = {"asr_config": RECIPE / "conf/train_asr_fbank_tiny.yaml"}
+ROUTES = {
+    "flac": TINY,
+    "wav.ark": TINY | {"audio_format": "wav.ark"},
+    "fbank": FBANK,
+    "extracted": TINY | {"feats_type": "extracted"},
+    "fairseq_zip": TINY | {"feats_type": "fairseq_zip"},
+}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A recipe's directory after stage 1."""
+    path = tmp_path_factory.mktemp("recipe")
+    sizes = {"train": 24, "valid": 6, "test": 6}
+    argv = [f"--{name}_utterances={count}" for name, count in sizes.items()]
+    command = [sys.executable, "-m", "mtla_espnet", "prepare", "smarthome", *argv, "--nj", "2"]
+    done = subprocess.run(command, cwd=path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+def run(root, route, stop_stage):
+    """Run a route from stage 3 on; stages that it ran before are skipped."""
+    options = OPTIONS | ROUTES[route] | {"dumpdir": f"dump_{route}", "expdir": f"exp_{route}"}
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    run_recipe([*words, "--stage", "3", "--stop_stage", str(stop_stage)], root)
+    return root / f"exp_{route}"
+
+
+def experiment(exp):
+    (path,) = exp.glob("asr_train_*")
+    return path
+
+
+def parameters(exp):
+    return torch.load(experiment(exp) / "valid.acc.ave.pth", weights_only=True)
+
+
+def test_flac_and_wav_ark_give_identical_models(root, monkeypatch):
+    monkeypatch.chdir(root)
+    flac, ark = (run(root, route, 12) for route in ("flac", "wav.ark"))
+    first, second = parameters(flac), parameters(ark)
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        assert value.equal(second[name]), name
+    for table in ("text", "score"):
+        found = [next(experiment(exp).glob(f"*/test/{table}")).read_bytes() for exp in (flac, ark)]
+        assert found[0] == found[1] and found[0].count(b"\n") == 6
+
+
+@pytest.mark.slow
+def test_features_in_files_are_those_of_the_model(root, monkeypatch):
+    monkeypatch.chdir(root)
+    online, ark, archive = (run(root, name, 12) for name in ("fbank", "extracted", "fairseq_zip"))
+    tables = [
+        FeatureTable(root / f"dump_{name}/{name}/train/feats.scp")
+        for name in ("extracted", "fairseq_zip")
+    ]
+    for key in tables[0]:
+        np.testing.assert_array_equal(tables[0][key], tables[1][key])
+    for name, value in parameters(ark).items():
+        assert value.equal(parameters(archive)[name]), name
+    # The front end has no parameters, and its features differ by rounding.
+    for name, value in parameters(online).items():
+        torch.testing.assert_close(value, parameters(ark)[name], atol=5e-3, rtol=0)
+    for exp in (ark, archive):
+        (table,) = experiment(exp).glob("*/test/text")
+        assert len(read_table(table)) == 6
+    sums = [
+        np.load(next(exp.glob("asr_stats_*")) / "train/feats_stats.npz") for exp in (online, ark)
+    ]
+    assert sums[0]["count"] == sums[1]["count"]
+    np.testing.assert_allclose(sums[0]["sum"], sums[1]["sum"], rtol=1e-4)
