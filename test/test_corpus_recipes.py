@@ -21,6 +21,7 @@ RECIPES = {
         ["--src_nbpe", "26", "--tgt_nbpe", "40", "--max_wav_duration", "1.5"],
     ),
     "slurp/slu1": ("SLURP", ["--local_data_opts", "--nbpe 36"]),
+    "xsum/sum1": ("XSUM", ["--tgt_nbpe", "60", "--local_data_opts", "--max_rejected 40"]),
 }
 MODELS = {"asr1": "asr", "st1": "st", "slu1": "slu", "sum1": "mt"}
 
@@ -84,7 +85,7 @@ def test_translation_starts_from_the_recogniser_of_must_c(tmp_path):
     (model,) = recogniser.glob("exp/asr_*/valid.acc.ave_2best.pth")
     start = f"../asr1/{model.relative_to(recogniser)}:encoder:encoder"
     recipe, results = run_all_stages("must_c/st1", tmp_path, "--pretrained_asr", start)
-    assert "/tst-COMMON.en-de|" in results
+    assert "### BLEU" in results and "/tst-COMMON.en-de|" in results
     (log,) = recipe.glob("exp/st_*/train.log")
     assert f"Loading pretrained params from {start}" in log.read_text(encoding="utf-8")
     kept = (recipe / "dump/raw/train.en-de/text.tc.de").read_text(encoding="utf-8")
@@ -94,9 +95,18 @@ def test_translation_starts_from_the_recogniser_of_must_c(tmp_path):
 @pytest.mark.espnet
 def test_slurp_runs_on_its_fixture(tmp_path):
     recipe, results = run_all_stages("slurp/slu1", tmp_path)
-    assert "/test|2|" in results
+    assert "Intent Classification" in results and "/test|2|" in results
     tokens = (recipe / "data/en_token_list/word/tokens.txt").read_text(encoding="utf-8").split()
     assert {"alarm_set", "email_sendemail", "social_post", "play_music"} <= set(tokens)
+
+
+@pytest.mark.espnet
+def test_xsum_runs_on_its_fixture(tmp_path):
+    recipe, results = run_all_stages("xsum/sum1", tmp_path)
+    assert "ROUGE" in results
+    (references,) = recipe.glob("exp/mt_*/decode_*/test/score_rouge/ref.trn")
+    # Joined again: what stage 1 tokenised is `A town has won a prize .`
+    assert "A town has won a prize.\t(39000021)" in references.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))

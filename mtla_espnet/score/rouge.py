@@ -12,7 +12,7 @@ import dataclasses
 import io
 import re
 import string
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mtla_espnet.data.tables import read_table
@@ -73,6 +73,7 @@ def score_summaries(
     output_dir: Path,
     document_text: Path | None = None,
     normalisation: str = "rouge",
+    detokenizer: Callable[[str], str] | None = None,
 ) -> SummaryScores:
     """Score the summaries of a set.
 
@@ -86,6 +87,7 @@ def score_summaries(
         output_dir: the decoded set's directory.
         document_text: table of id -> document, with at least these ids, for the baseline.
         normalisation: `rouge` or `paper`.
+        detokenizer: joins tokens to a text, where all were tokenised; None: they are raw.
 
     Raises:
         UserError: a file is missing or malformed, an id is on one side only, or a document is
@@ -98,11 +100,14 @@ def score_summaries(
     systems = {"model": hypotheses}
     if document_text is not None:
         systems["lead"] = _leads(document_text, references)
+    if detokenizer is not None:
+        references = _each(detokenizer, references)
+        systems = {name: _each(detokenizer, texts) for name, texts in systems.items()}
     scores = {
         name: rouge_of_each(references, texts, normalisation) for name, texts in systems.items()
     }
     directory = output_dir / DIRECTORY
-    for name, texts in (("ref", references), ("hyp", hypotheses)):
+    for name, texts in (("ref", references), ("hyp", systems["model"])):
         write_text(directory / f"{name}.trn", "".join(f"{t}\t({k})\n" for k, t in texts.items()))
     write_text(directory / "scores.csv", _csv(scores))
     result = SummaryScores(
@@ -174,6 +179,10 @@ def _leads(path: Path, references: Mapping[str, str]) -> dict[str, str]:
         if not documents[key]:
             raise UserError(f"{path}: the document of {key!r} is empty")
     return {key: lead_sentence(documents[key]) for key in references}
+
+
+def _each(change: Callable[[str], str], texts: Mapping[str, str]) -> dict[str, str]:
+    return {key: change(text) for key, text in texts.items()}
 
 
 def _mean(scores: Mapping[str, Rouge]) -> Rouge:

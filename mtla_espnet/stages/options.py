@@ -294,9 +294,17 @@ OPTIONS: dict[str, list[Option]] = {
         Option(
             "detokenize",
             False,
-            "Join references and hypotheses by Moses' rules of tgt_lang before they are scored: "
-            "for texts that stage 1 tokenised.",
-            tasks=("st",),
+            "Join references and hypotheses by Moses' rules of tgt_lang (summaries: lang) before "
+            "they are scored: for texts that stage 1 tokenised.",
+            tasks=("st", "sum"),
+        ),
+        Option(
+            "unknown_intents",
+            "error",
+            "References with an intent that no training text has: an error, or wrong whatever "
+            "is recognised.",
+            choices=("error", "wrong"),
+            tasks=("slu",),
         ),
         Option(
             "rouge",

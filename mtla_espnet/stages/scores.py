@@ -67,19 +67,22 @@ def _translation_outputs(layout: Layout) -> list[str]:
 
 def _score_translation(recipe: Recipe, data_dir: Path, directory: Path) -> None:
     options = recipe.options
-    detokenizer = None
-    if options.detokenize:
-        from mtla_espnet.corpora.moses import detokenise  # here: few recipes tokenise
-
-        detokenizer = functools.partial(detokenise, language=options.tgt_lang)
     bleu.score_translation(
         data_dir / recipe.layout.texts[0].table,
         directory / "text",
         data_dir / "utt2spk",
         directory,
         case=options.tgt_case,
-        detokenizer=detokenizer,
+        detokenizer=_detokenizer(options, options.tgt_lang),
     )
+
+
+def _detokenizer(options, language: str) -> Callable[[str], str] | None:
+    if not options.detokenize:
+        return None
+    from mtla_espnet.corpora.moses import detokenise  # here: few recipes tokenise
+
+    return functools.partial(detokenise, language=language)
 
 
 def _intent_inputs(layout: Layout, data_dir: Path) -> Inputs:
@@ -95,7 +98,7 @@ def _score_intents(recipe: Recipe, data_dir: Path, directory: Path) -> None:
         directory / "text",
         data_dir / "utt2spk",
         directory,
-        known_intents=known,
+        known_intents=known if recipe.options.unknown_intents == "error" else None,
     )
 
 
@@ -111,6 +114,7 @@ def _score_summaries(recipe: Recipe, data_dir: Path, directory: Path) -> None:
         directory,
         document_text=data_dir / document.table,
         normalisation=recipe.options.rouge,
+        detokenizer=_detokenizer(recipe.options, recipe.options.lang),
     )
 
 
@@ -123,13 +127,13 @@ SCORES = {
         _score_translation,
     ),
     "intents": Score(
-        (),
+        ("unknown_intents",),
         _intent_inputs,
         lambda layout: [f"{intent.DIRECTORY}/{intent.FILE}", "score_wer/result_asr.txt"],
         _score_intents,
     ),
     "summaries": Score(
-        ("rouge",),
+        ("rouge", "detokenize", "lang"),
         _summary_inputs,
         lambda layout: [f"{rouge.DIRECTORY}/{rouge.FILE}", f"{rouge.DIRECTORY}/{rouge.SUM_FILE}"],
         _score_summaries,

@@ -56,6 +56,18 @@ def test_case_punctuation_and_stems(tables):
     assert (result.documents, result.normalisation) == (2, "rouge")
 
 
+def test_a_detokenizer_is_applied_to_all_texts(tables):
+    write_table(tables / "text", {key: f"{text} @@" for key, text in REFERENCES.items()})
+    write_table(tables / "hyp", {key: f"{text} @@" for key, text in HYPOTHESES.items()})
+    plain = {"normalisation": "paper", "document_text": tables / "src_text"}
+    result = score(tables, detokenizer=lambda text: text.replace(" @@", " end"), **plain)
+    lines = (tables / "out/score_rouge/hyp.trn").read_text().splitlines()
+    assert lines[0] == "return the array end\t(np-1)"
+    write_table(tables / "text", {key: f"{text} end" for key, text in REFERENCES.items()})
+    write_table(tables / "hyp", {key: f"{text} end" for key, text in HYPOTHESES.items()})
+    assert score(tables, **plain) == result
+
+
 def test_the_papers_normalisation_joins_what_punctuation_parts(tables):
     result = score(tables, normalisation="paper")
     first = rouge("return the sum of the array".split(), "return the array".split())

@@ -91,6 +91,24 @@ def test_an_intent_that_training_does_not_have(tmp_path):
     assert not (decoded.layout.exp_dir / "RESULTS.md").exists()
 
 
+def test_an_intent_that_training_does_not_have_can_count_as_wrong(tmp_path):
+    options = ("--token_type", "word", "--unknown_intents", "wrong")
+    decoded = Decoded(tmp_path, "slu", *options)
+    decoded.write("text", {"a": "light_dim turn it down", "b": "light_on turn it on"})
+    decoded.write("text", {"t": "light_on on"}, "train")
+    decoded.decode({"a": "light_on turn it down", "b": "light_on turn it on"})
+    assert "|2|50.00|" in decoded.score()
+
+
+def test_a_tokenised_summary_is_joined(tmp_path):
+    decoded = Decoded(tmp_path, "sum", "--lang", "en", "--detokenize", "true")
+    decoded.write("text", {"a": "A well @-@ known sum ."})
+    decoded.write("src_text", {"a": "The sum . It is known ."})
+    decoded.decode({"a": "A well @-@ known sum ."})
+    decoded.score()
+    assert (decoded.directory / "score_rouge/ref.trn").read_text() == "A well-known sum.\t(a)\n"
+
+
 @pytest.mark.parametrize("normalisation", ["rouge", "paper"])
 def test_summarisation(tmp_path, normalisation):
     decoded = Decoded(tmp_path, "sum", "--rouge", normalisation)

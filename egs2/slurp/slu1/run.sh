@@ -12,6 +12,7 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
     --nj 16 \
     --inference_nj 1 \
     --batch_size 400 \
+    --unknown_intents wrong \
     --slu_config conf/train_slu.yaml \
     --inference_config conf/decode_slu.yaml \
     --inference_slu_model valid.acc.ave_10best.pth \

@@ -12,6 +12,8 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
     --nj 16 \
     --inference_nj 1 \
     --batch_size 140 \
+    --detokenize true \
+    --rouge paper \
     --mt_config conf/train_sum.yaml \
     --inference_config conf/decode_sum.yaml \
     --inference_mt_model valid.acc.ave_10best.pth \
