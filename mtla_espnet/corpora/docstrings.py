@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from mtla_espnet.data.datadir import ILLEGAL_WORDS
 from mtla_espnet.files import UserError
 
 # The standard library, as the name of a package.
@@ -133,7 +134,7 @@ def split_docstring(name: str, docstring: str) -> Pair | None:
     least, most = SUMMARY_WORDS
     if not least <= len(summary) <= most or len(document) < DOCUMENT_WORDS_LEAST:
         return None
-    if not _printable(summary) or not _printable(document):
+    if not _usable(summary) or not _usable(document):
         return None
     return Pair(name, " ".join(summary), " ".join(document))
 
@@ -153,6 +154,6 @@ def _documented(tree: ast.AST, name: str) -> Iterator[tuple[str, ast.AST]]:
                 pending.append((name, child))
 
 
-def _printable(words: list[str]) -> bool:
+def _usable(words: list[str]) -> bool:
     """Say whether all can stand in a text of a data directory."""
-    return all(word.isprintable() for word in words)
+    return all(word.isprintable() and word not in ILLEGAL_WORDS for word in words)

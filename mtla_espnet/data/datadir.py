@@ -16,7 +16,7 @@ from mtla_espnet.data.tables import read_table, spk2utt_from, write_table
 from mtla_espnet.files import UserError
 
 # Words that language models and Kaldi's tools use for themselves.
-_ILLEGAL_WORDS = {"<s>", "</s>", "#0"}
+ILLEGAL_WORDS = {"<s>", "</s>", "#0"}
 
 
 class Segment(NamedTuple):
@@ -204,7 +204,7 @@ def _check_words(path: Path, transcripts: dict[str, str]) -> None:
                 f"{path}:{number}: text of {utterance!r} has the space character "
                 f"U+{ord(odd):04X}: use plain spaces"
             )
-        illegal = _ILLEGAL_WORDS.intersection(words.split())
+        illegal = ILLEGAL_WORDS.intersection(words.split())
         if illegal:
             raise UserError(
                 f"{path}:{number}: text contains illegal symbol {min(illegal)!r} in {utterance!r}"

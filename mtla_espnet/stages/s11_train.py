@@ -49,8 +49,10 @@ def parts(recipe: Recipe) -> list[Part]:
 
 
 def _shapes(recipe: Recipe) -> list[str]:
-    speech = ["speech_shape"] if recipe.layout.task.speech else []
-    return [*speech, *(text.shape_file for text in recipe.layout.texts)]
+    """Return the files of lengths; ESPnet makes batches of equal lengths by the first."""
+    shapes = [text.shape_file for text in recipe.layout.texts]
+    # the input, which is the longer: batches of it have little padding
+    return ["speech_shape", *shapes] if recipe.layout.task.speech else shapes[::-1]
 
 
 def _normalises(recipe: Recipe) -> bool:

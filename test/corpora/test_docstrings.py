@@ -36,8 +36,11 @@ def test_only_the_first_paragraph_is_the_summary():
     assert pair.document == f"Second. {REST}"
 
 
-def test_what_cannot_stand_in_a_text_is_left_out():
-    assert split_docstring("f", f"One two three \u200bfour.\n\n{REST}") is None
+@pytest.mark.parametrize("word", ["\u200bfour", "\x07", "#0", "<s>"])
+def test_what_cannot_stand_in_a_text_is_left_out(word):
+    assert split_docstring("f", f"One two three four.\n\n{REST}") is not None
+    assert split_docstring("f", f"One two three {word}.\n\n{REST} {word}") is None
+    assert split_docstring("f", f"One two three four {word}\n\n{REST}") is None
 
 
 def test_every_documented_object_is_read(tmp_path):

@@ -1,0 +1,2 @@
+# shellcheck shell=bash
+# The corpus is what is installed: it needs no directory.

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+set -euo pipefail
+cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
+
+./sum.sh \
+    --lang en \
+    --token_joint true \
+    --tgt_nbpe 4000 \
+    --tgt_bpe_char_cover 0.9995 \
+    --use_lm false \
+    --nj 2 \
+    --inference_nj 1 \
+    --batch_size 32 \
+    --mt_config conf/train_sum.yaml \
+    --inference_config conf/decode_sum.yaml \
+    --train_set train \
+    --valid_set valid \
+    --test_sets "test" \
+    "$@"
