@@ -8,8 +8,10 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
     --tgt_lang de \
     --src_case lc.rm \
     --tgt_case tc \
-    --src_nbpe 100 \
-    --tgt_nbpe 100 \
+    --src_bpemode bpe \
+    --src_nbpe 400 \
+    --tgt_bpemode bpe \
+    --tgt_nbpe 400 \
     --use_lm false \
     --nj 2 \
     --inference_nj 1 \
