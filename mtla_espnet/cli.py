@@ -68,6 +68,16 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         if argv[:2] == ["prepare", name]:
             importlib.import_module(module).add_arguments(corpus)
 
+    from mtla_espnet.frontend import FEATS  # names only
+
+    feats = verbs.add_parser("feats", help="write files of features", allow_abbrev=False)
+    kinds = feats.add_subparsers(metavar="KIND", required=True)
+    for name, (module, form, what) in FEATS.items():
+        kind = kinds.add_parser(name, help=what, allow_abbrev=False)
+        kind.set_defaults(run=_feats, module=module, form=form)
+        if argv[:2] == ["feats", name]:
+            importlib.import_module(module).add_arguments(kind)
+
     # Dispatched before argparse; here for the help.
     verbs.add_parser("recipe", help="run the stages of a recipe (what its run.sh does)")
 
@@ -99,6 +109,12 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 def _prepare(arguments: argparse.Namespace) -> int:
     _log_to_console()
     importlib.import_module(arguments.corpus).prepare(arguments)
+    return 0
+
+
+def _feats(arguments: argparse.Namespace) -> int:
+    _log_to_console()
+    importlib.import_module(arguments.module).write(arguments, arguments.form)
     return 0
 
 

@@ -51,6 +51,7 @@ def recipe(tmp_path):
         (["report", "--help"], "recipe_dir"),
         (["transcribe", "--help"], "--model"),
         (["prepare", "--help"], "smarthome"),
+        (["feats", "--help"], "fbank-zip"),
     ],
 )
 def test_help_is_instant(argv, word):

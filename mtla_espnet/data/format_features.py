@@ -90,12 +90,8 @@ def format_features(
     data_dir, out_dir = Path(data_dir), Path(out_dir)
     if feats_type not in FEATURE_TYPES:
         raise UserError(f"feats_type {feats_type!r} is not one of {', '.join(FEATURE_TYPES)}")
-    has_features = (data_dir / "feats.scp").exists()
-    validate_data_dir(
-        data_dir, audio=not has_features, features=has_features, allow_pipes=allow_pipes
-    )
+    parts = parts_of(data_dir, allow_pipes, channel)
     (out_dir / "feats.scp").unlink(missing_ok=True)
-    parts = _feature_parts(data_dir) if has_features else read_parts(data_dir, channel)
     written, rejections = write_features(
         parts,
         out_dir / "data",
@@ -108,13 +104,14 @@ def format_features(
         compress=compress,
         fresh=fresh,
     )
-    dim, odd = _common_dim(written, parts)
+    dim, odd = common_dim(written, parts)
     copy_tables(data_dir, out_dir, tables, parts, [*rejections, *odd], max_rejected)
     kept = written.keys() - {rejection.utterance for rejection in odd}
     write_table(out_dir / "feats_shape", {key: f"{written[key][1]},{dim}" for key in kept})
     write_text(out_dir / "feats_dim", f"{dim}\n")
     write_text(out_dir / "feats_type", f"{feats_type}\n")
-    shift_s = read_frame_shift(data_dir) if has_features else extractor.frame_shift_s
+    there = (data_dir / "feats.scp").exists()
+    shift_s = read_frame_shift(data_dir) if there else extractor.frame_shift_s
     write_text(out_dir / "frame_shift", f"{shift_s:g}\n")
     write_table(out_dir / "feats.scp", {key: written[key][0] for key in kept})
 
@@ -131,6 +128,7 @@ def write_features(
     allow_pipes: bool = False,
     compress: bool = False,
     fresh: bool = False,
+    in_place: bool = True,
 ) -> tuple[Written, list[Rejection]]:
     """Write features of utterances in blocks; those that are there already are only checked.
 
@@ -145,6 +143,7 @@ def write_features(
         allow_pipes: see there.
         compress: see there.
         fresh: see there.
+        in_place: False: write also the features that training could read where they are.
 
     Returns:
         Utterance -> entry for `feats.scp`, frames and features of a frame; and the utterances
@@ -169,7 +168,7 @@ def write_features(
         def moved():
             for part, matrix in collector.each(block_parts, read):
                 shapes[part.utterance] = matrix.shape
-                if not _stays(part.path, feats_type):
+                if not (in_place and _stays(part.path, feats_type)):
                     yield part.utterance, matrix
 
         places = _write_archive(block / _ARCHIVES[feats_type], moved(), feats_type, compress)
@@ -180,10 +179,11 @@ def write_features(
         "fs": fs,
         "compress": compress,
         "extractor": extractor.name,
+        "in_place": in_place,
     }
     written, rejections = write_blocks(parts, directory, write, settings, nj, label, fresh)
     for part in parts:
-        if part.utterance in written and _stays(part.path, feats_type):
+        if in_place and part.utterance in written and _stays(part.path, feats_type):
             written[part.utterance][0] = part.path
     return written, rejections
 
@@ -206,8 +206,22 @@ def read_frame_shift(data_dir: Path) -> float:
     return shift_s
 
 
-def _feature_parts(data_dir: Path) -> list[Part]:
+def parts_of(data_dir: Path, allow_pipes: bool, channel: int | None) -> list[Part]:
+    """Check a data directory, and return where the features or the audio of its utterances are.
+
+    Args:
+        data_dir: see `format_features`, as the others.
+        allow_pipes: see there.
+        channel: see there.
+
+    Raises:
+        UserError: it is bad; names the file and the line or id.
+    """
     path = data_dir / "feats.scp"
+    features = path.exists()
+    validate_data_dir(data_dir, audio=not features, features=features, allow_pipes=allow_pipes)
+    if not features:
+        return read_parts(data_dir, channel)
     return [
         Part(key, entry, file=str(path), line=line)
         for line, (key, entry) in enumerate(read_table(path).items(), 1)
@@ -236,7 +250,7 @@ def _write_archive(path: Path, matrices, feats_type: str, compress: bool) -> dic
     return places
 
 
-def _common_dim(written: Written, parts: Sequence[Part]) -> tuple[int, list[Rejection]]:
+def common_dim(written: Written, parts: Sequence[Part]) -> tuple[int, list[Rejection]]:
     """Return the width that most utterances have, and those that have another."""
     if not written:
         return 0, []
