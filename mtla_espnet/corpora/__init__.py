@@ -13,4 +13,5 @@ CORPORA = {
     "slurp": "mtla_espnet.corpora.slurp",
     "smarthome": "mtla_espnet.corpora.smarthome",
     "xsum": "mtla_espnet.corpora.xsum",
+    "tuxpaint": "mtla_espnet.corpora.tuxpaint",
 }
