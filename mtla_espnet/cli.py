@@ -16,6 +16,7 @@ from pathlib import Path
 from mtla_espnet.files import UserError
 
 _INTERRUPTED = 130
+_WHISPER = "mtla_espnet.frontend.ctranslate2"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -92,6 +93,15 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     )
     report.set_defaults(run=_report)
 
+    whisper = verbs.add_parser(
+        "import_whisper",
+        help="turn a Whisper of CTranslate2's format into a folder for `frontend: transformers`",
+        allow_abbrev=False,
+    )
+    if argv[:1] == ["import_whisper"]:
+        importlib.import_module(_WHISPER).add_arguments(whisper)
+    whisper.set_defaults(run=_import_whisper)
+
     transcribe = verbs.add_parser(
         "transcribe", help="turn sound files into text", allow_abbrev=False
     )
@@ -166,6 +176,10 @@ def _report(arguments: argparse.Namespace) -> int:
 
     print(write_comparisons(arguments.recipe_dir))
     return 0
+
+
+def _import_whisper(arguments: argparse.Namespace) -> int:
+    return importlib.import_module(_WHISPER).run(arguments)
 
 
 def _transcribe(arguments: argparse.Namespace) -> int:
