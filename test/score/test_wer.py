@@ -89,7 +89,9 @@ def test_non_linguistic_symbols_are_no_text(tables, tmp_path):
     write_table(tables["hyp/text"], heard)
     symbols = ["<en>", "<fr>", "<noise>"]
     assert score(tables, tmp_path / "marked", symbols=symbols) == plain
-    files = [(tmp_path / each / "score_cer/result.txt").read_bytes() for each in ("plain", "marked")]
+    files = [
+        (tmp_path / each / "score_cer/result.txt").read_bytes() for each in ("plain", "marked")
+    ]
     assert files[0] == files[1]
 
 
