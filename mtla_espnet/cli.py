@@ -69,6 +69,16 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         if argv[:2] == ["prepare", name]:
             importlib.import_module(module).add_arguments(corpus)
 
+    from mtla_espnet.data import COMMANDS  # names only
+
+    data = verbs.add_parser("data", help="look at and convert data", allow_abbrev=False)
+    commands = data.add_subparsers(metavar="COMMAND", required=True)
+    for name, (module, what) in COMMANDS.items():
+        command = commands.add_parser(name, help=what, allow_abbrev=False)
+        command.set_defaults(run=_data, module=module)
+        if argv[:2] == ["data", name]:
+            importlib.import_module(module).add_arguments(command)
+
     from mtla_espnet.frontend import FEATS  # names only
 
     feats = verbs.add_parser("feats", help="write files of features", allow_abbrev=False)
@@ -119,6 +129,12 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 def _prepare(arguments: argparse.Namespace) -> int:
     _log_to_console()
     importlib.import_module(arguments.corpus).prepare(arguments)
+    return 0
+
+
+def _data(arguments: argparse.Namespace) -> int:
+    _log_to_console()
+    importlib.import_module(arguments.module).run(arguments)
     return 0
 
 
