@@ -97,7 +97,7 @@ def _run_children(function, argument_list, n_workers, advance) -> list[Any]:
                 del running[reader]
                 advance()
     finally:
-        _stop([process for _, process in running.values()])
+        stop_processes([process for _, process in running.values()])
     return results
 
 
@@ -107,7 +107,7 @@ def _child(writer, function, argument, parent_pid: int) -> None:
     if "torch" in sys.modules:
         # Without this a parallel operation hangs in a child of a process that made one before.
         sys.modules["torch"].set_num_threads(1)
-    threading.Thread(target=_exit_with_parent, args=(parent_pid,), daemon=True).start()
+    end_with_parent(parent_pid)
     # The parent answers Ctrl-C; SIGTERM unwinds, so that temporary files are removed.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -130,8 +130,18 @@ def _outcome(function, argument) -> tuple[str, Any]:
         return "error", traceback.format_exc()
 
 
+def end_with_parent(parent_pid: int) -> None:
+    """From now on, end this process within a second of its parent's end.
+
+    A parent that was killed cannot stop its children, whose result nobody would take.
+
+    Args:
+        parent_pid: the parent, as the parent itself names it.
+    """
+    threading.Thread(target=_exit_with_parent, args=(parent_pid,), daemon=True).start()
+
+
 def _exit_with_parent(parent_pid: int) -> None:
-    """End this process when its parent was killed: nobody would take the result."""
     while os.getppid() == parent_pid:
         time.sleep(1.0)
     os._exit(1)
@@ -142,10 +152,8 @@ def _receive(reader, process, index: int, n_jobs: int) -> Any:
         kind, value = reader.recv()
     except EOFError:
         process.join()
-        code = process.exitcode
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
-        memory = " (out of memory?)" if code == -signal.SIGKILL else ""
-        raise RuntimeError(f"job {index + 1} of {n_jobs} {how}{memory}") from None
+        how = how_ended(process.exitcode)
+        raise RuntimeError(f"job {index + 1} of {n_jobs} {how}") from None
     if kind == "user error":
         raise value
     if kind == "error":
@@ -153,7 +161,24 @@ def _receive(reader, process, index: int, n_jobs: int) -> Any:
     return value
 
 
-def _stop(processes) -> None:
+def how_ended(exit_code: int) -> str:
+    """Say how a child ended that did not finish its work.
+
+    Args:
+        exit_code: as `multiprocessing` gives it: negative for a signal.
+
+    Example:
+        >>> how_ended(-9), how_ended(3)
+        ('was killed by SIGKILL (out of memory?)', 'ended with 3')
+    """
+    if exit_code >= 0:
+        return f"ended with {exit_code}"
+    memory = " (out of memory?)" if exit_code == -signal.SIGKILL else ""
+    return f"was killed by {signal.Signals(-exit_code).name}{memory}"
+
+
+def stop_processes(processes: Sequence[multiprocessing.process.BaseProcess]) -> None:
+    """End children: ask them first, and kill those that do not end within seconds."""
     for process in processes:
         process.terminate()
     deadline = time.monotonic() + _STOP_GRACE_S

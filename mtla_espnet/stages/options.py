@@ -67,8 +67,17 @@ OPTIONS: dict[str, list[Option]] = {
         Option("force", False, "Redo the chosen stages, also those that are done."),
         Option("dry_run", False, "Say what each stage would read, write and run; run nothing."),
         Option("eval_valid_set", False, "Also decode and score the validation set."),
-        Option("ngpu", None, "GPUs for training; 0: CPU. Unset: 1 where CUDA is visible, else 0."),
-        Option("num_nodes", 1, "Machines for training.", unsupported=_not_yet("several machines")),
+        Option(
+            "ngpu",
+            None,
+            "GPUs for training, of each machine; 0: CPU. Unset: 1 where CUDA is visible, else 0.",
+        ),
+        Option(
+            "num_nodes",
+            1,
+            "Machines that train together; each runs the training stage alone, with RANK (0 to "
+            "num_nodes - 1), MASTER_ADDR and MASTER_PORT in its environment.",
+        ),
         Option("nj", 32, "Jobs of the stages before training; at most one a core runs at once."),
         Option("inference_nj", 32, "Decoding jobs a set; at most one a core runs at once."),
         Option("gpu_inference", False, "Decode on a GPU, a set at a time."),

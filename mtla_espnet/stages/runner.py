@@ -19,6 +19,7 @@ from mtla_espnet.stages.lock import directory_lock
 from mtla_espnet.stages.log import say, script_of_lines
 from mtla_espnet.stages.marks import Mark, Part, check_inputs
 from mtla_espnet.stages.options import help_text, parse_options
+from mtla_espnet.stages.processes import check_stages, training_place
 from mtla_espnet.stages.recipe import Recipe, load_recipe
 from mtla_espnet.stages.task import TASKS
 
@@ -63,7 +64,9 @@ def run_recipe(argv: Sequence[str], root: str | os.PathLike = ".", task: str = "
     begin = time.monotonic()
     chosen = chosen_stages(options)
     if not options.dry_run:
-        check_needs(recipe, [number for number in chosen if not why_left_out(options, number)])
+        running = [number for number in chosen if not why_left_out(options, number)]
+        check_stages(training_place(options), running)
+        check_needs(recipe, running)
     for number in chosen:
         left_out = why_left_out(options, number)
         if left_out:
@@ -163,6 +166,11 @@ def _run_part(recipe: Recipe, number: int, module: ModuleType, part: Part, title
     mark = Mark(part, number, recipe.layout.root)
     if mark.missing_reason() is None and not force:
         return False
+    place = training_place(recipe.options)
+    if place.rank:
+        say(f"{title}: process {place.rank + 1} of {place.size}")
+        module.run(recipe, part)
+        return True
     with directory_lock(part.directory):
         reason = mark.missing_reason()  # again: another run may have done it meanwhile
         if reason is None and not force:

@@ -8,9 +8,9 @@ from mtla_espnet.stages.espnet_arguments import run_espnet_program
 from mtla_espnet.stages.layout import Layout
 from mtla_espnet.stages.log import job_log, say
 from mtla_espnet.stages.marks import Part
+from mtla_espnet.stages.processes import number_of_gpus
 from mtla_espnet.stages.recipe import Recipe
 from mtla_espnet.stages.s06_lm_stats import join_text
-from mtla_espnet.stages.training import number_of_gpus
 
 TITLE = "Perplexity of the language model"
 
@@ -62,7 +62,7 @@ def run(recipe: Recipe, part: Part) -> None:
 def _arguments(recipe: Recipe, part: Part) -> list[str]:
     files = recipe.layout.lm_files
     return [
-        *("--ngpu", str(min(1, number_of_gpus(recipe)))),
+        *("--ngpu", str(min(1, number_of_gpus(recipe.options)))),
         *("--num_workers", "0"),
         *("--data_path_and_name_and_type", f"{part.directory / 'text'},text,text"),
         *("--train_config", str(files["lm_train_config"])),

@@ -1,12 +1,18 @@
 """What the trainings of all models share: threads, GPUs, logs, and what an old one left."""
 
+import contextlib
+import multiprocessing
 import os
 import shlex
 import shutil
+import traceback
+from collections.abc import Iterator
 from pathlib import Path
 
+from mtla_espnet.parallel import how_ended, stop_processes
 from mtla_espnet.stages.espnet_arguments import run_espnet_program
-from mtla_espnet.stages.log import job_log, say
+from mtla_espnet.stages.log import JobFailed, job_log, say
+from mtla_espnet.stages.processes import number_of_gpus, training_place
 from mtla_espnet.stages.recipe import Recipe
 from mtla_espnet.stages.training_progress import TrainingProgress
 
@@ -23,23 +29,15 @@ MAY_CHANGE = frozenset(
     )
 )
 # What an earlier training leaves in its directory.
-_FILES = ("*.pth", "training.json", "train.log", "config.yaml")
+_FILES = ("*.pth", "training.json", "train*.log", "config.yaml")
+# What gloo and NCCL say when another process is gone.
+_LOST = ("closed by peer", "reset by peer", "Broken pipe", "NCCL", "ProcessGroup", "timed out")
 _DIRECTORIES = ("images", "att_ws", "tensorboard")
 
 
 def gpu_arguments(recipe: Recipe) -> list[str]:
-    """Return what ESPnet's training is told of GPUs."""
-    ngpu = number_of_gpus(recipe)
-    return ["--ngpu", str(ngpu), "--multiprocessing_distributed", str(ngpu > 1).lower()]
-
-
-def number_of_gpus(recipe: Recipe) -> int:
-    """Return `--ngpu`; where it is not given, 1 if CUDA is visible, else 0."""
-    if recipe.options.ngpu is not None:
-        return recipe.options.ngpu
-    import torch  # here: a skipped stage need not wait for it
-
-    return int(torch.cuda.is_available())
+    """Return what ESPnet's training is told of GPUs and of the processes that train together."""
+    return training_place(recipe.options).arguments(number_of_gpus(recipe.options))
 
 
 def run_training(recipe: Recipe, program: str, argv: list[str], directory: Path) -> None:
@@ -54,20 +52,56 @@ def run_training(recipe: Recipe, program: str, argv: list[str], directory: Path)
     Raises:
         JobFailed: ESPnet's program failed.
     """
-    if recipe.options.force:
+    place = training_place(recipe.options)
+    if recipe.options.force and place.rank == 0:
         remove_products(directory)
     import torch  # here: a skipped stage need not wait for it
 
-    ngpu = number_of_gpus(recipe)
+    ngpu = number_of_gpus(recipe.options)
     if recipe.options.ngpu is None:
         say(f"--ngpu {ngpu}: CUDA is {'visible' if ngpu else 'not visible'}")
-    if not ngpu and "OMP_NUM_THREADS" not in os.environ:
+    if not ngpu and place.size == 1 and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(len(os.sched_getaffinity(0)))
-    log = directory / "train.log"
+    log = directory / place.log_name
     say(f"The log is {log}")
     command = shlex.join([program, *argv])
-    with job_log(log, command, append=True) as console, TrainingProgress(console):
-        run_espnet_program(program, argv)
+    with job_log(log, command, append=True) as console, TrainingProgress(console) as progress:
+        # A spawned process logs to the file that it inherits, not to a handler of this one.
+        follow = progress.following(log) if ngpu > 1 else contextlib.nullcontext()
+        with follow, _lost_processes(log, max(ngpu, place.size)):
+            run_espnet_program(program, argv)
+
+
+@contextlib.contextmanager
+def _lost_processes(log: Path, size: int) -> Iterator[None]:
+    """Tell the end of one of several processes in one line, and leave none of them running.
+
+    Raises:
+        JobFailed: a spawned process ended before its work was done, or one elsewhere did.
+    """
+    from torch.distributed import destroy_process_group, is_initialized
+    from torch.multiprocessing import ProcessExitedException
+
+    try:
+        yield
+    except ProcessExitedException as error:
+        who = f"training process {error.error_index + 1} of {size}"
+        raise _lost(f"{who} {how_ended(error.exit_code)}", log) from None
+    except RuntimeError as error:
+        if size == 1 or not any(words in str(error) for words in _LOST):
+            raise
+        traceback.print_exc()  # to the log
+        raise _lost(f"another of the {size} training processes is gone", log) from None
+    finally:
+        stop_processes(multiprocessing.active_children())
+        if is_initialized():
+            destroy_process_group()
+
+
+def _lost(what: str, log: Path) -> JobFailed:
+    there = (log.parent / "checkpoint.pth").exists()
+    after = "the same command goes on from the last checkpoint" if there else "run it again"
+    return JobFailed(f"run.pl: job failed, log is in {log}: {what}; {after}", log)
 
 
 def remove_products(directory: Path) -> None:

@@ -1,12 +1,17 @@
 """A line on the console for each epoch, read from the trainer's own log records."""
 
+import contextlib
 import logging
 import re
+import threading
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TextIO
 
 _STARTED = re.compile(r"(\d+)/(\d+)epoch started")
 _RESULTS = re.compile(r"(\d+)epoch results: \[train\] (.*?), \[valid\] (.*)")
+_FOLLOW_S = 0.5
 _VALUE = re.compile(r"(\w+)=([-+.\deE]+|nan|inf)(?=,|$)")
 
 
@@ -33,7 +38,35 @@ class TrainingProgress(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a line if the record ends an epoch."""
-        message = record.getMessage()
+        self.read(record.getMessage())
+
+    @contextlib.contextmanager
+    def following(self, log: Path) -> Iterator[None]:
+        """Read what other processes write to a log while the block runs, from its end on."""
+        with open(log, encoding="utf-8", errors="replace") as stream:
+            stream.seek(0, 2)
+            over = threading.Event()
+            reader = threading.Thread(target=self._follow, args=(stream, over), daemon=True)
+            reader.start()
+            try:
+                yield
+            finally:
+                over.set()
+                reader.join()
+
+    def _follow(self, stream: TextIO, over: threading.Event) -> None:
+        line = ""
+        last = False
+        while not last:
+            last = over.wait(_FOLLOW_S)  # what was written until now is read before the end
+            while piece := stream.readline():
+                line += piece
+                if line.endswith("\n"):
+                    self.read(line)
+                    line = ""
+
+    def read(self, message: str) -> None:
+        """Print a line if a line of the log ends an epoch."""
         if started := _STARTED.search(message):
             self._n_epochs = int(started[2])
         elif results := _RESULTS.search(message):

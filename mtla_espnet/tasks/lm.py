@@ -2,10 +2,8 @@
 
 from espnet2.tasks import lm
 
-from mtla_espnet.tasks.trainer import Trainer
+from mtla_espnet.tasks.own_task import OwnTask
 
 
-class LMTask(lm.LMTask):
+class LMTask(OwnTask, lm.LMTask):
     """ESPnet's LMTask; its processes import this module, and so register our classes."""
-
-    trainer = Trainer

@@ -2,10 +2,8 @@
 
 from espnet2.tasks import slu
 
-from mtla_espnet.tasks.trainer import Trainer
+from mtla_espnet.tasks.own_task import OwnTask
 
 
-class SLUTask(slu.SLUTask):
+class SLUTask(OwnTask, slu.SLUTask):
     """ESPnet's SLUTask; its processes import this module, and so register our classes."""
-
-    trainer = Trainer

@@ -2,10 +2,8 @@
 
 from espnet2.tasks import st
 
-from mtla_espnet.tasks.trainer import Trainer
+from mtla_espnet.tasks.own_task import OwnTask
 
 
-class STTask(st.STTask):
+class STTask(OwnTask, st.STTask):
     """ESPnet's STTask; its processes import this module, and so register our classes."""
-
-    trainer = Trainer

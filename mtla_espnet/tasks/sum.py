@@ -2,10 +2,8 @@
 
 from espnet2.tasks import mt
 
-from mtla_espnet.tasks.trainer import Trainer
+from mtla_espnet.tasks.own_task import OwnTask
 
 
-class MTTask(mt.MTTask):
+class MTTask(OwnTask, mt.MTTask):
     """ESPnet's MTTask; its processes import this module, and so register our classes."""
-
-    trainer = Trainer

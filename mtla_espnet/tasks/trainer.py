@@ -10,7 +10,7 @@ import espnet2.train.trainer
 import torch
 from espnet2.train.reporter import Reporter
 
-from mtla_espnet.files import atomic_path, write_json
+from mtla_espnet.files import UserError, atomic_path, write_json
 
 CHECKPOINT = "checkpoint.pth"
 SUMMARY = "training.json"
@@ -36,7 +36,8 @@ def training_summary(reporter: Reporter, model: torch.nn.Module, accum_grad: int
 
     Returns:
         `parameters` (trainable), `epochs`, `updates`, `train_s` (wall seconds of training and
-        validation over all epochs), `device` (cpu, or the name of the GPU), `threads`.
+        validation over all epochs), `device` (cpu, or the name of the GPU), `processes`
+        (each with such a device), `threads` (of each).
     """
     batches_before = updates = 0
     train_s = 0.0
@@ -53,8 +54,39 @@ def training_summary(reporter: Reporter, model: torch.nn.Module, accum_grad: int
         "updates": updates,
         "train_s": round(train_s, 3),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "processes": torch.distributed.get_world_size() if _is_distributed() else 1,
         "threads": torch.get_num_threads(),
     }
+
+
+def _is_distributed() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def check_same_start(output_dir: Path, resume: bool) -> None:
+    """Check that all processes of a training go on from the same checkpoint; all must call it.
+
+    Each reads the checkpoint itself, and only the first writes it. Where they do not share
+    the directory, they would train different epochs of different models.
+
+    Raises:
+        UserError: the checkpoint is not the same for all.
+    """
+    if not _is_distributed():
+        return
+    path = output_dir / CHECKPOINT
+    here = None
+    if resume and path.exists():
+        status = path.stat()
+        here = status.st_size, status.st_mtime_ns
+    everywhere = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(everywhere, here)
+    if len(set(everywhere)) > 1:
+        rank = torch.distributed.get_rank()
+        raise UserError(
+            f"{path}: process {rank} of the training sees another file than others do: "
+            "the directory must be on a disk that all machines share"
+        )
 
 
 class _TorchWithWholeSaves:
@@ -111,8 +143,13 @@ class Trainer(espnet2.train.trainer.Trainer):
         """Train as ESPnet's `Trainer.run` does; the arguments are the same, by keyword.
 
         In the output directory, after each epoch: <epoch>epoch.pth, `training.json` (see
-        `training_summary`), then checkpoint.pth, each under a temporary name first.
+        `training_summary`), then checkpoint.pth, each under a temporary name first. Of
+        several processes only the first writes.
+
+        Raises:
+            UserError: the processes do not see the same checkpoint.
         """
+        check_same_start(Path(trainer_options.output_dir), trainer_options.resume)
         replacement = _TorchWithWholeSaves(model, trainer_options.accum_grad)
         with _torch_replaced(replacement):
             super().run(model=model, trainer_options=trainer_options, **arguments)

@@ -61,6 +61,7 @@ def test_training_summary_counts_all_epochs():
         "updates": 5 // 2 + 4 // 2,
         "train_s": round(seconds, 3),
         "device": "cpu",
+        "processes": 1,
         "threads": torch.get_num_threads(),
     }
 

@@ -1,2 +1,0 @@
-# shellcheck shell=bash
-. ../../TEMPLATE/asr1/path.sh

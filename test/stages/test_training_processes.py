@@ -1,0 +1,127 @@
+"""A training stage of several processes: the recipe's own part in it, by gloo on a CPU."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from mtla_espnet.data.tables import write_table
+from mtla_espnet.files import UserError
+from mtla_espnet.stages.runner import run_recipe
+
+pytestmark = pytest.mark.espnet
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+ARGV = [
+    *("--train_set", "train", "--valid_set", "dev", "--test_sets", "test", "--ngpu", "0"),
+    *("--token_type", "char", "--nj", "1", "--lm_config", "conf/train_lm.yaml"),
+]
+STAGE = ["--stage", "7", "--stop_stage", "7"]
+CONFIG = """
+lm_conf: {unit: 8, nlayers: 1, dropout_rate: 0.0}
+optim: adam
+optim_conf: {lr: 0.01}
+batch_type: unsorted
+batch_size: 2
+max_epoch: 2
+keep_nbest_models: 1
+best_model_criterion: [[valid, loss, min]]
+num_workers: 0
+"""
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("recipe")
+    text = {"utt1": "ON OFF", "utt2": "UP", "utt3": "OFF DOWN UP", "utt4": "DOWN ON"}
+    write_table(root / "dump/raw/lm_train.txt", text)
+    write_table(root / "dump/raw/org/dev/text", {"dev1": "ON UP", "dev2": "OFF"})
+    tokens = ["<blank>", "<unk>", "<space>", *"DFNOPUW", "<sos/eos>"]
+    token_list = root / "data/token_list/char/tokens.txt"
+    token_list.parent.mkdir(parents=True)
+    token_list.write_text("".join(f"{token}\n" for token in tokens))
+    (root / "conf").mkdir()
+    (root / "conf/train_lm.yaml").write_text(CONFIG)
+    run_recipe([*ARGV, "--stage", "6", "--stop_stage", "6"], root)
+    return root
+
+
+def start(root, program, *argv, **variables):
+    return subprocess.Popen(
+        [sys.executable, "-m", *program, "recipe", "asr", *ARGV, *STAGE, *argv],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1", **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("localhost", 0))
+        return str(listener.getsockname()[1])
+
+
+def losses(directory):
+    stats = torch.load(directory / "checkpoint.pth", weights_only=True)["reporter"]["stats"]
+    return [stats[epoch][phase]["loss"] for epoch in stats for phase in ("train", "valid")]
+
+
+def test_torchrun_starts_a_training_stage(root):
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    child = start(root, [*torchrun, "mtla_espnet"], "--lm_tag", "torchrun")
+    run_recipe([*ARGV, *STAGE, "--lm_tag", "one"], root)
+    out, err = child.communicate(timeout=300)
+    assert child.returncode == 0, out + err
+    one, two = root / "exp/lm_one", root / "exp/lm_torchrun"
+    assert len(losses(one)) == 4
+    assert losses(two) == pytest.approx(losses(one), rel=1e-4)
+    assert json.loads((two / "training.json").read_text())["processes"] == 2
+    assert "process 2 of 2" in out
+    assert err.count("epoch 2/2") == 1  # the first process reports
+    assert (two / ".done.7").exists() and not (two / ".begun.7").exists()
+    assert (two / "train.log").exists() and (two / "train.rank1.log").exists()
+
+
+@pytest.mark.slow
+def test_a_killed_process_ends_the_training_in_one_line(root):
+    variables = {"MASTER_ADDR": "localhost", "MASTER_PORT": free_port()}
+    argv = ["--lm_tag", "killed", "--num_nodes", "2", "--lm_args", "--max_epoch 1000000"]
+    machines = [start(root, ["mtla_espnet"], *argv, RANK=str(rank), **variables) for rank in (0, 1)]
+    directory = root / "exp/lm_killed"
+    deadline = time.monotonic() + 200
+    while not (directory / "checkpoint.pth").exists():
+        assert machines[0].poll() is None, machines[0].communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    machines[1].send_signal(signal.SIGKILL)
+    out, err = machines[0].communicate(timeout=100)
+    machines[1].communicate()
+    assert machines[0].returncode == 1
+    (line,) = [line for line in err.splitlines() if line.startswith("run.pl: ")]
+    assert line == (
+        "run.pl: job failed, log is in exp/lm_killed/train.log: another of the 2 training "
+        "processes is gone; the same command goes on from the last checkpoint"
+    )
+
+    epochs = len(losses(directory)) // 2
+    assert epochs >= 1
+    more = ["--lm_tag", "killed", "--lm_args", f"--max_epoch {epochs + 1}"]
+    run_recipe([*ARGV, *STAGE, *more], root)
+    assert len(losses(directory)) == 2 * (epochs + 1)
+
+
+def test_a_training_of_several_machines_is_refused_among_other_stages(root, monkeypatch):
+    for name, value in (("RANK", "0"), ("MASTER_ADDR", "localhost"), ("MASTER_PORT", "1")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="2 processes train together") as raised:
+        run_recipe([*ARGV, "--stage", "6", "--num_nodes", "2"], root)
+    assert raised.value.exit_code == 2
