@@ -1,10 +1,11 @@
 # `make demo` and `make test` do all set-up themselves; the second call starts in seconds.
 .POSIX:
-.PHONY: help env demo test lint clean
+.PHONY: help env demo demo-all test lint clean
 BIN = .venv/bin
 
 help:
 	@echo 'make demo   train, decode and compare two small speech models (about 14 minutes on 2 cores)'
+	@echo 'make demo-all  the same for all tasks: also translation, understanding, summarisation'
 	@echo 'make test   all tests and checks'
 	@echo 'make lint   the checks alone: ruff, import layers, shellcheck'
 	@echo 'make env    only make .venv'
@@ -15,6 +16,9 @@ env:
 
 demo: env
 	@tools/demo.sh
+
+demo-all: env
+	@tools/demo_all.sh
 
 # One thread a worker: the workers share the cores.
 test: lint

@@ -11,9 +11,12 @@ j * down_rate ... (j + 1) * down_rate - 1 of an utterance's own `[prefix ; text]
   every hypothesis starts from the prefix's partial as its seed.
 
 The cache does not know the kinds of attention: a layer says with a `CacheSpec`
-what a slot holds, and hands in entries of that shape.
+what a slot holds, and hands in entries of that shape. A prefix may instead be kept
+*materialised*, as the keys and values of all heads that are read from its slots: larger
+for latent kinds, but read with fewer operations.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -54,10 +57,13 @@ class DecodingCache:
         lengths: (B,) int64, prefix positions of each utterance (0 is allowed).
         dtype: of the stored entries.
         device: where the cache lives.
+        key_value: shapes (G, D), (G, Dv) of a slot's keys and values where the prefix is
+            materialised; None: it holds entries.
 
     Attributes:
         lengths: (B,) int64, prefix positions.
         step: tokens that each hypothesis holds.
+        materialised: whether the prefix is.
     """
 
     def __init__(
@@ -67,6 +73,7 @@ class DecodingCache:
         lengths: Tensor,
         dtype: torch.dtype,
         device: torch.device,
+        key_value: tuple[tuple[int, int], tuple[int, int]] | None = None,
     ):
         self.spec = spec
         self.num_layers = num_layers
@@ -77,7 +84,12 @@ class DecodingCache:
         prefix_slots = int(self._first_slot.max()) if len(lengths) else 0
         kind = {"dtype": dtype, "device": device}
         batch = len(self.lengths)
-        self._prefix = torch.zeros(num_layers, batch, prefix_slots, spec.width, **kind)
+        self.materialised = key_value is not None
+        # entries, or keys and values, each (layers, B, G, P, width)
+        self._prefix = [
+            torch.zeros(num_layers, batch, groups, prefix_slots, width, **kind)
+            for groups, width in key_value or ((1, spec.width),)
+        ]
         self._prefix_mask = (
             torch.arange(prefix_slots, device=device) < self._first_slot[:, None]
         )  # (B, P)
@@ -94,15 +106,21 @@ class DecodingCache:
         return len(self._host_lengths)
 
     @property
+    def longest(self) -> int:
+        """Positions of the longest prefix."""
+        return max(self._host_lengths, default=0)
+
+    @property
     def rows(self) -> int:
         """Hypotheses over all utterances; 0 before `expand`."""
         return self._suffix.size(1)
 
     @property
     def prefix_nbytes(self) -> int:
-        """Bytes of the finished prefix slots, once an utterance."""
+        """Bytes of the finished prefix slots, once an utterance, as they are kept."""
         slots = sum(length // self.spec.down_rate for length in self._host_lengths)
-        return slots * self._slot_nbytes
+        numbers = sum(x.size(2) * x.size(4) for x in self._prefix)
+        return slots * self.num_layers * numbers * self._suffix.element_size()
 
     @property
     def suffix_nbytes(self) -> int:
@@ -126,14 +144,20 @@ class DecodingCache:
     @property
     def nbytes_allocated(self) -> int:
         """Bytes of the buffers."""
-        return sum(x.numel() * x.element_size() for x in (self._prefix, self._seed, self._suffix))
+        buffers = (*self._prefix, self._seed, self._suffix)
+        return sum(x.numel() * x.element_size() for x in buffers)
 
     @property
     def _slot_nbytes(self) -> int:
-        return self.num_layers * self.spec.width * self._prefix.element_size()
+        return self.num_layers * self.spec.width * self._suffix.element_size()
 
     # -- prefix --------------------------------------------------------------
-    def write_prefix(self, layer: int, entries: Tensor) -> None:
+    def write_prefix(
+        self,
+        layer: int,
+        entries: Tensor,
+        materialise: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None,
+    ) -> None:
         """Store the prefix of every utterance in one layer.
 
         Args:
@@ -141,11 +165,16 @@ class DecodingCache:
             entries: (B, T, width), right-padded. Row t is the entry that t's slot
                 has when t is its newest position; a finished slot is therefore the
                 row of its last position.
+            materialise: entries (B, P, width) -> keys (B, P, G, D), values (B, P, G, Dv);
+                for a prefix that is kept so.
         """
-        rate, slots = self.spec.down_rate, self._prefix.size(2)
+        rate, slots = self.spec.down_rate, self._prefix_mask.size(1)
         if slots:
             finished = entries[:, rate - 1 :: rate][:, :slots]
-            self._prefix[layer] = finished * self._prefix_mask[..., None]
+            finished = finished * self._prefix_mask[..., None]
+            kept = materialise(finished) if self.materialised else (finished[:, :, None],)
+            for buffer, x in zip(self._prefix, kept, strict=True):
+                buffer[layer] = x.transpose(1, 2)
         if rate > 1 and entries.size(1):
             last = (self.lengths - 1).clamp_min(0)
             seed = entries[torch.arange(self.batch, device=last.device), last]
@@ -164,13 +193,13 @@ class DecodingCache:
         """
         if rows % self.batch:
             raise ValueError(f"{rows} hypotheses are no multiple of {self.batch} utterances")
-        self._suffix = self._prefix.new_zeros(
+        self._suffix = self._suffix.new_zeros(
             self.num_layers, rows, self._suffix_slots(max_length), self.spec.width
         )
         per_utterance = rows // self.batch
         if self._suffix.size(2):
             self._suffix[:, :, 0] = self._seed.repeat_interleave(per_utterance, dim=1)
-        self._locate()
+        self._spread()
 
     def advance(self) -> None:
         """Make room for one more token of every hypothesis; call before the layers."""
@@ -197,7 +226,7 @@ class DecodingCache:
             self._suffix[:, :, :used] = kept
         else:
             self._suffix = torch.nn.functional.pad(kept, (0, 0, 0, self._suffix.size(2) - used))
-        self._locate()
+            self._spread()
 
     def select(self, utterances: Tensor) -> None:
         """Keep some utterances with all their hypotheses; the others are over.
@@ -213,11 +242,11 @@ class DecodingCache:
         self._host_lengths = self.lengths.tolist()
         self._first_slot, self._remainder = self._first_slot[index], self._remainder[index]
         slots = max(length // self.spec.down_rate for length in self._host_lengths)
-        self._prefix = self._prefix.index_select(1, index)[:, :, :slots]
+        self._prefix = [x.index_select(1, index)[:, :, :, :slots] for x in self._prefix]
         self._prefix_mask = self._prefix_mask[index, :slots]
         self._full_prefix = bool(self._prefix_mask.all())
         self._seed = self._seed.index_select(1, index)
-        self._locate()
+        self._spread()
 
     def layer(self, index: int) -> "LayerCache":
         """Return the view of one layer, valid until the next `advance` or `reorder`."""
@@ -228,23 +257,55 @@ class DecodingCache:
         """(N,) int64: the true position of each hypothesis' newest token."""
         return self._position
 
+    @property
+    def newest_index(self) -> Tensor:
+        """(N,) int64: the newest slot of each row among those of all rows."""
+        if self._newest_index is None:
+            self._newest_index = self._row * self._suffix.size(2) + self._slot
+        return self._newest_index
+
+    @property
+    def suffix_mask(self) -> Tensor:
+        """(N, S) bool: the slots of each row up to its newest one."""
+        return torch.arange(self._used, device=self._slot.device) <= self._slot[:, None]
+
+    @property
+    def suffix_bias(self) -> Tensor:
+        """(N, 1, S): 0 where a row holds a slot, else minus infinity; one tensor a step."""
+        if self._suffix_bias is None:
+            self._suffix_bias = _bias(self.suffix_mask, self._suffix)
+        return self._suffix_bias
+
+    @property
+    def prefix_bias(self) -> Tensor:
+        """(B, 1, P): likewise of the prefixes."""
+        if self._prefix_bias is None:
+            self._prefix_bias = _bias(self._prefix_mask, self._suffix)
+        return self._prefix_bias
+
     def _suffix_slots(self, step: int) -> int:
         rate = self.spec.down_rate
         return max((n % rate + step + rate - 1) // rate for n in self._host_lengths)
 
+    def _spread(self) -> None:
+        """Derive what follows from utterances and the number of rows."""
+        per_utterance = self.rows // self.batch
+        self._row = torch.arange(self.rows, device=self.lengths.device)
+        self._row_length = self.lengths.repeat_interleave(per_utterance)
+        self._row_remainder = self._remainder.repeat_interleave(per_utterance)
+        self._aligned = len({n % self.spec.down_rate for n in self._host_lengths}) == 1
+        self._prefix_bias: Tensor | None = None
+        self._locate()
+
     def _locate(self) -> None:
         """Derive from `step` where every row stands."""
+        self._position = self._row_length + (self.step - 1)
+        offset = self._row_remainder + (self.step - 1)  # of the newest token, from the first slot
         rate = self.spec.down_rate
-        per_utterance = self.rows // self.batch
-        offset = self._remainder + self.step - 1  # of the newest token, from the first slot
-        spread = [x.repeat_interleave(per_utterance) for x in (self.lengths, offset)]
-        self._position = spread[0] + self.step - 1
-        self._slot, self._residue = spread[1] // rate, spread[1] % rate
-        self._row = torch.arange(self.rows, device=self.lengths.device)
-        used = self._suffix_slots(self.step)
-        index = torch.arange(used, device=self.lengths.device)
-        self._suffix_mask = index <= self._slot[:, None]  # (N, S)
-        self._aligned = len({n % rate for n in self._host_lengths}) == 1
+        self._slot = offset // rate if rate > 1 else offset
+        self._used = self._suffix_slots(self.step)
+        self._suffix_bias: Tensor | None = None
+        self._newest_index: Tensor | None = None
 
 
 class LayerCache:
@@ -255,6 +316,11 @@ class LayerCache:
         self._index = index
 
     @property
+    def materialised(self) -> bool:
+        """Whether the prefix is kept as keys and values."""
+        return self._cache.materialised
+
+    @property
     def position(self) -> Tensor:
         """(N,) int64: the true position of each row's newest token."""
         return self._cache._position
@@ -262,7 +328,7 @@ class LayerCache:
     @property
     def residue(self) -> Tensor:
         """(N,) int64: position % down_rate, 0 at the first member of a slot."""
-        return self._cache._residue
+        return self._cache._position % self._cache.spec.down_rate
 
     def partial(self) -> Tensor:
         """(N, width): the newest slot as it is; only meaningful where residue > 0."""
@@ -283,10 +349,22 @@ class LayerCache:
         else:
             cache._suffix[self._index, cache._row, cache._slot] = entry
 
+    def newest(self) -> tuple[Tensor, Tensor]:
+        """Return all slots (N * C, width) and the row in them of each one's newest, (N,)."""
+        cache = self._cache
+        return cache._suffix[self._index].flatten(0, 1), cache.newest_index
+
     @property
     def prefix(self) -> Tensor:
-        """(B, P, width): one row an utterance."""
-        return self._cache._prefix[self._index]
+        """(B, P, width): one row an utterance, of a prefix that is not materialised."""
+        (entries,) = self._cache._prefix
+        return entries[self._index, :, 0]
+
+    @property
+    def prefix_key_value(self) -> tuple[Tensor, Tensor]:
+        """(B, G, P, D) and (B, G, P, Dv) of a materialised prefix."""
+        key, value = self._cache._prefix
+        return key[self._index], value[self._index]
 
     @property
     def prefix_mask(self) -> Tensor | None:
@@ -294,12 +372,26 @@ class LayerCache:
         return None if self._cache._full_prefix else self._cache._prefix_mask
 
     @property
+    def prefix_bias(self) -> Tensor:
+        """(B, 1, P): 0 where held, else minus infinity."""
+        return self._cache.prefix_bias
+
+    @property
     def suffix(self) -> Tensor:
         """(N, S, width): the slots up to the newest one."""
-        used = self._cache._suffix_mask.size(1)
-        return self._cache._suffix[self._index, :, :used]
+        return self._cache._suffix[self._index, :, : self._cache._used]
 
     @property
     def suffix_mask(self) -> Tensor | None:
         """(N, S) bool, true where held; None when every row is full."""
-        return None if self._cache._aligned else self._cache._suffix_mask
+        return None if self._cache._aligned else self._cache.suffix_mask
+
+    @property
+    def suffix_bias(self) -> Tensor:
+        """(N, 1, S): 0 where held, else minus infinity."""
+        return self._cache.suffix_bias
+
+
+def _bias(held: Tensor, like: Tensor) -> Tensor:
+    """Return (X, 1, Y) of the dtype of `like`: 0 where `held` (X, Y), else minus infinity."""
+    return like.new_zeros(held.shape).masked_fill_(~held, float("-inf"))[:, None]

@@ -16,6 +16,7 @@ from pathlib import Path
 from mtla_espnet.files import UserError
 
 _INTERRUPTED = 130
+_WHISPER = "mtla_espnet.frontend.ctranslate2"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,6 +69,16 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         if argv[:2] == ["prepare", name]:
             importlib.import_module(module).add_arguments(corpus)
 
+    from mtla_espnet.data import COMMANDS  # names only
+
+    data = verbs.add_parser("data", help="look at and convert data", allow_abbrev=False)
+    commands = data.add_subparsers(metavar="COMMAND", required=True)
+    for name, (module, what) in COMMANDS.items():
+        command = commands.add_parser(name, help=what, allow_abbrev=False)
+        command.set_defaults(run=_data, module=module)
+        if argv[:2] == ["data", name]:
+            importlib.import_module(module).add_arguments(command)
+
     from mtla_espnet.frontend import FEATS  # names only
 
     feats = verbs.add_parser("feats", help="write files of features", allow_abbrev=False)
@@ -92,6 +103,15 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     )
     report.set_defaults(run=_report)
 
+    whisper = verbs.add_parser(
+        "import_whisper",
+        help="turn a Whisper of CTranslate2's format into a folder for `frontend: transformers`",
+        allow_abbrev=False,
+    )
+    if argv[:1] == ["import_whisper"]:
+        importlib.import_module(_WHISPER).add_arguments(whisper)
+    whisper.set_defaults(run=_import_whisper)
+
     transcribe = verbs.add_parser(
         "transcribe", help="turn sound files into text", allow_abbrev=False
     )
@@ -109,6 +129,12 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 def _prepare(arguments: argparse.Namespace) -> int:
     _log_to_console()
     importlib.import_module(arguments.corpus).prepare(arguments)
+    return 0
+
+
+def _data(arguments: argparse.Namespace) -> int:
+    _log_to_console()
+    importlib.import_module(arguments.module).run(arguments)
     return 0
 
 
@@ -166,6 +192,10 @@ def _report(arguments: argparse.Namespace) -> int:
 
     print(write_comparisons(arguments.recipe_dir))
     return 0
+
+
+def _import_whisper(arguments: argparse.Namespace) -> int:
+    return importlib.import_module(_WHISPER).run(arguments)
 
 
 def _transcribe(arguments: argparse.Namespace) -> int:

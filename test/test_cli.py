@@ -52,6 +52,7 @@ def recipe(tmp_path):
         (["transcribe", "--help"], "--model"),
         (["prepare", "--help"], "smarthome"),
         (["feats", "--help"], "fbank-zip"),
+        (["data", "--help"], "from-fairseq"),
     ],
 )
 def test_help_is_instant(argv, word):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mtla_espnet.stages.options import parse_options
 from raw_corpora import FIXTURES
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -115,3 +116,13 @@ def test_a_recipe_asks_for_its_corpus(tmp_path, name):
     done = run_script(copy_recipe(name, tmp_path), "local/data.sh", **{variable: ""})
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"Fill the value of '{variable}' of db.sh\n"
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_files_of_options_are_legal(name):
+    recipe = CHECKOUT / "egs2" / name
+    task = recipe.name.removesuffix("1")
+    for path in [*recipe.glob("conf/mic_*.yaml"), *recipe.glob("conf/pair_*.yaml")]:
+        options = parse_options(["--config", str(path)], task=task)
+        assert options.train_set and options.valid_set and options.test_sets
+        assert options.local_data_opts.split()[1] in options.train_set

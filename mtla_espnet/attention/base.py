@@ -61,6 +61,22 @@ class SelfAttention(nn.Module, ABC):
             (B, T, cache_spec.width).
         """
 
+    @property
+    @abstractmethod
+    def key_value_shapes(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """(G, D) and (G, Dv): what `key_value` makes of a slot."""
+
+    @abstractmethod
+    def key_value(self, entries: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the keys and values of all heads that are read from slots.
+
+        Args:
+            entries: (B, P, cache_spec.width).
+
+        Returns:
+            (B, P, G, D) and (B, P, G, Dv).
+        """
+
     @abstractmethod
     def forward(
         self,
@@ -106,12 +122,29 @@ class SelfAttention(nn.Module, ABC):
         """
 
     def new_cache(
-        self, lengths: Tensor, num_layers: int = 1, dtype: torch.dtype | None = None
+        self,
+        lengths: Tensor,
+        num_layers: int = 1,
+        dtype: torch.dtype | None = None,
+        materialised: bool = False,
     ) -> DecodingCache:
-        """Return an empty cache for prefixes of `lengths` (B,) positions."""
+        """Return an empty cache for prefixes of `lengths` (B,) positions.
+
+        Args:
+            lengths: (B,) int64.
+            num_layers: layers like this one.
+            dtype: of what is kept; None: that of the parameters.
+            materialised: keep prefixes as keys and values. `step` takes entries alone;
+                the packed steps take both.
+        """
         weight = next(self.parameters())
         return DecodingCache(
-            self.cache_spec, num_layers, lengths, dtype or weight.dtype, weight.device
+            self.cache_spec,
+            num_layers,
+            lengths,
+            dtype or weight.dtype,
+            weight.device,
+            self.key_value_shapes if materialised else None,
         )
 
 

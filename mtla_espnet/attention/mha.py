@@ -73,6 +73,15 @@ class GroupedQuery(SelfAttention):
         k, v = self._key_value(key, key_position if key_rotary is None else key_rotary)
         return _pack(k, v)
 
+    @property
+    def key_value_shapes(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """See `SelfAttention`."""
+        return ((self.num_kv_heads, self.head_dim),) * 2
+
+    def key_value(self, entries: Tensor) -> tuple[Tensor, Tensor]:
+        """See `SelfAttention`."""
+        return entries.unflatten(-1, (2, self.num_kv_heads, self.head_dim)).unbind(-3)
+
     def forward(
         self,
         query: Tensor,

@@ -120,6 +120,15 @@ class Latent(SelfAttention):
         return torch.cat((nope, rope), dim=-1), value
 
     # -- the contract ----------------------------------------------------------
+    @property
+    def key_value_shapes(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """See `SelfAttention`."""
+        return (self.num_heads, self.qk_head_dim), (self.num_heads, self.v_head_dim)
+
+    def key_value(self, entries: Tensor) -> tuple[Tensor, Tensor]:
+        """See `SelfAttention`."""
+        return self.materialise(*entries.split(self._entry_sizes, dim=-1))
+
     def entries(
         self, key: Tensor, key_position: Tensor, key_rotary: Tensor | None = None
     ) -> Tensor:
@@ -192,7 +201,7 @@ class Latent(SelfAttention):
         self, query: Tensor, entry: Tensor, query_position: Tensor, key_position: Tensor
     ) -> Tensor:
         """Attend over materialised entries: (B, L, H, nope + rope) -> (B, L, H, v)."""
-        key, value = self.materialise(*entry.split(self._entry_sizes, dim=-1))
+        key, value = self.key_value(entry)
         return backend.attend(
             query.transpose(1, 2),
             key.transpose(1, 2),

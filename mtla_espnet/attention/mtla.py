@@ -154,7 +154,7 @@ class TemporalLatent(Latent):
         query = query.transpose(1, 2)
         if query_position is key_position:
             own = entry
-            own_key, own_value = (x.transpose(1, 2) for x in self._split(own))
+            own_key, own_value = (x.transpose(1, 2) for x in self.key_value(own))
             chunk_key, chunk_value = (x[:, :, rate - 1 :: rate] for x in (own_key, own_value))
             if backend.fold_kernel(query, dropout, rate) == "cpu":
                 output = fold.attend(query, own_key, own_value, rate, self.softmax_scale)
@@ -163,7 +163,7 @@ class TemporalLatent(Latent):
             last = torch.arange(rate - 1, entry.size(1), rate, device=query.device)
             rows = torch.cat((last.expand(len(entry), -1), query_position.clamp_min(0)), dim=1)
             rows = entry.gather(1, rows[..., None].expand(-1, -1, entry.size(-1)))
-            key, value = (x.transpose(1, 2) for x in self._split(rows))
+            key, value = (x.transpose(1, 2) for x in self.key_value(rows))
             before = torch.arange(len(last), device=query.device)
             before = before < (query_position // rate)[..., None]
             return backend.attend_chunks_and_own(
@@ -171,9 +171,9 @@ class TemporalLatent(Latent):
             ).transpose(1, 2)
         else:
             index = query_position.clamp_min(0)[..., None].expand(-1, -1, entry.size(-1))
-            own_key, own_value = (x.transpose(1, 2) for x in self._split(entry.gather(1, index)))
+            own_key, own_value = (x.transpose(1, 2) for x in self.key_value(entry.gather(1, index)))
             chunks = entry[:, rate - 1 :: rate]
-            chunk_key, chunk_value = (x.transpose(1, 2) for x in self._split(chunks))
+            chunk_key, chunk_value = (x.transpose(1, 2) for x in self.key_value(chunks))
         before = torch.arange(chunk_key.size(2), device=query.device)
         before = before < (query_position // rate)[:, None, :, None]
         return backend.attend_with_own(
@@ -186,9 +186,6 @@ class TemporalLatent(Latent):
             self.softmax_scale,
             dropout,
         ).transpose(1, 2)
-
-    def _split(self, entry: Tensor) -> tuple[Tensor, Tensor]:
-        return self.materialise(*entry.split(self._entry_sizes, dim=-1))
 
     def _extend(self, entry: Tensor, cache: LayerCache) -> Tensor:
         """Add the weighted latent to the unfinished slot; the rotary key replaces its own."""

@@ -12,5 +12,6 @@ CORPORA = {
     "pydocs": "mtla_espnet.corpora.pydocs",
     "slurp": "mtla_espnet.corpora.slurp",
     "smarthome": "mtla_espnet.corpora.smarthome",
+    "tuxpaint": "mtla_espnet.corpora.tuxpaint",
     "xsum": "mtla_espnet.corpora.xsum",
 }

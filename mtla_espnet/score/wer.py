@@ -2,7 +2,7 @@
 
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from mtla_espnet.files import UserError, write_text
@@ -19,6 +19,7 @@ def score_set(
     bpemodel: Path | None = None,
     cleaner: Callable[[str], str] | None = None,
     scorer: str = "ours",
+    symbols: Collection[str] = (),
 ) -> dict[str, Totals]:
     """Score the hypotheses of a set against its references.
 
@@ -36,6 +37,8 @@ def score_set(
         scorer: "ours", or "sclite" to run that program. It gives the same counts, but takes
             braces, `@` and a trailing `*` for marks of its own, and groups sentences by what
             stands before the first hyphen or underscore of speaker-id.
+        symbols: non-linguistic symbols, such as `<noise>`; taken out of both sides first, with
+            the blank that they leave.
 
     Returns:
         "wer", "cer" (and "ter") -> sums over the set.
@@ -48,6 +51,11 @@ def score_set(
     speakers = read_speakers(utt2spk, references)
     if cleaner is not None:
         references = {key: cleaner(text).strip() for key, text in references.items()}
+    if symbols:
+        references, hypotheses = (
+            {key: without_symbols(text, symbols) for key, text in table.items()}
+            for table in (references, hypotheses)
+        )
 
     tokenizers: dict[str, Callable[[str], list[str]]] = {"wer": str.split, "cer": _characters}
     if bpemodel is not None:
@@ -105,6 +113,18 @@ def score_units(
         text = format_result(files[1], groups)
     write_text(directory / f"result{suffix}.txt", text)
     return read_result(directory / f"result{suffix}.txt")
+
+
+def without_symbols(text: str, symbols: Collection[str]) -> str:
+    """Take symbols out of a text, longest first, and the blanks that they leave.
+
+    Example:
+        >>> without_symbols("<fr> un <noise>canard", ["<fr>", "<noise>"])
+        'un canard'
+    """
+    for symbol in sorted(symbols, key=len, reverse=True):
+        text = text.replace(symbol, " ")
+    return " ".join(text.split())
 
 
 def _characters(text: str) -> list[str]:

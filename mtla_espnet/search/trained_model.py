@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mtla_espnet.decoder.decoder_only import DecoderOnly
+from mtla_espnet.decoder.packed import PackedDecoder
 from mtla_espnet.files import UserError
 from mtla_espnet.search.beam import DecoderScorer, Hypothesis, SearchOptions, beam_search
 from mtla_espnet.search.ctc import CTCPrefixScorer
@@ -120,6 +121,7 @@ class TrainedModel:
         self._check_model(train_config)
         self._weights = {"decoder": 1.0 - ctc_weight}
         self._fixed: FixedSearch | None = None  # keeps its buffers from batch to batch
+        self._packed: PackedDecoder | None = None
         self._lm = None
         if lm_weight < 0:
             raise UserError(f"lm_weight must be at least 0, not {lm_weight}")
@@ -277,7 +279,10 @@ class TrainedModel:
             meter.note_cache(self._fixed.cache)
             return found
         with meter.part("decoder_s"):
-            kind = DecoderScorer if isinstance(decoder, DecoderOnly) else ESPnetScorer
+            kind = ESPnetScorer
+            if isinstance(decoder, DecoderOnly):
+                self._packed = self._packed or PackedDecoder(decoder)
+                kind, decoder = DecoderScorer, self._packed
             scorers = {"decoder": kind(decoder, inputs, lengths, options.temperature)}
             if self._lm is not None:
                 scorers["lm"] = ESPnetScorer(self._lm, inputs[:, :0], lengths)

@@ -1,10 +1,14 @@
-"""Stage 14: pack the model into a zip file that ESPnet's `from_pretrained` loads."""
+"""Stage 14: pack the model into a zip file that ESPnet's `from_pretrained` loads.
+
+By ESPnet's own function: its program `espnet2.bin.pack` knows no SLU and no MT, and no language
+model of ST. The names in the file are the arguments of ESPnet's classes.
+"""
 
 import shlex
 from pathlib import Path
 
 from mtla_espnet.files import atomic_path
-from mtla_espnet.stages.espnet_arguments import run_espnet_program
+from mtla_espnet.stages.espnet_arguments import load_espnet
 from mtla_espnet.stages.log import job_log, say
 from mtla_espnet.stages.marks import Part
 from mtla_espnet.stages.recipe import Recipe
@@ -18,9 +22,9 @@ def parts(recipe: Recipe) -> list[Part]:
     results = layout.exp_dir / "RESULTS.md"
     inputs = {layout.model_file: 11, layout.exp_dir / "config.yaml": 11}
     inputs |= {path: 7 for path in layout.lm_files.values()}
-    if layout.bpe_model:
-        inputs[layout.bpe_model] = 5
-    if recipe.options.feats_normalize == "global_mvn":
+    inputs |= {path: 9 for path in layout.ngram_files.values()}
+    inputs |= {text.tokens.bpe_model: 5 for text in layout.texts if text.tokens.bpe_model}
+    if getattr(recipe.options, "feats_normalize", "") == "global_mvn":
         inputs[layout.feature_statistics] = 10
     if results.exists():
         inputs[results] = 13
@@ -30,37 +34,47 @@ def parts(recipe: Recipe) -> list[Part]:
 
 
 def commands(recipe: Recipe, part: Part) -> list[str]:
-    """Return the command that packs."""
+    """Return what is packed, as arguments of ESPnet's program."""
     (packed,) = part.outputs
-    return [shlex.join(["espnet2.bin.pack", *_arguments(recipe, part, packed)])]
+    named = (word for name, path in _named(recipe).items() for word in (f"--{name}", str(path)))
+    others = (word for path in _others(recipe, part) for word in ("--option", str(path)))
+    task = recipe.layout.task.model
+    return [shlex.join(["pack", task, *named, *others, "--outpath", str(packed)])]
 
 
 def run(recipe: Recipe, part: Part) -> None:
     """Pack the model, and what its configuration names.
 
     Raises:
-        JobFailed: ESPnet's program failed.
+        JobFailed: ESPnet's function failed.
     """
+    load_espnet()
+    from espnet2.main_funcs.pack_funcs import pack
+
     (packed,) = part.outputs
     (command,) = commands(recipe, part)
+    named = _named(recipe)
+    configs = {name: path for name, path in named.items() if name.endswith("_config")}
+    files = {name: path for name, path in named.items() if name not in configs}
     with atomic_path(packed) as unfinished, job_log(part.directory / "pack.log", command):
-        run_espnet_program("pack", _arguments(recipe, part, unfinished))
+        pack(files, configs, unfinished, _others(recipe, part))
     say(f"The model is {packed}")
 
 
-def _arguments(recipe: Recipe, part: Part, packed: Path) -> list[str]:
+def _named(recipe: Recipe) -> dict[str, Path]:
+    """Return what the arguments of ESPnet's class are: argument -> file."""
     layout = recipe.layout
-    models = {
-        "asr_train_config": layout.exp_dir / "config.yaml",
-        "asr_model_file": layout.model_file,
+    return {
+        f"{layout.task.model}_train_config": layout.exp_dir / "config.yaml",
+        f"{layout.task.model}_model_file": layout.model_file,
         **layout.lm_files,
+        **layout.ngram_files,
     }
-    others = [path for path in part.inputs if path not in models.values()]
-    images = layout.exp_dir / "images"
-    return [
-        "asr",
-        *(word for name, path in models.items() for word in (f"--{name}", str(path))),
-        *(word for path in others for word in ("--option", str(path))),
-        *(["--option", str(images)] if images.is_dir() else []),
-        *("--outpath", str(packed)),
-    ]
+
+
+def _others(recipe: Recipe, part: Part) -> list[Path]:
+    """Return what else is packed: files that the configuration names, results, plots."""
+    named = set(_named(recipe).values())
+    images = recipe.layout.exp_dir / "images"
+    others = [path for path in part.inputs if path not in named]
+    return [*others, images] if images.is_dir() else others

@@ -10,7 +10,7 @@ from mtla_espnet.score import bleu, intent, rouge
 from mtla_espnet.score.wer import score_set
 from mtla_espnet.stages.layout import Layout
 from mtla_espnet.stages.recipe import Recipe
-from mtla_espnet.stages.tokens import text_cleaner
+from mtla_espnet.stages.tokens import text_cleaner, text_inputs
 
 Inputs = Mapping[Path, int]
 
@@ -36,7 +36,7 @@ class Score:
 def _rate_inputs(layout: Layout, data_dir: Path) -> Inputs:
     reference = data_dir / layout.texts[0].table
     model = {layout.bpe_model: 5} if layout.bpe_model else {}
-    return {reference: 3, data_dir / "utt2spk": 3} | model
+    return {reference: 3, data_dir / "utt2spk": 3} | model | text_inputs(layout)
 
 
 def _rate_outputs(layout: Layout) -> list[str]:
@@ -53,7 +53,14 @@ def _score_rates(recipe: Recipe, data_dir: Path, directory: Path) -> None:
         directory,
         bpemodel=layout.bpe_model,
         cleaner=text_cleaner(recipe.options.cleaner),
+        symbols=_symbols(layout),
     )
+
+
+def _symbols(layout: Layout) -> list[str]:
+    """Return the non-linguistic symbols, which ESPnet's scoring leaves out as well."""
+    path = layout.nlsyms_file
+    return path.read_text(encoding="utf-8").split() if path else []
 
 
 def _translation_inputs(layout: Layout, data_dir: Path) -> Inputs:

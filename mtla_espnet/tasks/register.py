@@ -24,6 +24,8 @@ from mtla_espnet.encoder.conv1d_subsampling import (
     Conv1dTransformerEncoder,
 )
 from mtla_espnet.frontend.fbank import FbankFrontend
+from mtla_espnet.frontend.pretrained import StoredLayersFrontend
+from mtla_espnet.frontend.transformers import TransformersFrontend
 from mtla_espnet.tasks.asr import ASRTask
 from mtla_espnet.tasks.lm import LMTask
 from mtla_espnet.tasks.slu import SLUTask
@@ -37,7 +39,11 @@ ENCODERS = {
 }
 DECODERS = {"decoder_only": DecoderOnly}
 SLU_MODELS = {"decoder_only_slu": DecoderOnlySLUModel}
-FRONTENDS = {"fbank": FbankFrontend}
+FRONTENDS = {
+    "fbank": FbankFrontend,
+    "stored_layers": StoredLayersFrontend,
+    "transformers": TransformersFrontend,
+}
 
 
 def register() -> None:

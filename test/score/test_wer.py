@@ -81,6 +81,20 @@ def test_the_cleaner_touches_references_only(tables, tmp_path):
     assert "play sum music please\t" in (tmp_path / "score_wer/ref.trn").read_text()
 
 
+def test_non_linguistic_symbols_are_no_text(tables, tmp_path):
+    plain = score(tables, tmp_path / "plain")
+    marked = {key: f"<en> {text.replace(' ', ' <noise>')}" for key, text in REFERENCES.items()}
+    write_table(tables["text"], marked)
+    heard = {key: f"<fr>{text} <noise>" for key, text in HYPOTHESES.items()}
+    write_table(tables["hyp/text"], heard)
+    symbols = ["<en>", "<fr>", "<noise>"]
+    assert score(tables, tmp_path / "marked", symbols=symbols) == plain
+    files = [
+        (tmp_path / each / "score_cer/result.txt").read_bytes() for each in ("plain", "marked")
+    ]
+    assert files[0] == files[1]
+
+
 def test_the_same_bytes_twice(tables, tmp_path):
     score(tables, tmp_path / "a")
     score(tables, tmp_path / "b")

@@ -45,7 +45,7 @@ def test_each_stage_tells_what_it_reads_writes_and_runs(root, capsys):
         "    writes  exp/asr_train_asr_tiny_raw_char_sp/{config.yaml,checkpoint.pth}",
     ):
         assert f"{line}\n" in out
-    for command in ("asr_train --collect_stats true", "asr_train --use_", "espnet2.bin.pack asr"):
+    for command in ("asr_train --collect_stats true", "asr_train --use_", "pack asr"):
         assert f"    runs    {command}" in out
     assert "stats.JOB" in out
     assert "Stage 6: skipped (--use_lm false)" in out

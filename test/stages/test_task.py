@@ -1,5 +1,6 @@
 """Recipes of each task through all stages, on a corpus of noise and a few words."""
 
+import importlib
 import json
 
 import numpy as np
@@ -44,6 +45,12 @@ EXPECTED = {
     "st": "st_train_raw_en_de_bpe_tc14_mtla_sp",
     "slu": "slu_train_raw_word_mtla",
     "sum": "mt_train_raw_char_mtla",
+}
+PEER = {
+    "asr": "Speech2Text",
+    "st": "Speech2Text",
+    "slu": "Speech2Understand",
+    "sum": "Text2Text",
 }
 RESULT = {
     "asr": "score_wer/result.txt",
@@ -111,11 +118,39 @@ def arguments(task):
     model = task_named(task).model
     return [
         *("--train_set", "train", "--valid_set", "dev", "--test_sets", "test"),
-        *("--use_lm", "false", "--ngpu", "0", "--nj", "2", "--inference_nj", "1"),
+        *(
+            "--use_lm",
+            "false",
+            "--skip_packing",
+            "false",
+            "--ngpu",
+            "0",
+            "--nj",
+            "2",
+            "--inference_nj",
+            "1",
+        ),
         *(f"--{model}_config", "train.yaml", "--attention", "mtla.yaml"),
         *("--inference_args", "--beam_size 2 --ctc_weight 0.0", "--inference_tag", "now"),
         *OPTIONS[task],
     ]
+
+
+def assert_packed(path, exp_dir, task):
+    """The pack gives what the experiment's directory gives, and ESPnet's class takes it."""
+    from espnet2.main_funcs.pack_funcs import unpack
+
+    from mtla_espnet.search.models import model_class
+
+    model = task_named(task).model
+    whole = model_class(model).from_pretrained(exp_dir, beam_size=2, ctc_weight=0.0)
+    packed = model_class(model).from_pretrained(path, beam_size=2, ctc_weight=0.0)
+    example = [whole.example()]
+    assert packed.decode_prepared(example)[0][0][:3] == whole.decode_prepared(example)[0][0][:3]
+    program = importlib.import_module(f"espnet2.bin.{model}_inference")
+    files = unpack(path, exp_dir / "unpacked")
+    peer = getattr(program, PEER[task])(**files, beam_size=2, ctc_weight=0.0)
+    assert len(getattr(peer, f"{'asr' if model == 'slu' else model}_model").token_list) > 3
 
 
 @pytest.mark.espnet
@@ -135,6 +170,7 @@ def test_a_recipe_runs_and_is_done_when_run_again(task, recordings, tmp_path, mo
     assert (exp_dir / "now/test" / RESULT[task]).is_file()
     assert "### " in (exp_dir / "RESULTS.md").read_text()
     assert (exp_dir / "run.sh").read_text().splitlines()[1].startswith(f"./{task}.sh ")
+    assert_packed(exp_dir / f"{EXPECTED[task]}_valid.acc.ave.zip", exp_dir, task)
     run_recipe(arguments(task), task=task)
     again = capsys.readouterr().out.splitlines()
     assert all("skipped" in line for line in again[:-1]), again

@@ -1,0 +1,44 @@
+"""Packages of Debian, fetched by the system's own client and unpacked without root."""
+
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from mtla_espnet.files import UserError
+
+
+def unpack_package(package: str, tree: Path) -> None:
+    """Fetch a package by `apt-get download` and unpack its files as `tree`, whole or not at all.
+
+    Args:
+        package: its name.
+        tree: the directory to make; must not be there.
+
+    Raises:
+        UserError: this system has no apt-get or dpkg, or one of them fails.
+    """
+    for program in ("apt-get", "dpkg"):
+        if shutil.which(program) is None:
+            raise UserError(
+                f"{package}: there is no {program} here: fetch the package from "
+                f"https://packages.debian.org/{package} and unpack it"
+            )
+    tree.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=tree.parent, prefix=f".{tree.name}.") as name:
+        temporary = Path(name)
+        _run(["apt-get", "download", package], temporary)
+        archives = list(temporary.glob("*.deb"))
+        if len(archives) != 1:
+            raise UserError(f"apt-get download {package}: gave {len(archives)} files, not one")
+        _run(["dpkg", "-x", archives[0].name, "tree"], temporary)
+        (temporary / "tree").rename(tree)
+
+
+def _run(command: list[str], directory: Path) -> None:
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        reason = lines[-1].strip() if lines else f"exit code {done.returncode}"
+        hint = " (apt-get update renews the lists of packages)" if "apt-get" in command else ""
+        raise UserError(f"{' '.join(command)}: {reason}{hint}")

@@ -1,0 +1,53 @@
+"""Decoding steps of the decoder-only stack with few operations, over a `DecodingCache`."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from mtla_espnet.attention.mha import GroupedQuery
+from mtla_espnet.attention.packed import Together
+from mtla_espnet.attention.packed_step import StepTables, pack
+from mtla_espnet.cache import DecodingCache
+from mtla_espnet.decoder.decoder_only import DecoderOnly
+
+
+class PackedDecoder:
+    """A decoder for inference; gives the scores of `DecoderOnly.step`, by test.
+
+    Args:
+        decoder: in evaluation mode; its parameters stay as they are (some are copied).
+    """
+
+    def __init__(self, decoder: DecoderOnly):
+        self._decoder = decoder
+        self._tables = StepTables(decoder.blocks[0].attention)
+        self._attend = [pack(block.attention, self._tables) for block in decoder.blocks]
+        self._wide = [Together(block.feed_forward[0], relu=True) for block in decoder.blocks]
+        self._narrow = [Together(block.feed_forward[3]) for block in decoder.blocks]
+        self._output = Together(decoder.output_layer)
+
+    @torch.no_grad()
+    def init_cache(self, hs_pad: Tensor, hlens: Tensor) -> DecodingCache:
+        """Write the prefix of each utterance once; see `DecoderOnly.init_cache`."""
+        attention = self._decoder.blocks[0].attention
+        materialised = isinstance(attention, GroupedQuery)
+        cache = attention.new_cache(hlens, len(self._attend), materialised=materialised)
+        entries = self._decoder.prefix_entries(hs_pad, hlens)
+        for layer, (block, entry) in enumerate(zip(self._decoder.blocks, entries, strict=True)):
+            cache.write_prefix(layer, entry, block.attention.key_value)
+        return cache
+
+    @torch.no_grad()
+    def step(self, tokens: Tensor, cache: DecodingCache) -> Tensor:
+        """Add one token to every hypothesis; see `DecoderOnly.step`."""
+        decoder = self._decoder
+        cache.advance()
+        self._tables.prepare(cache)
+        embedding = decoder.embed[0]
+        x = embedding(tokens).mul_(math.sqrt(embedding.embedding_dim))
+        layers = zip(decoder.blocks, self._attend, self._wide, self._narrow, strict=True)
+        for layer, (block, attend, wide, narrow) in enumerate(layers):
+            x += attend(block.attention_norm(x), cache.layer(layer))
+            x += narrow(wide(block.feed_forward_norm(x)))
+        return self._output(decoder.norm(x))
