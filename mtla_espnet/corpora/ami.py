@@ -4,8 +4,8 @@ Choices, and why:
 - The partition is the full-corpus ASR one of Kaldi and ESPnet, and so are cutting, text and
   ids (`ami_utterances`), so that error rates can be compared.
 - The annotations are read from NXT's XML as distributed, without Java or an export.
-- ids round times to centiseconds; Kaldi cuts binary products off, so some of its ids are a
-  centisecond earlier (4.35 s is 434 there).
+- ids round times to centiseconds; some of Kaldi's are one earlier, and `--times kaldi` gives
+  those, so that results can be compared utterance by utterance.
 - `sdm1` is the first microphone of the first array; two meetings have no array recordings.
 - `mdm8` is eight microphones after beamforming, which nothing here does: give a tree of
   `<meeting>_MDM8.wav`, such as BeamformIt makes for Kaldi's recipe.
@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from mtla_espnet.config import nearest
 from mtla_espnet.corpora.ami_annotations import Speaker, read_meetings, read_segments_of
-from mtla_espnet.corpora.ami_utterances import Piece, cut_segment
+from mtla_espnet.corpora.ami_utterances import TIMES, Piece, cut_segment
 from mtla_espnet.corpora.corpus_set import CorpusSet, leave_out_rejected, write_sets
 from mtla_espnet.corpora.raw_files import add_shared_arguments, durations, require
 from mtla_espnet.data.datadir import Segment
@@ -78,6 +78,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--beamformed", type=Path, help="directory of <meeting>_MDM8.wav, for --mic mdm8"
     )
     parser.add_argument(
+        "--times", default="rounded", help=f"centiseconds of ids and segments: {' or '.join(TIMES)}"
+    )
+    parser.add_argument(
         "--meetings", default="", help='prepare these alone, as in "ES2002a ES2011a EN2002a"'
     )
 
@@ -89,11 +92,11 @@ def prepare(args: argparse.Namespace) -> None:
         UserError: a wrong option, a root without annotations or meetings, XML that does not
             parse, or too much audio that is missing or corrupt.
     """
-    _check_mic(args)
+    _check_options(args)
     annotations = require(args.downloads / "annotations", "AMI")
     speakers = read_meetings(annotations)
     chosen = _chosen_meetings(args, speakers, annotations)
-    read = functools.partial(_read_meeting, annotations, args.mic, speakers)
+    read = functools.partial(_read_meeting, annotations, args.mic, args.times, speakers)
     meetings = run_jobs(
         read, [name for names in chosen.values() for name in names], max(1, args.nj), "annotations"
     )
@@ -108,9 +111,11 @@ def prepare(args: argparse.Namespace) -> None:
     write_sets(args.output, sets)
 
 
-def _check_mic(args: argparse.Namespace) -> None:
+def _check_options(args: argparse.Namespace) -> None:
     if args.mic not in MICS:
         raise UserError(f"--mic must be one of {', '.join(MICS)}, not {args.mic!r}", exit_code=2)
+    if args.times not in TIMES:
+        raise UserError(f"--times must be {' or '.join(TIMES)}, not {args.times!r}", exit_code=2)
     if args.mic == "mdm8" and args.beamformed is None:
         raise UserError(
             "--mic mdm8 needs beamformed audio, which nothing here makes: name the directory of "
@@ -149,7 +154,7 @@ def _chosen_meetings(
 
 
 def _read_meeting(
-    annotations: Path, mic: str, speakers: dict[str, list[Speaker]], meeting: str
+    annotations: Path, mic: str, times: str, speakers: dict[str, list[Speaker]], meeting: str
 ) -> _Meeting:
     utterances, untimed = [], []
     for speaker in speakers[meeting]:
@@ -158,7 +163,7 @@ def _read_meeting(
         path = annotations / "segments" / f"{meeting}.{speaker.letter}.segments.xml"
         for segment in read_segments_of(annotations, meeting, speaker.letter):
             place = (str(path), segment.line)
-            pieces = cut_segment(segment.tokens) if segment.tokens else []
+            pieces = cut_segment(segment.tokens, times) if segment.tokens else []
             if pieces is None:
                 untimed.append((segment.id, *place))
                 continue

@@ -15,6 +15,10 @@ from typing import NamedTuple
 from mtla_espnet.corpora.ami_annotations import Token
 from mtla_espnet.corpora.raw_files import plain_spaces
 
+# How times become centiseconds: to the nearest, or as Kaldi's script cuts binary products off
+# (4.35 s times 100 is 434.99..., which is 434 there).
+TIMES = ("rounded", "kaldi")
+
 _LONGEST_WORDS = 30
 _STOPS = (".", "?")
 _MARKS = re.compile(r"[.,?!:]")
@@ -35,7 +39,7 @@ class _Timed(NamedTuple):
     end_s: float
 
 
-def cut_segment(tokens: Sequence[Token]) -> list[Piece] | None:
+def cut_segment(tokens: Sequence[Token], times: str = "rounded") -> list[Piece] | None:
     """Cut a segment into utterances.
 
     A mark or word without a time takes that of what comes before it, or at the start of the
@@ -43,6 +47,7 @@ def cut_segment(tokens: Sequence[Token]) -> list[Piece] | None:
 
     Args:
         tokens: words and marks in their order.
+        times: one of `TIMES`.
 
     Returns:
         The utterances, also those without text or duration, which a corpus drops; None:
@@ -55,8 +60,13 @@ def cut_segment(tokens: Sequence[Token]) -> list[Piece] | None:
     timed = _with_times(tokens)
     if timed is None:
         return None
+    centiseconds = {"rounded": round, "kaldi": int}[times]
     return [
-        Piece(normalise(token.text for token in piece), round(start * 100), round(end * 100))
+        Piece(
+            normalise(token.text for token in piece),
+            centiseconds(start * 100),
+            centiseconds(end * 100),
+        )
         for piece, start, end in _cut_at_stops(timed)
     ]
 

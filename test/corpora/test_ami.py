@@ -73,6 +73,7 @@ def test_a_beamformed_tree_is_used_for_mdm8(tmp_path, place):
     ("argv", "code", "message"),
     [
         (["--mic", "ihm2"], 2, "--mic must be one of ihm, sdm1, mdm8, not 'ihm2'"),
+        (["--times", "exact"], 2, "--times must be rounded or kaldi, not 'exact'"),
         (["--mic", "mdm8"], 1, "--mic mdm8 needs beamformed audio"),
         (["--mic", "mdm8", "--beamformed", "/none"], 1, "/none: no such file or directory"),
         (["--meetings", "ES2002x"], 2, "--meetings: no such meeting 'ES2002x' (nearest: 'ES2002"),
@@ -218,6 +219,15 @@ def test_a_long_piece_is_cut_at_the_comma_nearest_to_its_middle():
     assert cut == [(22, 0, 2300), (12, 2300, 3600)]
     without_comma = [token for token in tokens if not token.is_mark]
     assert len(cut_segment(without_comma)) == 1
+
+
+def test_times_are_rounded_or_cut_off_as_in_kaldi(tmp_path):
+    tokens = [Token("go", False, 4.35, 5.1)]  # 4.35 * 100 = 434.99999999999994
+    assert [piece[1:] for piece in cut_segment(tokens)] == [(435, 510)]
+    assert [piece[1:] for piece in cut_segment(tokens, "kaldi")] == [(434, 509)]
+    prepare(tmp_path, "--times", "kaldi")
+    # 2.55 * 100 = 254.99999999999997
+    assert "AMI_ES2002a_H01_MIO098_0000150_0000254" in read_table(tmp_path / "ihm_train/text")
 
 
 def test_no_time_at_all_is_told():
