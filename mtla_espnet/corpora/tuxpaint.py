@@ -14,6 +14,9 @@ Choices, and why:
   nobody speaks so fast. Half of Catalan's recordings of sign language are of 0.3 s. Such
   recordings are rejected, of every set, and so are those whose text is missing.
 
+- `lm_text`, beside the sets, has the texts of all training stamps in all these languages, read
+  or not, but those of validation and test: language models may train on it.
+
 Raw layout, as Debian's `tuxpaint-stamps-default` brings it:
 
     <TUXPAINT>/usr/share/tuxpaint/stamps/animals/birds/duck_desc_fr.ogg   (44.1 kHz, Vorbis)
@@ -35,6 +38,7 @@ from typing import NamedTuple
 from mtla_espnet.corpora.corpus_set import CorpusSet, leave_out_rejected, write_sets
 from mtla_espnet.corpora.debian import unpack_package
 from mtla_espnet.corpora.raw_files import add_shared_arguments, durations, plain_spaces
+from mtla_espnet.data.tables import write_table
 from mtla_espnet.data.text_case import CASES, to_case
 from mtla_espnet.files import UserError
 
@@ -114,6 +118,8 @@ def prepare(args: argparse.Namespace) -> None:
     sets = _make_sets(chosen, lengths, args.unseen == "translation")
     leave_out_rejected(args.output, sets, args.max_rejected)
     write_sets(args.output, sets)
+    held_out = {text for each in sets if each.name != "train" for text in each.text.values()}
+    write_table(args.output / "lm_text", _training_texts(recordings, languages, held_out))
     for each in sets:
         hours = sum(float(lengths[path]) for path in each.wav_scp.values()) / 3600
         counts = Counter(each.utt2spk.values())
@@ -169,8 +175,7 @@ def read_recordings(root: Path) -> Iterator[Recording]:
             problem = f"{audio}: misnamed: not <stamp>_desc_<language>.ogg"
         elif not problem and not spoken_form(text):
             problem = f"{description}: has no text in {lang!r}"
-        name = "".join("_" if c.isspace() else c for c in stamp.replace("/", "."))
-        key = f"{lang}-{name}{match['end'].removeprefix('.ogg')}"
+        key = _utterance_id(lang, stamp) + match["end"].removeprefix(".ogg")
         yield Recording(key, lang, stamp, audio, description, text, texts.get("en", ""), problem)
 
 
@@ -211,6 +216,23 @@ def set_of(stamp: str) -> str:
     if place < _TEST_STAMPS:
         return "test"
     return "valid" if place < _TEST_STAMPS + _VALID_STAMPS else "train"
+
+
+def _utterance_id(lang: str, stamp: str) -> str:
+    name = "".join("_" if c.isspace() else c for c in stamp.replace("/", "."))
+    return f"{lang}-{name}"
+
+
+def _marked(lang: str, text: str) -> str:
+    """Return the text that a model writes: the language's token, then the words."""
+    return f"<{lang}> {spoken_form(text)}"
+
+
+def _read_or_nothing(path: Path) -> dict[str, str]:
+    try:
+        return read_description(path)
+    except UnicodeDecodeError:
+        return {}
 
 
 def _choose_languages(wanted: list[str], recordings: list[Recording]) -> set[str]:
@@ -254,6 +276,22 @@ def _make_sets(
     return list(sets.values())
 
 
+def _training_texts(
+    recordings: list[Recording], languages: set[str], held_out: set[str]
+) -> dict[str, str]:
+    """Return the texts of training stamps in all languages: id -> text with its token."""
+    texts: dict[str, str] = {}
+    descriptions = {each.stamp: each.description for each in recordings}
+    for stamp, path in descriptions.items():
+        if set_of(stamp) != "train" or not path.is_file():
+            continue
+        for lang, text in _read_or_nothing(path).items():
+            marked = _marked(lang, text)
+            if lang in languages and spoken_form(text) and marked not in held_out:
+                texts[_utterance_id(lang, stamp)] = marked
+    return texts
+
+
 def _problem_of_audio(recording: Recording, length: float | str) -> str:
     if isinstance(length, str):
         return length
@@ -277,7 +315,7 @@ def _fill(corpus_set: CorpusSet, recordings: list[Recording]) -> None:
     for each in recordings:
         corpus_set.wav_scp[each.id] = str(each.audio)
         corpus_set.utt2spk[each.id] = each.lang
-        corpus_set.text[each.id] = f"<{each.lang}> {spoken_form(each.text)}"
+        corpus_set.text[each.id] = _marked(each.lang, each.text)
         for case, lang in forms:
             text = each.text if lang == "mul" else each.english
             text = spoken_form(text) if case == "lc.rm" else to_case(text, case)
