@@ -90,13 +90,10 @@ class PretrainedFrontend(AbsFrontend):
         super().__init__()
         rate_hz = humanfriendly.parse_size(fs) if isinstance(fs, str) else int(fs)
         if rate_hz != RATE_HZ:
-            raise UserError(
-                f"frontend: pretrained encoders read 16 kHz, not {rate_hz} Hz: --fs 16k"
-            )
+            raise UserError(f"a pretrained front end reads 16 kHz, not {rate_hz} Hz: --fs 16k")
         if dtype not in DTYPES:
-            raise UserError(
-                f"frontend_conf.dtype must be one of {', '.join(DTYPES)}, not {dtype!r}"
-            )
+            legal = " or ".join(DTYPES)
+            raise UserError(f"frontend_conf.dtype must be {legal}, not {dtype!r}")
         self.freeze = freeze
         self.dtype = DTYPES[dtype]
 
