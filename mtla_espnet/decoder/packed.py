@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from mtla_espnet.attention.mha import GroupedQuery
+from mtla_espnet.attention.mla import Latent
 from mtla_espnet.attention.packed import Together
 from mtla_espnet.attention.packed_step import StepTables, pack
 from mtla_espnet.cache import DecodingCache
@@ -28,13 +28,23 @@ class PackedDecoder:
         self._output = Together(decoder.output_layer)
 
     @torch.no_grad()
-    def init_cache(self, hs_pad: Tensor, hlens: Tensor) -> DecodingCache:
-        """Write the prefix of each utterance once; see `DecoderOnly.init_cache`."""
-        attention = self._decoder.blocks[0].attention
-        materialised = isinstance(attention, GroupedQuery)
-        cache = attention.new_cache(hlens, len(self._attend), materialised=materialised)
-        entries = self._decoder.prefix_entries(hs_pad, hlens)
-        for layer, (block, entry) in enumerate(zip(self._decoder.blocks, entries, strict=True)):
+    def init_cache(
+        self, hs_pad: Tensor, hlens: Tensor, materialised: bool = False
+    ) -> DecodingCache:
+        """Write the prefix of each utterance once; see `DecoderOnly.init_cache`.
+
+        Args:
+            hs_pad: (B, P, d) encoder output.
+            hlens: (B,) its lengths.
+            materialised: keep prefixes of latent kinds as keys and values. Kinds with heads
+                always do: they are what their slots hold.
+        """
+        decoder = self._decoder
+        attention = decoder.blocks[0].attention
+        materialised = materialised or not isinstance(attention, Latent)
+        cache = attention.new_cache(hlens, len(decoder.blocks), materialised=materialised)
+        entries = decoder.prefix_entries(hs_pad, hlens)
+        for layer, (block, entry) in enumerate(zip(decoder.blocks, entries, strict=True)):
             cache.write_prefix(layer, entry, block.attention.key_value)
         return cache
 

@@ -74,6 +74,13 @@ class Scorer(Protocol):
         """Keep the rows of these utterances, (B',) int64."""
 
 
+class OfferScorer(Scorer, Protocol):
+    """Scores some next tokens of each hypothesis."""
+
+    def score(self, tokens: Tensor, offered: Tensor) -> Tensor:
+        """Take the newest token (N,) and next ones (N, S); return their (N, S) scores."""
+
+
 class DecoderScorer:
     """The decoder-only model as a scorer, over a prefix cache shared by the beam.
 
@@ -127,17 +134,22 @@ def beam_search(
     options: SearchOptions,
     device: torch.device,
     ctc: CTCPrefixScorer | None = None,
+    offer_scorers: Mapping[str, OfferScorer] | None = None,
 ) -> list[list[Hypothesis]]:
     """Search the best token sequences of several utterances.
 
+    Where CTC or others score offered tokens alone, each hypothesis offers those that the
+    scorers of all tokens like best, and the end.
+
     Args:
-        scorers: name -> scorer, each with one row an utterance so far.
+        scorers: name -> scorer of all tokens, each with one row an utterance so far.
         weights: name -> weight, at least 0; "ctc" of CTC.
         lengths: encoder frames of each utterance.
         sos_eos: the token that begins and ends.
         options: of the search.
         device: of the scorers.
         ctc: posteriors to score by, or None.
+        offer_scorers: name -> scorer of offered tokens, likewise.
 
     Returns:
         For each utterance at most `nbest` hypotheses, best first; it may be empty where
@@ -153,20 +165,31 @@ def beam_search(
     steps = torch.arange(int(limits[:, 1].max()), device=device)
     ends = Ends(batch, len(steps), sos_eos, options, device)
     history: list[dict[str, Tensor]] = []
+    offer_scorers = offer_scorers or {}
+    holders = (*scorers.values(), *offer_scorers.values())
+    few = int(options.pre_beam_ratio * beam) if ctc is not None or offer_scorers else None
 
     for index in steps.split(1):
-        each = {name: scorer.score(tokens.flatten()) for name, scorer in scorers.items()}
-        full = sum(weights[name] * score.double() for name, score in each.items())
-        full = full.unflatten(0, tokens.shape) + options.penalty  # (B, W, V)
-        offers, ctc_score = _offers(full, ctc, state, weights.get("ctc", 0.0), sos_eos, options)
-        candidates = (total[..., None] + offers[1]).flatten(1)  # (B, W * S)
+        newest, shape = tokens.flatten(), tokens.shape
+        full = {name: scorer.score(newest) for name, scorer in scorers.items()}
+        offered, twice = _offered(full, weights, shape, beam, few, sos_eos)  # (B, W, S)
+        flat = offered.flatten(0, 1)
+        each = {name: score.gather(1, flat).unflatten(0, shape) for name, score in full.items()}
+        for name, scorer in offer_scorers.items():
+            each[name] = scorer.score(newest, flat).unflatten(0, shape)
+        if ctc is not None:
+            each["ctc"] = ctc.score(state, offered)
+        score = sum(weights[name] * each[name].double() for name in parts) + options.penalty
+        if twice is not None:
+            score = score.masked_fill(twice, _NOTHING)
+        candidates = (total[..., None] + score).flatten(1)  # (B, W * S)
         chosen, which = candidates.topk(min(beam, candidates.size(1)), dim=1)
-        width = offers[0].size(-1)
-        parent = which // width
-        token = offers[0].flatten(1).gather(1, which)
+        parent = which // offered.size(-1)
+        token = offered.flatten(1).gather(1, which)
 
         # where nothing is left (fewer live hypotheses than the beam) the slot stays dead
-        parts = _add_parts(parts, each, ctc_score, parent, token, tokens.shape)
+        taken = {name: x.flatten(1).gather(1, which) for name, x in each.items()}
+        parts = {name: part.gather(1, parent) + taken[name] for name, part in parts.items()}
         total, ended_score = ends.settle(chosen, token, limits[utterance], index)
         made = {"parent": parent, "token": token, "ended": ended_score, **parts}
         history.append({n: _placed(x, utterance, batch, beam) for n, x in made.items()})
@@ -175,13 +198,12 @@ def beam_search(
         if not len(keep):
             break
         rows = parent + torch.arange(len(utterance), device=device)[:, None] * tokens.size(1)
-        for scorer in scorers.values():
+        for scorer in holders:
             scorer.reorder(rows.flatten())
         if state is not None:
-            taken = ctc_score.flatten(1).gather(1, _flat(parent, token, ctc_score.size(-1)))
-            state = ctc.extend(state, parent, token, taken)
+            state = ctc.extend(state, parent, token, taken["ctc"])
         if len(keep) < len(utterance):  # finished utterances leave the batch
-            for scorer in scorers.values():
+            for scorer in holders:
                 scorer.select(keep)
             if state is not None:
                 ctc.select(keep)
@@ -304,34 +326,30 @@ def _placed(x: Tensor, utterance: Tensor, batch: int, beam: int) -> Tensor:
     return whole
 
 
-def _offers(full, ctc, state, ctc_weight, sos_eos, options):
-    """Return each hypothesis' best tokens and their scores, (B, W, S), and CTC scores."""
-    vocabulary = full.size(-1)
-    if ctc is None:
-        size = min(options.beam_size, vocabulary)
-        score, token = full.topk(size, dim=-1)
-        return (token, score), None
-    ctc_score = ctc.score(state)
-    both = full + ctc_weight * ctc_score
-    size = int(options.pre_beam_ratio * options.beam_size)
-    if size < vocabulary:  # what the decoder likes, and the end, which CTC always scores
-        token = full.topk(size, dim=-1).indices
-        offered = torch.zeros_like(full, dtype=torch.bool).scatter_(-1, token, True)
-        offered[..., sos_eos] = True
-        both = both.masked_fill(~offered, _NOTHING)
-    score, token = both.topk(min(options.beam_size, vocabulary), dim=-1)
-    return (token, score), ctc_score
+def _offered(full, weights, shape, beam, few, sos_eos):
+    """Return the tokens that each hypothesis offers, (B, W, S), and which stand there twice.
 
-
-def _flat(parent: Tensor, token: Tensor, vocabulary: int) -> Tensor:
-    return parent * vocabulary + token
-
-
-def _add_parts(parts, each, ctc_score, parent, token, shape):
-    """Return the sums by scorer of the chosen hypotheses, (B, K)."""
-    result = {}
-    for name, part in parts.items():
-        score = ctc_score if name == "ctc" else each[name].unflatten(0, shape)
-        new = score.flatten(1).gather(1, _flat(parent, token, score.size(-1)))
-        result[name] = part.gather(1, parent) + new.double()
-    return result
+    Args:
+        full: name -> (B * W, V) scores of all tokens.
+        weights: of the scorers.
+        shape: (B, W).
+        beam: offers of each hypothesis where scorers of all tokens alone score.
+        few: offers of each hypothesis to other scorers, beside the end; None: there is none.
+        sos_eos: the end.
+    """
+    # One scorer alone orders tokens by itself. float32 orders as well, but for ties.
+    ranking = [weights[name] * score if len(full) > 1 else score for name, score in full.items()]
+    ranking = sum(ranking[1:], start=ranking[0])
+    vocabulary = ranking.size(-1)
+    size = min(beam if few is None else few, vocabulary)
+    if size == vocabulary:
+        token = torch.arange(vocabulary, device=ranking.device)
+        return token.expand(*shape, -1), None
+    token = ranking.topk(size, dim=-1, sorted=False).indices.unflatten(0, shape)
+    if few is None:
+        return token, None
+    # CTC, above all, always knows the end
+    end = token.new_full((*shape, 1), sos_eos)
+    twice = torch.zeros_like(token, dtype=torch.bool)
+    twice = torch.cat((twice, (token == sos_eos).any(dim=-1, keepdim=True)), dim=-1)
+    return torch.cat((token, end), dim=-1), twice

@@ -25,23 +25,22 @@ class CTCState:
     """Forward variables of the kept prefixes, in float64 logarithms.
 
     Attributes:
-        nonblank: (B, W, T) r^n: the prefix has been emitted by frame t, which is its
-            last label.
-        blank: (B, W, T) r^b: likewise, and frame t is blank.
+        blank: (B, W, T) r^b: the prefix has been emitted by frame t, which is blank.
+        either: (B, W, T): likewise, and frame t is blank or the last label (r^n).
         prefix: (B, W) psi of the prefix itself.
         last: (B, W) int64, its last label; -1 of the empty prefix.
         skip: labels that come next and that CTC does not know.
     """
 
-    nonblank: Tensor
     blank: Tensor
+    either: Tensor
     prefix: Tensor
     last: Tensor
     skip: int = 0
 
     def select(self, index: Tensor) -> "CTCState":
         """Keep utterances `index` (B',)."""
-        chosen = (x[index] for x in (self.nonblank, self.blank, self.prefix, self.last))
+        chosen = (x[index] for x in (self.blank, self.either, self.prefix, self.last))
         return CTCState(*chosen, self.skip)
 
 
@@ -76,35 +75,46 @@ class CTCPrefixScorer:
         """Return the state of the empty prefix, one an utterance (W = 1)."""
         blank = self._blank_sum[:, None]
         return CTCState(
-            nonblank=torch.full_like(blank, _NOTHING),
             blank=blank,
+            either=blank,
             prefix=torch.zeros_like(blank[..., 0]),
             last=torch.full_like(blank[..., 0], -1, dtype=torch.int64),
             skip=self._skip,
         )
 
-    def score(self, state: CTCState) -> Tensor:
-        """Return log psi(g v) - log psi(g) for every label, (B, W, V) float64.
+    def score(self, state: CTCState, label: Tensor | None = None) -> Tensor:
+        """Return log psi(g v) - log psi(g), float64.
 
         What extends an impossible prefix is impossible, -inf.
+
+        Args:
+            state: of the prefixes g.
+            label: (B, W, S) int64, the labels v of each prefix; None: the whole vocabulary.
+
+        Returns:
+            (B, W, S), S = V for the whole vocabulary.
         """
-        before = _shifted(torch.logaddexp(state.nonblank, state.blank), state)
+        before = _shifted(state.either, state)
         largest = before.amax(dim=-1, keepdim=True).clamp_min(torch.finfo(before.dtype).min)
-        psi = (torch.matmul((before - largest).exp(), self._probability)).log() + largest
+        # one product for all labels, also where few are asked for: faster than to collect those
+        psi = torch.matmul((before - largest).exp_(), self._probability)
+        if label is None:
+            label = torch.arange(psi.size(-1), device=psi.device)
+        else:
+            psi = psi.gather(2, label)
+        psi = psi.log_().add_(largest)
         # the last label again: only after a blank in between
-        last = state.last.clamp_min(0)
-        emitted = _shifted(state.blank, state) + self._frames(last)
-        repeated = emitted.masked_fill(~self._held[:, None], _NOTHING).logsumexp(dim=-1)
-        repeated = torch.where(state.last < 0, psi.gather(2, last[..., None])[..., 0], repeated)
-        psi = psi.scatter(2, last[..., None], repeated[..., None])
-        if state.skip:
-            psi = state.prefix[..., None].expand_as(psi).clone()
-        whole = torch.logaddexp(state.nonblank, state.blank)
-        at_end = (self._lengths - 1)[:, None, None].expand(-1, whole.size(1), 1)
-        psi[..., self._eos] = whole.gather(2, at_end)[..., 0]
-        psi[..., self._blank] = _NOTHING
+        last = state.last[..., None]
+        emitted = _shifted(state.blank, state) + self._frames(state.last.clamp_min(0))
+        repeated = emitted.masked_fill_(~self._held[:, None], _NOTHING).logsumexp(dim=-1)
+        psi = torch.where(label == last, repeated[..., None], psi)
         prefix = state.prefix[..., None]
-        return torch.where(prefix.isfinite(), psi - prefix, _NOTHING)
+        if state.skip:
+            psi = prefix.expand_as(psi)
+        at_end = (self._lengths - 1)[:, None, None].expand(-1, before.size(1), 1)
+        psi = torch.where(label == self._eos, state.either.gather(2, at_end), psi)
+        possible = (label != self._blank) & prefix.isfinite()
+        return torch.where(possible, psi - prefix, _NOTHING)
 
     def extend(self, state: CTCState, parent: Tensor, label: Tensor, score: Tensor) -> CTCState:
         """Return the state of chosen extensions.
@@ -117,16 +127,15 @@ class CTCPrefixScorer:
         """
         index = parent[..., None].expand(-1, -1, state.blank.size(-1))
         chosen = CTCState(
-            state.nonblank.gather(1, index),
             state.blank.gather(1, index),
+            state.either.gather(1, index),
             state.prefix.gather(1, parent),
             state.last.gather(1, parent),
             max(0, state.skip - 1),
         )
         if state.skip:
             return chosen
-        both = torch.logaddexp(chosen.nonblank, chosen.blank)
-        before = torch.where((label == chosen.last)[..., None], chosen.blank, both)
+        before = torch.where((label == chosen.last)[..., None], chosen.blank, chosen.either)
         frames = self._frames(label)
         # r^n_t = p_t (r^n_{t-1} + phi_{t-1}), divided by the product of p up to t
         total = frames.cumsum(dim=-1)
@@ -136,7 +145,8 @@ class CTCPrefixScorer:
         blank_sum = self._blank_sum[:, None]
         arrived = _shift(nonblank, _NOTHING) - _shift(blank_sum, 0.0)
         blank = blank_sum + arrived.logcumsumexp(dim=-1)
-        return CTCState(nonblank, blank, chosen.prefix + score.double(), label)
+        either = torch.logaddexp(nonblank, blank)
+        return CTCState(blank, either, chosen.prefix + score.double(), label)
 
     def _frames(self, label: Tensor) -> Tensor:
         """Return (B, K, T) log posteriors of one label a hypothesis; 0 where padded."""

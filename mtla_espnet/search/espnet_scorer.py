@@ -1,4 +1,4 @@
-"""ESPnet's batch scorers in our search: language models, and decoders that are not ours."""
+"""ESPnet's scorers in our search: language models, n-grams, decoders that are not ours."""
 
 import inspect
 
@@ -67,3 +67,47 @@ class ESPnetScorer:
             held = index < self._lengths[:, None]
             spread["xs_mask"] = held.repeat_interleave(width, dim=0)[:, None]  # (N, 1, T)
         return spread
+
+
+class ESPnetOfferScorer:
+    """A `PartialScorerInterface` of ESPnet that scores tokens which are offered to it.
+
+    As of ESPnet's `NgramPartScorer`, a state is that of a hypothesis before its newest token:
+    it does not depend on which token comes next.
+
+    Args:
+        scorer: with `init_state` and `score_partial`.
+        encoded: (B, T, d) encoder output; (B, 0, d) for a model of text alone.
+        lengths: (B,) int64 of it.
+    """
+
+    def __init__(self, scorer, encoded: Tensor, lengths: Tensor):
+        self._scorer = scorer
+        self._encoded = [x[:n] for x, n in zip(encoded, lengths.tolist(), strict=True)]
+        self._states = [scorer.init_state(x) for x in self._encoded]
+        self._sequences = torch.zeros(len(lengths), 0, dtype=torch.int64, device=encoded.device)
+
+    def score(self, tokens: Tensor, offered: Tensor) -> Tensor:
+        """See `mtla_espnet.search.beam.OfferScorer`."""
+        self._sequences = torch.cat((self._sequences, tokens[:, None]), dim=1)
+        width = len(tokens) // len(self._encoded)
+        scored = [
+            self._scorer.score_partial(y, offers, state, self._encoded[row // width])
+            for row, (y, offers, state) in enumerate(
+                zip(self._sequences, offered, self._states, strict=True)
+            )
+        ]
+        scores, self._states = map(list, zip(*scored, strict=True))
+        return torch.stack(scores).float()
+
+    def reorder(self, parents: Tensor) -> None:
+        """See `mtla_espnet.search.beam.Scorer`."""
+        self._sequences = self._sequences[parents]
+        self._states = [self._states[row] for row in parents.tolist()]
+
+    def select(self, utterances: Tensor) -> None:
+        """See `mtla_espnet.search.beam.Scorer`."""
+        width = len(self._sequences) // len(self._encoded)
+        rows = utterances[:, None] * width + torch.arange(width, device=utterances.device)
+        self.reorder(rows.flatten())
+        self._encoded = [self._encoded[b] for b in utterances.tolist()]

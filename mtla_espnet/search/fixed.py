@@ -30,6 +30,17 @@ _POSITIONS_STEP = 32
 _LOOK_EVERY = 4
 
 
+def runs_graphs(decoder, device: torch.device) -> bool:
+    """Return whether steps at fixed shapes serve: on a GPU that the kernels are for."""
+    return (
+        device.type == "cuda"
+        and importlib.util.find_spec("triton") is not None
+        and torch.cuda.get_device_capability(device) >= (8, 0)
+        and isinstance(decoder, DecoderOnly)
+        and decoder.output_layer.weight.dtype != torch.float64
+    )
+
+
 class FixedSearch:
     """Beam search by a decoder-only model alone.
 
@@ -50,16 +61,8 @@ class FixedSearch:
 
     @staticmethod
     def serves(decoder, options: SearchOptions, scorers: int, device: torch.device) -> bool:
-        """Return whether this is the search to take: on a GPU that the kernels are for."""
-        return (
-            device.type == "cuda"
-            and importlib.util.find_spec("triton") is not None
-            and torch.cuda.get_device_capability(device) >= (8, 0)
-            and isinstance(decoder, DecoderOnly)
-            and scorers == 1
-            and options.ctc_weight == 0
-            and decoder.output_layer.weight.dtype != torch.float64
-        )
+        """Return whether this is the search to take: the decoder alone scores, in graphs."""
+        return scorers == 1 and options.ctc_weight == 0 and runs_graphs(decoder, device)
 
     def __call__(self, encoded: Tensor, lengths: Tensor) -> list[list[Hypothesis]]:
         """Search the best token sequences of several utterances.

@@ -17,10 +17,11 @@ from mtla_espnet.decoder.packed import PackedDecoder
 from mtla_espnet.files import UserError
 from mtla_espnet.search.beam import DecoderScorer, Hypothesis, SearchOptions, beam_search
 from mtla_espnet.search.ctc import CTCPrefixScorer
-from mtla_espnet.search.espnet_scorer import ESPnetScorer
-from mtla_espnet.search.fixed import FixedSearch
+from mtla_espnet.search.espnet_scorer import ESPnetOfferScorer, ESPnetScorer
+from mtla_espnet.search.fixed import FixedScorer, FixedSearch, runs_graphs
 from mtla_espnet.search.meter import Meter
 from mtla_espnet.search.model_files import load_model, model_files
+from mtla_espnet.search.ngram import PART, load_ngram
 
 _DTYPES = ("float32", "bfloat16", "float16", "float64")
 # Where a search finds nothing, it is repeated with a minlenratio so much smaller, as in ESPnet.
@@ -49,6 +50,8 @@ class TrainedModel:
         model_file: parameters, saved by `torch.save`.
         lm_train_config: `config.yaml` of a language model over the same tokens.
         lm_file: its parameters.
+        ngram_file: KenLM's n-gram of the tokens, ARPA or binary; needs the package `kenlm`.
+        ngram_scorer: `full` or `part`, see `mtla_espnet.search.ngram.load_ngram`.
         token_type: bpe, char or word; None: as trained.
         bpemodel: sentencepiece model; None: as trained.
         device: of torch.
@@ -57,6 +60,7 @@ class TrainedModel:
         ctc_weight: of CTC's scores, in 0 to 1; the decoder has the rest. None: that of
             ESPnet's class: 0.5, and 0 in translation and in models of text.
         lm_weight: of the language model's.
+        ngram_weight: of the n-gram's.
         penalty: see `SearchOptions`, as the others.
         nbest: see there.
         maxlenratio: see there.
@@ -79,6 +83,8 @@ class TrainedModel:
         *,
         lm_train_config: str | os.PathLike | None = None,
         lm_file: str | os.PathLike | None = None,
+        ngram_file: str | os.PathLike | None = None,
+        ngram_scorer: str = "full",
         token_type: str | None = None,
         bpemodel: str | os.PathLike | None = None,
         device: str = "cpu",
@@ -86,6 +92,7 @@ class TrainedModel:
         beam_size: int = 20,
         ctc_weight: float | None = None,
         lm_weight: float = 1.0,
+        ngram_weight: float = 0.9,
         penalty: float = 0.0,
         nbest: int = 1,
         maxlenratio: float = 0.0,
@@ -123,12 +130,17 @@ class TrainedModel:
         self._fixed: FixedSearch | None = None  # keeps its buffers from batch to batch
         self._packed: PackedDecoder | None = None
         self._lm = None
-        if lm_weight < 0:
-            raise UserError(f"lm_weight must be at least 0, not {lm_weight}")
+        for name, weight in (("lm_weight", lm_weight), ("ngram_weight", ngram_weight)):
+            if weight < 0:
+                raise UserError(f"{name} must be at least 0, not {weight}")
         if lm_train_config is not None and lm_weight != 0:
             self._lm = _load_lm(lm_train_config, lm_file, self.model.token_list, self.device)
             self._weights["lm"] = lm_weight
             self._lm.to(getattr(torch, dtype))
+        self._ngram, self._ngram_offers = None, ngram_scorer == PART
+        if ngram_file is not None and ngram_weight != 0:
+            self._ngram = load_ngram(Path(ngram_file), ngram_scorer, self.model.token_list)
+            self._weights["ngram"] = ngram_weight
         if ctc_weight:
             self._weights["ctc"] = ctc_weight
         self.model.to(self.device)
@@ -270,7 +282,7 @@ class TrainedModel:
     ) -> list[list[Hypothesis]]:
         decoder, model = self.model.decoder, self.model
         inputs = encoded.to(getattr(torch, self.dtype))
-        n_scorers = 1 + (self._lm is not None)
+        n_scorers = 1 + (self._lm is not None) + (self._ngram is not None)
         if options is self.options and FixedSearch.serves(decoder, options, n_scorers, self.device):
             if self._fixed is None:
                 self._fixed = FixedSearch(decoder, model.eos, options)
@@ -279,14 +291,16 @@ class TrainedModel:
             meter.note_cache(self._fixed.cache)
             return found
         with meter.part("decoder_s"):
-            kind = ESPnetScorer
-            if isinstance(decoder, DecoderOnly):
-                self._packed = self._packed or PackedDecoder(decoder)
-                kind, decoder = DecoderScorer, self._packed
-            scorers = {"decoder": kind(decoder, inputs, lengths, options.temperature)}
+            scorers = {"decoder": self._decoder_scorer(inputs, lengths, options)}
+            text = inputs[:, :0].float()
             if self._lm is not None:
                 scorers["lm"] = ESPnetScorer(self._lm, inputs[:, :0], lengths)
-        for scorer in scorers.values():
+            offer_scorers = {}
+            if self._ngram is not None and self._ngram_offers:
+                offer_scorers["ngram"] = ESPnetOfferScorer(self._ngram, text, lengths)
+            elif self._ngram is not None:
+                scorers["ngram"] = ESPnetScorer(self._ngram, text, lengths)
+        for scorer in (*scorers.values(), *offer_scorers.values()):
             meter.watch("decoder_s", scorer, "score", "reorder", "select")
         ctc = None
         if options.ctc_weight:
@@ -298,8 +312,20 @@ class TrainedModel:
         if options.ctc_weight == 1.0:  # no decoder chooses what CTC scores
             options = dataclasses.replace(options, pre_beam_ratio=len(model.token_list))
         return beam_search(
-            scorers, self._weights, lengths.tolist(), model.eos, options, self.device, ctc
-        )
+            scorers, self._weights, lengths.tolist(), model.eos, options, self.device, ctc,
+            offer_scorers,
+        )  # fmt: skip
+
+    def _decoder_scorer(self, inputs: Tensor, lengths: Tensor, options: SearchOptions):
+        """Return what scores by the decoder among others, or where no graph serves."""
+        decoder = self.model.decoder
+        if not isinstance(decoder, DecoderOnly):
+            return ESPnetScorer(decoder, inputs, lengths, options.temperature)
+        if runs_graphs(decoder, self.device):
+            beam = options.beam_size
+            return FixedScorer(decoder, inputs, lengths, beam, options.temperature)
+        self._packed = self._packed or PackedDecoder(decoder)
+        return DecoderScorer(self._packed, inputs, lengths, options.temperature)
 
     def _result(self, hypothesis: Hypothesis) -> Result:
         token_int = [token for token in hypothesis.yseq[1:-1] if token != self._blank]
