@@ -82,10 +82,12 @@ class Row:
     tokens: int | None
     cache_bytes_per_position: float | None
     cache_bytes_peak: int | None
+    cache_bytes_prefix_peak: int | None
     cache_bytes_allocated: int | None
     peak_memory_bytes: int | None
     device: str | None
     dtype: str | None
+    prefix_cache: str | None
     beam_size: int | None
     batch: int | None
     search_speedup: float | None = None

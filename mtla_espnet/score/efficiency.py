@@ -4,9 +4,11 @@ Its keys: `utterances`, `audio_s` and `tokens` that were decoded; `encoder_s`, `
 `search_decoder_s` (and other scorers of all tokens), `search_ctc_s` and `search_bookkeeping_s`;
 `total_s` with reading the audio; `rtf` = total_s / audio_s; `utterances_per_s`;
 `peak_memory_bytes` of activations and cache, without the model; `cache_bytes_peak` of positions
-held, `cache_bytes_allocated` of buffers, `cache_bytes_per_position` over all layers; and how it
-was decoded: `device`, `dtype`, `attention`, `down_rate`, `beam_size`, `batch`. That of a set
-also says how many `utterances_from_interrupted_runs` there are: their times are in the sums.
+held, of it `cache_bytes_prefix_peak` of prefixes, as latents or materialised;
+`cache_bytes_allocated` of buffers, `cache_bytes_per_position` over all layers; and how it was
+decoded: `device`, `dtype`, `attention`, `down_rate`, `prefix_cache` (the option), `beam_size`,
+`batch`. That of a set also says how many `utterances_from_interrupted_runs` there are: their
+times are in the sums.
 """
 
 import math
@@ -30,16 +32,24 @@ _SUMMED = (
     "total_s",
 )
 _RATIOS = ("rtf", "utterances_per_s")
-_LARGEST = ("peak_memory_bytes", "cache_bytes_peak", "cache_bytes_allocated")
+_LARGEST = (
+    "peak_memory_bytes",
+    "cache_bytes_peak",
+    "cache_bytes_prefix_peak",
+    "cache_bytes_allocated",
+)
 _EQUAL = (
     "cache_bytes_per_position",
     "device",
     "dtype",
     "attention",
     "down_rate",
+    "prefix_cache",
     "beam_size",
     "batch",
 )
+# What files of before version 0.2 lack.
+_LATER = {"cache_bytes_prefix_peak": None, "prefix_cache": None}
 KEYS = (*_SUMMED, *_RATIOS, *_LARGEST, *_EQUAL)
 
 
@@ -57,6 +67,7 @@ def merge_efficiency(shards: Sequence[dict]) -> dict:
     Raises:
         UserError: the shards were decoded in different ways.
     """
+    shards = [_LATER | shard for shard in shards]
     for key in _EQUAL:
         values = {shard[key] for shard in shards}
         if len(values) > 1:
@@ -97,7 +108,7 @@ def read_efficiency(path: Path) -> dict:
     Raises:
         UserError: the file is missing, is not JSON, or lacks a key.
     """
-    efficiency = read_json(path)
+    efficiency = _LATER | read_json(path)
     for key in KEYS:
         if key not in efficiency:
             raise UserError(f"{path}: no key {key!r}; decode the set again")

@@ -8,6 +8,7 @@ an ended hypothesis is recorded and not expanded; the rest of an utterance fills
 beam again; <blank> is never emitted; at the length limit <sos/eos> is appended unscored.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from mtla_espnet.cache import DecodingCache
+from mtla_espnet.files import UserError
 from mtla_espnet.search.ctc import CTCPrefixScorer
 from mtla_espnet.search.history import Hypothesis, nbest
 
@@ -50,6 +52,25 @@ class SearchOptions:
     minlenratio: float = 0.0
     normalize_length: bool = False
     pre_beam_ratio: float = 1.5
+
+    def check(self) -> None:
+        """Check that every option has a value that it can have.
+
+        Raises:
+            UserError: names the option.
+        """
+        for name in ("beam_size", "nbest"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise UserError(f"{name} must be a whole number from 1 on, not {value!r}")
+        for name in ("ctc_weight", "penalty", "temperature", "maxlenratio", "minlenratio"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not math.isfinite(value):
+                raise UserError(f"{name} must be a number, not {value!r}")
+        if not 0 <= self.ctc_weight <= 1:
+            raise UserError(f"ctc_weight must be in 0 to 1, not {self.ctc_weight}")
+        if self.temperature <= 0:
+            raise UserError(f"temperature must be above 0, not {self.temperature}")
 
     def length_limits(self, frames: int) -> tuple[int, int]:
         """Return the least and the most tokens of an utterance of so many frames."""
@@ -90,6 +111,7 @@ class DecoderScorer:
         lengths: (B,) int64.
         temperature: divides the logits.
         copied: give every hypothesis a prefix of its own, to compare with.
+        cache: with the prefixes; None: `init_cache` makes it.
     """
 
     def __init__(
@@ -99,11 +121,12 @@ class DecoderScorer:
         lengths: Tensor,
         temperature: float = 1.0,
         copied: bool = False,
+        cache: DecodingCache | None = None,
     ):
         self._decoder = decoder
         self._temperature = temperature
         self._copied, self._copies = copied, 1
-        self.cache: DecodingCache = decoder.init_cache(encoded, lengths)
+        self.cache = decoder.init_cache(encoded, lengths) if cache is None else cache
         self.cache.expand(len(lengths))
 
     def score(self, tokens: Tensor) -> Tensor:

@@ -200,6 +200,7 @@ def _summary(cost: Cost, found: Mapping[str, Rows], audio_s: float) -> dict:
         "utterances_per_s": round(len(found) / cost.total_s, 6),
         "peak_memory_bytes": cost.peak_memory_bytes,
         "cache_bytes_peak": cost.cache_bytes_peak,
+        "cache_bytes_prefix_peak": cost.cache_bytes_prefix_peak,
         "cache_bytes_allocated": cost.cache_bytes_allocated,
     }
 
@@ -216,6 +217,7 @@ def _describe(model: TrainedModel) -> dict:
         "dtype": dtype,
         "attention": decoder.attention if ours else None,
         "down_rate": decoder.down_rate if ours else None,
+        "prefix_cache": model.prefix_cache if ours else None,
     }
 
 

@@ -31,7 +31,7 @@ _LOOK_EVERY = 4
 
 
 def runs_graphs(decoder, device: torch.device) -> bool:
-    """Return whether steps at fixed shapes serve: on a GPU that the kernels are for."""
+    """Return whether steps at fixed shapes serve a decoder: on a GPU that the kernels are for."""
     return (
         device.type == "cuda"
         and importlib.util.find_spec("triton") is not None
@@ -58,11 +58,6 @@ class FixedSearch:
     def cache(self) -> FixedCache | None:
         """The decoder's cache, as the newest search left it: at its fullest."""
         return self._buffers and self._buffers.cache
-
-    @staticmethod
-    def serves(decoder, options: SearchOptions, scorers: int, device: torch.device) -> bool:
-        """Return whether this is the search to take: the decoder alone scores, in graphs."""
-        return scorers == 1 and options.ctc_weight == 0 and runs_graphs(decoder, device)
 
     def __call__(self, encoded: Tensor, lengths: Tensor) -> list[list[Hypothesis]]:
         """Search the best token sequences of several utterances.

@@ -25,6 +25,7 @@ class Cost:
             model was loaded: activations and cache. None where it cannot be measured.
         cache_bytes_peak: the most bytes that the cache held, over all layers and rows.
             None for a decoder that is not ours.
+        cache_bytes_prefix_peak: the most bytes that its prefixes took, as they are kept.
         cache_bytes_allocated: the most bytes of its buffers.
     """
 
@@ -35,6 +36,7 @@ class Cost:
     total_s: float = 0.0
     peak_memory_bytes: int | None = None
     cache_bytes_peak: int | None = None
+    cache_bytes_prefix_peak: int | None = None
     cache_bytes_allocated: int | None = None
 
 
@@ -118,9 +120,13 @@ class Meter:
         """Note the sizes of a decoder's cache, where there is one."""
         if cache is None:
             return
-        cost = self.cost
-        cost.cache_bytes_peak = max(cost.cache_bytes_peak or 0, cache.nbytes)
-        cost.cache_bytes_allocated = max(cost.cache_bytes_allocated or 0, cache.nbytes_allocated)
+        sizes = {
+            "cache_bytes_peak": cache.nbytes,
+            "cache_bytes_prefix_peak": cache.prefix_nbytes,
+            "cache_bytes_allocated": cache.nbytes_allocated,
+        }
+        for name, size in sizes.items():
+            setattr(self.cost, name, max(getattr(self.cost, name) or 0, size))
 
     def _timed(self, name: str, function: Callable, scorer) -> Callable:
         @functools.wraps(function)

@@ -3,7 +3,6 @@
 import dataclasses
 import inspect
 import logging
-import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,16 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mtla_espnet.attention.mla import Latent
 from mtla_espnet.decoder.decoder_only import DecoderOnly
-from mtla_espnet.decoder.packed import PackedDecoder
+from mtla_espnet.decoder.packed import PREFIX_CACHES, PackedDecoder
 from mtla_espnet.files import UserError
 from mtla_espnet.search.beam import DecoderScorer, Hypothesis, SearchOptions, beam_search
 from mtla_espnet.search.ctc import CTCPrefixScorer
 from mtla_espnet.search.espnet_scorer import ESPnetOfferScorer, ESPnetScorer
 from mtla_espnet.search.fixed import FixedScorer, FixedSearch, runs_graphs
+from mtla_espnet.search.language_models import PART, load_lm, load_ngram
 from mtla_espnet.search.meter import Meter
 from mtla_espnet.search.model_files import load_model, model_files
-from mtla_espnet.search.ngram import PART, load_ngram
 
 _DTYPES = ("float32", "bfloat16", "float16", "float64")
 # Where a search finds nothing, it is repeated with a minlenratio so much smaller, as in ESPnet.
@@ -51,7 +51,7 @@ class TrainedModel:
         lm_train_config: `config.yaml` of a language model over the same tokens.
         lm_file: its parameters.
         ngram_file: KenLM's n-gram of the tokens, ARPA or binary; needs the package `kenlm`.
-        ngram_scorer: `full` or `part`, see `mtla_espnet.search.ngram.load_ngram`.
+        ngram_scorer: `full` or `part`, see `mtla_espnet.search.language_models.load_ngram`.
         token_type: bpe, char or word; None: as trained.
         bpemodel: sentencepiece model; None: as trained.
         device: of torch.
@@ -67,6 +67,10 @@ class TrainedModel:
         minlenratio: see there.
         normalize_length: see there.
         temperature: see there.
+        prefix_cache: what the decoder keeps of an utterance for its hypotheses to share:
+            `latent` (smallest), `materialised` keys and values, or what is faster: `auto`.
+            A GPU's graphs take the second; with `latent` it decodes without them. Kinds
+            whose slots are keys and values know no difference.
 
     Raises:
         UserError: a file is missing, corrupt or of another model or task, an option has a
@@ -99,8 +103,14 @@ class TrainedModel:
         minlenratio: float = 0.0,
         normalize_length: bool = False,
         temperature: float = 1.0,
+        prefix_cache: str = "auto",
     ):
         self.device = _usable_device(device)
+        if prefix_cache not in PREFIX_CACHES:
+            raise UserError(
+                f"prefix_cache {prefix_cache!r} is unknown: say one of {', '.join(PREFIX_CACHES)}"
+            )
+        self.prefix_cache = prefix_cache
         if dtype not in _DTYPES:
             raise UserError(f"dtype {dtype!r} is unknown: say {', '.join(_DTYPES)}")
         self.dtype = dtype
@@ -116,7 +126,7 @@ class TrainedModel:
             minlenratio=minlenratio,
             normalize_length=normalize_length,
         )
-        _check_options(self.options)
+        self.options.check()
         # Here: ESPnet's tasks take ten seconds to import, and a wrong path need not wait.
         from mtla_espnet.tasks.register import register, task_class
 
@@ -134,7 +144,7 @@ class TrainedModel:
             if weight < 0:
                 raise UserError(f"{name} must be at least 0, not {weight}")
         if lm_train_config is not None and lm_weight != 0:
-            self._lm = _load_lm(lm_train_config, lm_file, self.model.token_list, self.device)
+            self._lm = load_lm(lm_train_config, lm_file, self.model.token_list, self.device)
             self._weights["lm"] = lm_weight
             self._lm.to(getattr(torch, dtype))
         self._ngram, self._ngram_offers = None, ngram_scorer == PART
@@ -283,7 +293,8 @@ class TrainedModel:
         decoder, model = self.model.decoder, self.model
         inputs = encoded.to(getattr(torch, self.dtype))
         n_scorers = 1 + (self._lm is not None) + (self._ngram is not None)
-        if options is self.options and FixedSearch.serves(decoder, options, n_scorers, self.device):
+        alone = n_scorers == 1 and not options.ctc_weight and options is self.options
+        if alone and self._runs_graphs():
             if self._fixed is None:
                 self._fixed = FixedSearch(decoder, model.eos, options)
             with meter.part("decoder_s"):
@@ -321,11 +332,20 @@ class TrainedModel:
         decoder = self.model.decoder
         if not isinstance(decoder, DecoderOnly):
             return ESPnetScorer(decoder, inputs, lengths, options.temperature)
-        if runs_graphs(decoder, self.device):
-            beam = options.beam_size
-            return FixedScorer(decoder, inputs, lengths, beam, options.temperature)
+        beam, temperature = options.beam_size, options.temperature
+        if self._runs_graphs():
+            return FixedScorer(decoder, inputs, lengths, beam, temperature)
         self._packed = self._packed or PackedDecoder(decoder)
-        return DecoderScorer(self._packed, inputs, lengths, options.temperature)
+        cache = self._packed.init_cache(inputs, lengths, self.prefix_cache, beam)
+        return DecoderScorer(self._packed, inputs, lengths, temperature, cache=cache)
+
+    def _runs_graphs(self) -> bool:
+        """Return whether the decoder's steps run in CUDA graphs, over materialised prefixes."""
+        decoder = self.model.decoder
+        if not runs_graphs(decoder, self.device):
+            return False
+        latent = isinstance(decoder.blocks[0].attention, Latent)
+        return not (latent and self.prefix_cache == "latent")
 
     def _result(self, hypothesis: Hypothesis) -> Result:
         token_int = [token for token in hypothesis.yseq[1:-1] if token != self._blank]
@@ -370,32 +390,6 @@ DECODING_OPTIONS = frozenset(
 def length_of(utterance: Inputs) -> int:
     """Return the length of an utterance in the unit of its main input, the first."""
     return len(next(iter(utterance.values())))
-
-
-def _check_options(options: SearchOptions) -> None:
-    for name in ("beam_size", "nbest"):
-        value = getattr(options, name)
-        if not isinstance(value, int) or value < 1:
-            raise UserError(f"{name} must be a whole number from 1 on, not {value!r}")
-    for name in ("ctc_weight", "penalty", "temperature", "maxlenratio", "minlenratio"):
-        value = getattr(options, name)
-        if not isinstance(value, int | float) or not math.isfinite(value):
-            raise UserError(f"{name} must be a number, not {value!r}")
-    if not 0 <= options.ctc_weight <= 1:
-        raise UserError(f"ctc_weight must be in 0 to 1, not {options.ctc_weight}")
-    if options.temperature <= 0:
-        raise UserError(f"temperature must be above 0, not {options.temperature}")
-
-
-def _load_lm(train_config, model_file, token_list, device: torch.device) -> torch.nn.Module:
-    if model_file is None:
-        raise UserError(f"lm_train_config {train_config} needs lm_file, its parameters")
-    from espnet2.tasks.lm import LMTask  # here: few models have one
-
-    model, arguments = load_model(LMTask, train_config, model_file)
-    if list(arguments.token_list) != list(token_list):
-        raise UserError(f"{train_config}: the language model has another token list than the model")
-    return model.lm.to(device)
 
 
 def _usable_device(name: str) -> torch.device:

@@ -16,12 +16,13 @@ def build(kind, prefix, seed, dtype=torch.float32):
     return decoder.to(dtype)
 
 
-def both(kind, prefix, sizes, seed, dtype=torch.float32):
+def both(kind, prefix, sizes, seed, dtype=torch.float32, prefix_cache="latent"):
     """A decoder, the same one packed, and a cache of each with the prefixes."""
     decoder = build(kind, prefix, seed, dtype)
     packed = PackedDecoder(decoder)
     hidden, hlens = torch.randn(len(sizes), max(sizes), SIZE).to(dtype), torch.tensor(sizes)
-    return (decoder, packed), [x.init_cache(hidden, hlens) for x in (decoder, packed)]
+    caches = decoder.init_cache(hidden, hlens), packed.init_cache(hidden, hlens, prefix_cache)
+    return (decoder, packed), caches
 
 
 @torch.no_grad()
@@ -46,9 +47,15 @@ def differences(decoders, caches, batch, seed, steps=6):
             batch = len(keep)
 
 
-@given(kinds, st.sampled_from(["static", "recompute"]), lengths(most=9, rows=3), seeds)
-def test_equals_the_decoders_own_step(kind, prefix, sizes, seed):
-    decoders, caches = both(kind, prefix, sizes, seed)
+@given(
+    kinds,
+    st.sampled_from(["static", "recompute"]),
+    lengths(most=9, rows=3),
+    st.sampled_from(["latent", "materialised"]),
+    seeds,
+)
+def test_equals_the_decoders_own_step(kind, prefix, sizes, prefix_cache, seed):
+    decoders, caches = both(kind, prefix, sizes, seed, prefix_cache=prefix_cache)
     for expected, found in differences(decoders, caches, len(sizes), seed):
         assert (found - expected).abs().max() < 1e-4
         assert caches[1].suffix_nbytes == caches[0].suffix_nbytes
@@ -65,3 +72,26 @@ def test_bfloat16_is_about_as_near_to_float32(kind):
         assert all(scores.dtype == torch.bfloat16 for scores in found)
         errors += torch.stack([(scores.float() - expected).norm() for scores in found])
     assert errors[1] < 1.5 * errors[0]
+
+
+@pytest.mark.parametrize("prefix_cache", ["latent", "materialised"])
+def test_a_prefix_counts_as_what_it_is(prefix_cache):
+    _, (latent, packed) = both(
+        ("mtla", {"down_rate": 2}), "static", [7, 4], 0, torch.float32, prefix_cache
+    )
+    nope = value = rank = SIZE // 4  # a head's; latents have four times as much
+    width = (
+        4 * (nope + nope // 2 + value) if prefix_cache == "materialised" else 4 * rank + nope // 2
+    )
+    assert packed.prefix_nbytes == 2 * width * (3 + 2) * 4
+    assert packed.suffix_nbytes == latent.suffix_nbytes
+    assert packed.nbytes_allocated >= packed.nbytes == packed.prefix_nbytes + packed.suffix_nbytes
+
+
+@pytest.mark.parametrize(
+    "positions, beams, materialised", [(255, 5, False), (256, 5, True), (256, 1, False)]
+)
+def test_long_prefixes_of_several_hypotheses_are_materialised(positions, beams, materialised):
+    packed = PackedDecoder(build(("mtla", {"down_rate": 2}), "static", 0))
+    hidden, hlens = torch.randn(2, positions, SIZE), torch.tensor([3, positions])
+    assert packed.init_cache(hidden, hlens, "auto", beams).materialised is materialised

@@ -123,7 +123,7 @@ def test_buffers_are_freed_with_their_search():
 
 def test_the_plain_search_serves_what_the_kernels_do_not():
     decoder, cpu = model(KINDS[0], 0), torch.device("cpu")
-    assert not FixedSearch.serves(decoder, SearchOptions(), 1, cpu)
+    assert not fixed.runs_graphs(decoder, cpu)
 
 
 @pytest.mark.gpu
@@ -132,10 +132,9 @@ def test_the_graph_equals_the_plain_search_on_the_cpu(kind):
     cpu, gpu = model(kind, 0), model(kind, 0, "cuda")
     chosen = SearchOptions(beam_size=5, nbest=5, penalty=0.1)
     search = FixedSearch(gpu, SOS_EOS, chosen)
-    assert FixedSearch.serves(gpu, chosen, 1, torch.device("cuda"))
-    assert not FixedSearch.serves(
-        gpu, dataclasses.replace(chosen, ctc_weight=0.3), 1, torch.device("cuda")
-    )
+    assert fixed.runs_graphs(gpu, torch.device("cuda"))
+    assert not fixed.runs_graphs(gpu.double(), torch.device("cuda"))
+    gpu.float()
     with torch.no_grad():
         for seed, sizes in enumerate(([9, 4, 12], [12, 7, 3], [5, 5], [80, 71])):
             encoded = batch(sizes, seed)

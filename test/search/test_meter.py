@@ -18,7 +18,8 @@ class Scorer:
     def score(self, tokens):
         time.sleep(0.02)
         size = next(self._sizes, None)
-        self.cache = size and SimpleNamespace(nbytes=size, nbytes_allocated=100)
+        sizes = {"nbytes": size, "prefix_nbytes": 7, "nbytes_allocated": 100}
+        self.cache = size and SimpleNamespace(**sizes)
         return tokens
 
     def select(self, utterances):
@@ -63,7 +64,9 @@ def test_the_largest_cache_is_kept():
         meter.watch("decoder_s", scorer, "score")
         for _ in range(4):  # the last ones have no cache
             scorer.score(None)
-    assert (meter.cost.cache_bytes_peak, meter.cost.cache_bytes_allocated) == (40, 100)
+    cost = meter.cost
+    sizes = cost.cache_bytes_peak, cost.cache_bytes_prefix_peak, cost.cache_bytes_allocated
+    assert sizes == (40, 7, 100)
 
 
 def test_a_decoder_without_a_cache_has_no_size():

@@ -7,7 +7,7 @@ import torch
 
 import mtla_espnet
 from mtla_espnet.files import UserError
-from mtla_espnet.search.fixed import FixedSearch
+from mtla_espnet.search import trained_model
 from mtla_espnet.search.meter import Meter
 from mtla_espnet.search.speech2text import Speech2Text, transcribe
 
@@ -94,15 +94,37 @@ def test_an_utterance_too_short_has_no_hypothesis(speech2text, waves, caplog):
     assert "speech of 30 samples is too short" in caplog.text
 
 
-def test_the_search_for_gpus_finds_the_same(model, waves, monkeypatch):
-    expected = load(model, ctc_weight=0.0, nbest=2)(waves)
-    monkeypatch.setattr(FixedSearch, "serves", staticmethod(lambda *arguments: True))
-    fixed, meter = load(model, ctc_weight=0.0, nbest=2), Meter("cpu")
+@pytest.mark.parametrize("ctc_weight", [0.0, 0.3])
+def test_the_searches_for_gpus_find_the_same(model, waves, monkeypatch, ctc_weight):
+    expected = load(model, ctc_weight=ctc_weight, nbest=2)(waves)
+    monkeypatch.setattr(trained_model, "runs_graphs", lambda *arguments: True)
+    fixed, meter = load(model, ctc_weight=ctc_weight, nbest=2), Meter("cpu")
     for _ in range(2):  # the second time in the same buffers
         for a, b in zip(fixed.batch_decode(waves, meter), expected, strict=True):
             assert_same(a, b)
-    assert meter.cost.decoder_s > 0
-    assert 0 < meter.cost.cache_bytes_peak <= meter.cost.cache_bytes_allocated
+    cost = meter.cost
+    assert cost.decoder_s > 0
+    assert 0 < cost.cache_bytes_prefix_peak < cost.cache_bytes_peak <= cost.cache_bytes_allocated
+
+
+def test_a_prefix_is_kept_as_asked(model, waves):
+    found, sizes = [], []
+    for prefix_cache in ("latent", "materialised", "auto"):
+        meter = Meter("cpu")
+        found.append(load(model, prefix_cache=prefix_cache).batch_decode(waves, meter))
+        sizes.append(meter.cost.cache_bytes_prefix_peak)
+    for other in found[1:]:
+        for a, b in zip(other, found[0], strict=True):
+            assert_same(a, b)
+    # heads of 8: keys of 8 + 4 and values of 8, for two heads; latents of 32 and 4
+    assert sizes[1] / sizes[0] == 2 * 20 / 36
+    assert sizes[2] == sizes[0]  # short
+
+
+def test_latent_prefixes_are_for_the_plain_search(model, monkeypatch):
+    monkeypatch.setattr(trained_model, "runs_graphs", lambda *arguments: True)
+    assert load(model)._runs_graphs()
+    assert not load(model, prefix_cache="latent")._runs_graphs()
 
 
 def test_what_finds_nothing_is_searched_again_with_a_smaller_minlenratio(
@@ -168,6 +190,9 @@ class TestErrors:
             ({"penalty": "a"}, "penalty must be a number, not 'a'"),
             ({"temperature": 0}, "temperature must be above 0"),
             ({"dtype": "int8"}, "dtype 'int8' is unknown"),
+            ({"prefix_cache": "large"}, "prefix_cache 'large' is unknown: say auto, latent"),
+            ({"ngram_weight": -1}, "ngram_weight must be at least 0, not -1"),
+            ({"ngram_file": "3gram.bin"}, "3gram.bin: no such n-gram file"),
             ({"lm_train_config": "lm.yaml"}, "lm_train_config lm.yaml needs lm_file"),
         ],
     )

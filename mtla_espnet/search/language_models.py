@@ -1,15 +1,46 @@
-"""KenLM n-grams of tokens as scorers, by the package `kenlm`."""
+"""Language models of tokens beside a decoder: ESPnet's, and KenLM's n-grams."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from mtla_espnet.files import UserError
+from mtla_espnet.search.model_files import load_model
 
 FULL, PART = "full", "part"
 
 
+def load_lm(
+    train_config: str | os.PathLike,
+    model_file: str | os.PathLike | None,
+    tokens: Sequence[str],
+    device: torch.device,
+) -> torch.nn.Module:
+    """Load a language model of ESPnet's task.
+
+    Args:
+        train_config: the `config.yaml` that training wrote.
+        model_file: its parameters.
+        tokens: that it must have.
+        device: where it is to be.
+
+    Raises:
+        UserError: a file is missing or corrupt, or the tokens are others.
+    """
+    if model_file is None:
+        raise UserError(f"lm_train_config {train_config} needs lm_file, its parameters")
+    from espnet2.tasks.lm import LMTask  # here: few models have one
+
+    model, arguments = load_model(LMTask, train_config, model_file)
+    if list(arguments.token_list) != list(tokens):
+        raise UserError(f"{train_config}: the language model has another token list than the model")
+    return model.lm.to(device)
+
+
 def load_ngram(path: Path, kind: str, tokens: Sequence[str]):
-    """Load an n-gram.
+    """Load an n-gram, by the package `kenlm`.
 
     Scores are KenLM's, logarithms to base 10, as in ESPnet.
 

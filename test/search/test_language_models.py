@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mtla_espnet.files import UserError
-from mtla_espnet.search.ngram import load_ngram
+from mtla_espnet.search.language_models import load_ngram
 
 pytestmark = pytest.mark.espnet
 
