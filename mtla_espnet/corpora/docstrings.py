@@ -24,12 +24,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mtla_espnet.data.datadir import ILLEGAL_WORDS
+from mtla_espnet.data.sentences import split_sentences
 from mtla_espnet.files import UserError
 
 # The standard library, as the name of a package.
 STANDARD_LIBRARY = "python"
 SUMMARY_WORDS = (4, 25)
 DOCUMENT_WORDS_LEAST = 25
+FIRST_MARK, GAP_MARK = "[first]", "[gap]"
 
 # Directories of tests, and of other packages' code that a package carries with it.
 _SKIPPED = {"test", "tests", "testing", "idlelib", "site-packages", "_vendor", "vendored"} | {
@@ -137,6 +139,51 @@ def split_docstring(name: str, docstring: str) -> Pair | None:
     if not _usable(summary) or not _usable(document):
         return None
     return Pair(name, " ".join(summary), " ".join(document))
+
+
+def auxiliary_pairs(pair: Pair) -> list[Pair]:
+    """Make pairs that teach to copy, from a document alone; its summary is not used.
+
+    A mark before the document says what is asked: `FIRST_MARK` for its first sentence, and
+    `GAP_MARK` for the sentence that was taken out of it, the one that shares most words with the
+    rest (gap sentences: arXiv 1912.08777).
+
+    Args:
+        pair: of a training set.
+
+    Returns:
+        None, one or two; a summary has the length of a real one.
+
+    Example:
+        >>> document = "It adds two numbers. Two numbers are added here."
+        >>> made = auxiliary_pairs(Pair("f", "", document))
+        >>> made[0].document
+        '[first] It adds two numbers. Two numbers are added here.'
+        >>> made[1].document, made[1].summary
+        ('[gap] It adds two numbers.', 'Two numbers are added here.')
+    """
+    first, *others = split_sentences(pair.document)
+    made = []
+    if _fits(first):
+        made.append(Pair(f"{pair.name}~first", first, f"{FIRST_MARK} {pair.document}"))
+    candidates = [number for number, each in enumerate(others) if _fits(each)]
+    if candidates:
+        best = max(candidates, key=lambda number: _overlap([first, *others], number + 1))
+        rest = " ".join([first, *others[:best], *others[best + 1 :]])
+        made.append(Pair(f"{pair.name}~gap", others[best], f"{GAP_MARK} {rest}"))
+    return made
+
+
+def _fits(sentence: str) -> bool:
+    least, most = SUMMARY_WORDS
+    return least <= len(sentence.split()) <= most
+
+
+def _overlap(sentences: list[str], number: int) -> float:
+    """Return the F1 of the words that a sentence shares with the others."""
+    words = set(sentences[number].lower().split())
+    rest = set(" ".join(sentences[:number] + sentences[number + 1 :]).lower().split())
+    return 2 * len(words & rest) / (len(words) + len(rest))
 
 
 def _documented(tree: ast.AST, name: str) -> Iterator[tuple[str, ast.AST]]:

@@ -8,6 +8,9 @@ Choices, and why:
 - Test packages differ in subject (audio, language, audio with PyTorch); training has others
   that are written in the same conventions.
 - A document is cut to its first words: the median has 77, the longest thousands.
+- Pairs are few for a model that begins with nothing, and the words of a test package are new to
+  it: it must learn to copy. So training also has pairs that are made of the training documents
+  alone (`auxiliary_pairs`), told apart by a mark before the document.
 
 Data directories: `text` (summary), `src_text` (document), `utt2spk` and `spk2utt`, where a
 package is the speaker. `sources.txt` beside them lists name==version of every package, since
@@ -22,6 +25,7 @@ from pathlib import Path
 from mtla_espnet.corpora.docstrings import (
     STANDARD_LIBRARY,
     Pair,
+    auxiliary_pairs,
     read_pairs,
     source_files,
     version,
@@ -54,6 +58,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--measured_sources", type=Path, help="name==version lines that results were measured with"
     )
+    parser.add_argument(
+        "--auxiliary",
+        choices=("true", "false"),
+        default="true",
+        help="train also on pairs made of the training documents alone, which teach to copy",
+    )
     for name, packages in PACKAGES.items():
         parser.add_argument(
             f"--{name}_packages", default=" ".join(packages), help="separated by blanks"
@@ -84,7 +94,8 @@ def prepare(args: argparse.Namespace) -> None:
     seen: set[str] = set()
     for name, names in sets.items():
         documents = {each: pairs[each] for each in names if each in pairs}
-        _write_set(args.output / name, documents, args.max_document_words, seen)
+        auxiliary = name == "train" and args.auxiliary == "true"
+        _write_set(args.output / name, documents, args.max_document_words, seen, auxiliary)
     listed = sorted(f"{name}=={number}\n" for name, number in versions.items())
     write_text(args.output / "sources.txt", "".join(listed))
 
@@ -134,7 +145,11 @@ def _compare(path: Path, versions: Mapping[str, str]) -> None:
 
 
 def _write_set(
-    output: Path, documents: Mapping[str, Sequence[Pair]], max_words: int, seen: set[str]
+    output: Path,
+    documents: Mapping[str, Sequence[Pair]],
+    max_words: int,
+    seen: set[str],
+    auxiliary: bool,
 ) -> None:
     """Write the data directory of one set.
 
@@ -143,8 +158,10 @@ def _write_set(
         documents: package -> its pairs.
         max_words: that a document keeps.
         seen: documents that a set has; those of this one are added.
+        auxiliary: add the pairs that are made of documents alone.
     """
     summaries, sources, packages = {}, {}, {}
+    count = 0
     for package, pairs in documents.items():
         # ids sort as their speakers do: no speaker has the character that follows it
         speaker = package.replace("-", "_")
@@ -153,13 +170,22 @@ def _write_set(
             if key in packages or pair.document in seen:
                 continue
             seen.add(pair.document)
-            summaries[key] = pair.summary
-            sources[key] = " ".join(pair.document.split()[:max_words])
-            packages[key] = speaker
+            count += 1
+            pair = pair._replace(document=" ".join(pair.document.split()[:max_words]))
+            for each in (pair, *(auxiliary_pairs(pair) if auxiliary else ())):
+                key = f"{speaker}-{each.name}"
+                summaries[key], sources[key] = each.summary, each.document
+                packages[key] = speaker
     if not packages:
         raise UserError(f"{output}: no docstring of {', '.join(documents) or 'any package'}")
     write_table(output / "text", summaries)
     write_table(output / "src_text", sources)
     write_table(output / "utt2spk", packages)
     write_table(output / "spk2utt", spk2utt_from(packages))
-    logging.info("%s: %d documents of %d packages", output, len(packages), len(documents))
+    logging.info(
+        "%s: %d documents of %d packages%s",
+        output,
+        count,
+        len(documents),
+        f", and {len(packages) - count} auxiliary pairs" if auxiliary else "",
+    )

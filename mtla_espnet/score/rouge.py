@@ -10,11 +10,11 @@ Porter stems. The normalisation `paper` deletes punctuation before that (arXiv 2
 import csv
 import dataclasses
 import io
-import re
 import string
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from mtla_espnet.data.sentences import split_sentences
 from mtla_espnet.data.tables import read_table
 from mtla_espnet.files import UserError, read_json, write_json, write_text
 from mtla_espnet.score.pairs import check_ids, read_pairs
@@ -26,8 +26,6 @@ NORMALISATIONS = ("rouge", "paper")
 
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _KINDS = {"rouge1": "rouge_1", "rouge2": "rouge_2", "rougeL": "rouge_l"}
-# The end of a sentence: what follows does not go on in lower case.
-_SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?![a-z])")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,14 +146,11 @@ def rouge_of_each(
 def lead_sentence(document: str) -> str:
     """Return the first sentence of a document.
 
-    A sentence ends at `.`, `!` or `?` before white space, unless a small letter follows.
-
     Example:
         >>> lead_sentence("Sorts it (e.g. by size). Then it stops.")
         'Sorts it (e.g. by size).'
     """
-    end = _SENTENCE_END.search(document)
-    return document[: end.start()] if end else document
+    return split_sentences(document)[0]
 
 
 def read_summaries(path: Path) -> SummaryScores:

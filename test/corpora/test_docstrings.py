@@ -8,7 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtla_espnet.corpora.docstrings import (
+    FIRST_MARK,
+    GAP_MARK,
     STANDARD_LIBRARY,
+    Pair,
+    auxiliary_pairs,
     read_pairs,
     source_files,
     split_docstring,
@@ -96,3 +100,29 @@ def test_what_is_not_installed():
     assert version("no-such-package") is None
     with pytest.raises(UserError, match="no-such-package is not installed: pip install no-such"):
         source_files("no-such-package")
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=5))
+def test_auxiliary_pairs_are_made_of_the_document_alone(lengths):
+    sentences = [
+        " ".join(f"S{number}w{word}" for word in range(length)) + "."
+        for number, length in enumerate(lengths)
+    ]
+    document = " ".join(sentences)
+    made = {pair.name: pair for pair in auxiliary_pairs(Pair("f", "not used", document))}
+    fitting = [number for number, length in enumerate(lengths) if 4 <= length <= 25]
+    assert ("f~first" in made) == (0 in fitting)
+    assert ("f~gap" in made) == any(fitting)
+    if "f~first" in made:
+        assert made["f~first"][1:] == (sentences[0], f"{FIRST_MARK} {document}")
+    if "f~gap" in made:
+        _, summary, source = made["f~gap"]
+        rest = [sentence for sentence in sentences if sentence != summary]
+        assert len(rest) == len(sentences) - 1 and summary != sentences[0]
+        assert source == f"{GAP_MARK} {' '.join(rest)}"
+
+
+def test_the_gap_is_the_sentence_that_shares_most_words():
+    document = "It sorts the list. Nothing else is ever done. The list it sorts stays."
+    made = {pair.name: pair for pair in auxiliary_pairs(Pair("f", "", document))}
+    assert made["f~gap"].summary == "The list it sorts stays."

@@ -44,7 +44,8 @@ def packages(tmp_path, monkeypatch):
 def prepare(directory, *arguments, test="fake-test", train="fake fake-two"):
     return main(
         ["prepare", "pydocs", "--output", str(directory / "data"), "--nj", "1",
-         "--test_packages", test, "--valid_packages", "fake-valid", "--train_packages", train,
+         "--auxiliary", "false", "--test_packages", test, "--valid_packages", "fake-valid",
+         "--train_packages", train,
          *arguments]
     )  # fmt: skip
 
@@ -82,6 +83,31 @@ def test_a_longer_document(packages):
     prepare(packages, "--max_document_words", "17")
     documents = read_table(packages / "data/train/src_text").values()
     assert {len(document.split()) for document in documents} == {17}
+
+
+def test_training_has_pairs_that_teach_to_copy(packages):
+    install(
+        packages / "site", "fake-aux", "1.0", {
+            "f": ("Return the fifth thing.", "Some words of the start. " + rest("E") + ". Some end "
+                  "of the words.")
+        },
+    )  # fmt: skip
+    assert prepare(packages, "--auxiliary", "true", train="fake-aux fake") == 0
+    validate_data_dir(packages / "data/train", audio=False)
+    summaries = read_table(packages / "data/train/text")
+    documents = read_table(packages / "data/train/src_text")
+    name = "fake_aux-fake_aux.f"
+    assert {key: text for key, text in summaries.items() if key.startswith(name)} == {
+        name: "Return the fifth thing.",
+        f"{name}~first": "Some words of the start.",
+        f"{name}~gap": "Some end of the words.",
+    }
+    assert documents[f"{name}~first"] == f"[first] {documents[name]}"
+    assert documents[f"{name}~gap"] == f"[gap] Some words of the start. {rest('E')}."
+    # a sentence of 300 words is no summary
+    assert [key for key in summaries if key.startswith("fake-")] == ["fake-fake.f"]
+    for other in ("valid", "test"):
+        assert not any("~" in key for key in read_table(packages / "data" / other / "text"))
 
 
 def test_other_versions_than_measured_are_told(packages, caplog):
