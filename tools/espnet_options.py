@@ -50,6 +50,10 @@ def _training(name: str, task_name: str) -> dict:
         }
         for choice in task.class_choices_list
     }
+    if "model" not in choices:  # one class, which ESPnet does not let choose
+        module = importlib.import_module(f"espnet2.{name}.espnet_model")
+        model = getattr(module, f"ESPnet{name.upper()}Model")
+        choices["model"] = {"default": name, "classes": {name: _arguments(model)}}
     for name, classes in (
         ("optim", abs_task.optim_classes),
         ("scheduler", abs_task.scheduler_classes),

@@ -73,6 +73,8 @@ def load_recipe(options: SimpleNamespace, root: str | os.PathLike = ".") -> Reci
         source = f"{source} with {name}"
     check_attention(config, source)
     _check_kept_models(config, source)
+    if layout.task.model == "st":
+        _check_auxiliary_losses(config, source)
     inference_config = _load_inference_config(layout)
     lm_config = _load_lm_config(layout) if options.use_lm else {}
     return Recipe(layout, laid, config, inference_config, lm_config)
@@ -182,6 +184,18 @@ def check_attention(config: Mapping, source: str) -> None:
         resolve_attention_conf(kind, conf.get("attention_conf") or {}, width, heads)
     except (ValueError, TypeError) as error:
         raise UserError(f"{source}: decoder_conf: {error}") from None
+
+
+def _check_auxiliary_losses(config: Mapping, source: str) -> None:
+    """Refuse an ASR loss of translation that has no decoder: ESPnet fails in the first update."""
+    conf = config.get("model_conf") or {}
+    attention_share = 1.0 - conf.get("mtlalpha", 0.0)
+    if conf.get("asr_weight", 0.0) > 0 and attention_share > 0:
+        if not config.get("extra_asr_decoder"):
+            raise UserError(
+                f"{source}: model_conf.asr_weight with mtlalpha below 1 needs extra_asr_decoder; "
+                "say mtlalpha: 1.0 for CTC alone"
+            )
 
 
 def _check_kept_models(config: Mapping, source: str) -> None:

@@ -95,6 +95,16 @@ def test_attention_and_arguments_are_laid_over_training_alone(tmp_path):
         ),
         ("st", ["--src_lang", "en", "--src_case", "tc"], "are the same language and case"),
         ("st", ["--st_args", "--optin adam"], r"--st_args: unknown key 'optin' \(nearest: 'optim'"),
+        (
+            "st",
+            ["--st_args", "--model_conf asr_weight=0.3"],
+            "model_conf.asr_weight with mtlalpha below 1 needs extra_asr_decoder; say mtlalpha: 1",
+        ),
+        (
+            "st",
+            ["--st_args", "--model_conf mtl_alpha=1.0"],
+            r"'model_conf.mtl_alpha' \(nearest: 'mtlalpha'",
+        ),
         ("sum", ["--mt_args", "--normalize global_mvn"], "--mt_args: unknown key 'normalize'"),
     ],
 )
