@@ -108,7 +108,7 @@ class TrainedModel:
         self.device = _usable_device(device)
         if prefix_cache not in PREFIX_CACHES:
             raise UserError(
-                f"prefix_cache {prefix_cache!r} is unknown: say one of {', '.join(PREFIX_CACHES)}"
+                f"prefix_cache {prefix_cache!r} is unknown: say {', '.join(PREFIX_CACHES)}"
             )
         self.prefix_cache = prefix_cache
         if dtype not in _DTYPES:
