@@ -1,12 +1,18 @@
 """Whole files only: temporary name then rename, and one-line user errors."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import re
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+
+_TEMPORARY = re.compile(r"\..+\.tmp[0-9a-f]{8}(\..*)?")
+_DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class UserError(Exception):
@@ -42,14 +48,58 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.stem}.tmp{uuid.uuid4().hex[:8]}{path.suffix}"
+    temporary = path.parent / _temporary_name(path)
     try:
         yield temporary
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+        if is_disk_full(error):
+            raise no_room(path, error) from None
         raise
+
+
+def _temporary_name(path: Path) -> str:
+    return f".{path.stem}.tmp{uuid.uuid4().hex[:8]}{path.suffix}"
+
+
+@contextlib.contextmanager
+def scratch_directory(parent: Path) -> Iterator[Path]:
+    """Yield a new directory in `parent` under a temporary name; it is removed at the end."""
+    path = parent / _temporary_name(Path("scratch"))
+    path.mkdir(parents=True)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Remove what killed processes left under temporary names; call it while none writes there.
+
+    Args:
+        directory: it is walked, but for directories that have a lock of their own, and links.
+    """
+    for path in directory.iterdir():
+        is_directory = path.is_dir() and not path.is_symlink()
+        if _TEMPORARY.fullmatch(path.name):
+            if is_directory:
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        elif is_directory and not (path / ".lock").exists():
+            remove_leftovers(path)
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Say whether an exception means that the disk, or what one may use of it, is full."""
+    return isinstance(error, OSError) and error.errno in _DISK_IS_FULL
+
+
+def no_room(path: str | os.PathLike, error: OSError) -> UserError:
+    """Return the error for a file that the disk has no room for."""
+    return UserError(f"{path}: cannot be written: {error.strerror}: free some space and run again")
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

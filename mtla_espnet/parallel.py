@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from mtla_espnet.files import UserError
+from mtla_espnet.files import UserError, is_disk_full, no_room
 
 _STOP_GRACE_S = 5.0
 
@@ -126,7 +126,9 @@ def _outcome(function, argument) -> tuple[str, Any]:
         return "result", function(argument)
     except UserError as error:
         return "user error", error
-    except Exception:
+    except Exception as error:
+        if is_disk_full(error):
+            return "user error", no_room(error.filename or os.getcwd(), error)
         return "error", traceback.format_exc()
 
 

@@ -7,13 +7,12 @@ so that interrupted work goes on where it stopped.
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mtla_espnet.data.audio import Part
 from mtla_espnet.data.rejected import Rejection
-from mtla_espnet.files import UserError, digest, read_json, write_json
+from mtla_espnet.files import UserError, digest, read_json, scratch_directory, write_json
 from mtla_espnet.parallel import run_jobs
 
 _BLOCK_UTTERANCES = 200
@@ -99,8 +98,8 @@ def _block(path: Path, parts: Sequence[Part], write: Callable, settings: Mapping
         if record["made_of"] == made_of and not record["rejected"]:
             return record
     shutil.rmtree(path, ignore_errors=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as temporary:
-        unfinished = Path(temporary) / path.name
+    with scratch_directory(path.parent) as temporary:
+        unfinished = temporary / path.name
         unfinished.mkdir()
         collector = Collector()
         written = write(unfinished, parts, collector)

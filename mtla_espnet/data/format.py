@@ -262,7 +262,11 @@ def _write_files(directory: Path, utterances, container: str) -> Written:
     written = {}
     for utterance, samples, rate_hz, source_hz in utterances:
         entry = f"{utterance}.{container}"
-        soundfile.write(directory / entry, samples, rate_hz, format=container, subtype="PCM_16")
+        path = directory / entry
+        try:
+            soundfile.write(path, samples, rate_hz, format=container, subtype="PCM_16")
+        except soundfile.LibsndfileError as error:  # it does not say why
+            raise UserError(f"{path}: cannot be written: {error} Is the disk full?") from None
         written[utterance] = [entry, len(samples), rate_hz, source_hz]
     return written
 

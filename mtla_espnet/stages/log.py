@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from mtla_espnet.files import UserError
+from mtla_espnet.files import UserError, is_disk_full, no_room
 
 
 class JobFailed(UserError):
@@ -92,20 +92,38 @@ def job_log(
                     yield sys.stderr
             code = 0
         except UserError as error:
-            stream.write(f"error: {error}\n")
+            _note(stream, f"error: {error}\n")
             raise
-        except Exception:
-            stream.write(traceback.format_exc())
+        except Exception as error:
+            _note(stream, traceback.format_exc())
+            if is_disk_full(error):
+                raise no_room(error.filename or path.parent, error) from None
             raise JobFailed(f"run.pl: job failed, log is in {path}", path) from None
         finally:
             elapsed = round(time.monotonic() - begin)
             if code == 0 or isinstance(sys.exception(), Exception):  # not killed
                 torch = sys.modules.get("torch")  # a job that never loads it has one thread
                 threads = torch.get_num_threads() if torch else 1
-                stream.write(
+                _note(
+                    stream,
                     f"# Accounting: time={elapsed} threads={threads}\n"
-                    f"# Ended (code {code}) at {_now()}, elapsed time {elapsed} seconds\n"
+                    f"# Ended (code {code}) at {_now()}, elapsed time {elapsed} seconds\n",
                 )
+
+
+def _note(stream: TextIO, text: str) -> None:
+    """Write the end of a log, if there is room for it."""
+    with contextlib.suppress(OSError):
+        stream.write(text)
+
+
+class _LogHandler(logging.StreamHandler):
+    """Ends the job where there is no room for its log, instead of complaining at each line."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        if is_disk_full(sys.exception()):
+            raise
+        super().handleError(record)
 
 
 def _now() -> str:
@@ -121,7 +139,7 @@ def _logging_to(stream: TextIO) -> Iterator[None]:
     """
     host = socket.gethostname().split(".")[0]
     form = f"[{host}] %(asctime)s (%(module)s:%(lineno)d) %(levelname)s: %(message)s"
-    handler = logging.StreamHandler(stream)
+    handler = _LogHandler(stream)
     handler.setFormatter(logging.Formatter(form))
     root = logging.getLogger()
     old_handlers, old_level = root.handlers[:], root.level

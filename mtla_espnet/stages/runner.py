@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from types import ModuleType, SimpleNamespace
 
-from mtla_espnet.files import UserError, write_text
+from mtla_espnet.files import UserError, is_disk_full, no_room, remove_leftovers, write_text
 from mtla_espnet.stages.checks import check_needs, check_room
 from mtla_espnet.stages.dry_run import describe_stage
 from mtla_espnet.stages.lock import directory_lock
@@ -148,7 +148,14 @@ def run_stage(recipe: Recipe, number: int) -> None:
     module = _body(recipe, number)
     title = f"Stage {number}: {module.TITLE}"
     begin = time.monotonic()
-    ran = [_run_part(recipe, number, module, part, title) for part in module.parts(recipe)]
+    ran = []
+    for part in module.parts(recipe):
+        try:
+            ran.append(_run_part(recipe, number, module, part, title))
+        except OSError as error:
+            if is_disk_full(error):
+                raise no_room(error.filename or part.directory, error) from None
+            raise
     if any(ran):
         say(f"Stage {number}: finished in {time.monotonic() - begin:.1f} s")
     else:
@@ -184,6 +191,7 @@ def _run_part(recipe: Recipe, number: int, module: ModuleType, part: Part, title
         why = "" if reason in (None, "not done yet") else f" (again: {reason})"
         say(f"{title}{f' [{part.name}]' if part.name else ''}{why}")
         mark.begin()
+        remove_leftovers(part.directory)
         module.run(recipe, part)
         mark.finish()
     return True

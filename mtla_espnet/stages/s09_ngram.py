@@ -7,11 +7,10 @@ for tokens. Here the n-gram is one of tokens.
 import os
 import shlex
 import subprocess
-import tempfile
 from pathlib import Path
 
 from mtla_espnet.data.tables import read_table
-from mtla_espnet.files import UserError, atomic_path, write_text
+from mtla_espnet.files import UserError, atomic_path, scratch_directory, write_text
 from mtla_espnet.stages.layout import Layout, used_options
 from mtla_espnet.stages.log import JobFailed, job_log
 from mtla_espnet.stages.marks import Part
@@ -78,12 +77,12 @@ def run(recipe: Recipe, part: Part) -> None:
     log = part.directory / "ngram.log"
     with (
         job_log(log, "; ".join(commands(recipe, part))),
-        tempfile.TemporaryDirectory(dir=part.directory) as scratch,
+        scratch_directory(part.directory) as scratch,
         atomic_path(binary) as new_binary,
         atomic_path(arpa) as new_arpa,
     ):
         with open(part.directory / "train.txt", "rb") as text, open(new_arpa, "wb") as output:
-            _call(_estimate(recipe, Path(scratch)), log, stdin=text, stdout=output)
+            _call(_estimate(recipe, scratch), log, stdin=text, stdout=output)
         _call(_convert(new_arpa, new_binary), log)
 
 

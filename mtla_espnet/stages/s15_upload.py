@@ -6,12 +6,11 @@ The unpacked model there is what ESPnet's `from_pretrained` downloads.
 
 import os
 import shutil
-import tempfile
 import zipfile
 from pathlib import Path
 
 from mtla_espnet.config import dump_yaml
-from mtla_espnet.files import UserError, write_text
+from mtla_espnet.files import UserError, scratch_directory, write_text
 from mtla_espnet.stages.log import job_log, say
 from mtla_espnet.stages.marks import Part
 from mtla_espnet.stages.recipe import Recipe
@@ -58,8 +57,8 @@ def run(recipe: Recipe, part: Part) -> None:
     """
     check_hub(recipe)
     folder = part.directory / "model"
-    with tempfile.TemporaryDirectory(dir=part.directory) as scratch:
-        unpacked = Path(scratch) / "model"
+    with scratch_directory(part.directory) as scratch:
+        unpacked = scratch / "model"
         with zipfile.ZipFile(recipe.layout.packed_model) as archive:
             archive.extractall(unpacked)
         write_text(unpacked / "README.md", model_card(recipe))
