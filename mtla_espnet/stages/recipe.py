@@ -189,13 +189,15 @@ def check_attention(config: Mapping, source: str) -> None:
 def _check_auxiliary_losses(config: Mapping, source: str) -> None:
     """Refuse an ASR loss of translation that has no decoder: ESPnet fails in the first update."""
     conf = config.get("model_conf") or {}
-    attention_share = 1.0 - conf.get("mtlalpha", 0.0)
-    if conf.get("asr_weight", 0.0) > 0 and attention_share > 0:
-        if not config.get("extra_asr_decoder"):
-            raise UserError(
-                f"{source}: model_conf.asr_weight with mtlalpha below 1 needs extra_asr_decoder; "
-                "say mtlalpha: 1.0 for CTC alone"
-            )
+    shares = [conf.get(name, 0.0) for name in ("asr_weight", "mtlalpha")]
+    for name, share in zip(("asr_weight", "mtlalpha"), shares, strict=True):
+        if not isinstance(share, int | float):
+            raise UserError(f"{source}: model_conf.{name} must be a number, not {share!r}")
+    if shares[0] > 0 and shares[1] < 1 and not config.get("extra_asr_decoder"):
+        raise UserError(
+            f"{source}: model_conf.asr_weight with mtlalpha below 1 needs extra_asr_decoder; "
+            "say mtlalpha: 1.0 for CTC alone"
+        )
 
 
 def _check_kept_models(config: Mapping, source: str) -> None:

@@ -100,6 +100,7 @@ def test_attention_and_arguments_are_laid_over_training_alone(tmp_path):
             ["--st_args", "--model_conf asr_weight=0.3"],
             "model_conf.asr_weight with mtlalpha below 1 needs extra_asr_decoder; say mtlalpha: 1",
         ),
+        ("st", ["--st_args", "--model_conf mtlalpha=a"], "mtlalpha must be a number, not 'a'"),
         (
             "st",
             ["--st_args", "--model_conf mtl_alpha=1.0"],
