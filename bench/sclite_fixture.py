@@ -17,7 +17,7 @@ FIXTURES = Path(__file__).parents[1] / "test" / "fixtures" / "sclite"
 VERSION = "sclite 2.10 (Debian sctk 2.4.10-20151007-1312Z+dfsg2-3.1)"
 
 _BLOCK = re.compile(
-    r"^id: \((?P<id>[^)]*)\)\nScores: \(#C #S #D #I\) (?P<counts>[\d ]+)\n"
+    r"^id: \((?P<id>[^)]*)\)\nScores: \(#C #S #D #I\) (?P<counts>[\d ]+)\n(?:Attributes: .*\n)?"
     r"(?:REF:  (?P<ref>.*)\nHYP:  (?P<hyp>.*)\n)?",
     re.MULTILINE,
 )
@@ -47,13 +47,15 @@ def sentence_pairs(n_pairs: int, seed: int) -> list[tuple[list[str], list[str]]]
     return pairs
 
 
-def run_sclite(sclite: str, pairs: list[tuple[str, list[str], list[str]]]) -> str:
+def run_sclite(
+    sclite: str, pairs: list[tuple[str, list[str], list[str]]], options: tuple[str, ...] = ()
+) -> str:
     """Return sclite's whole report on (name, reference, hypothesis) triples."""
     with tempfile.TemporaryDirectory() as directory:
         for file, column in (("ref.trn", 1), ("hyp.trn", 2)):
             lines = [f"{' '.join(pair[column])}\t({pair[0]})\n" for pair in pairs]
             Path(directory, file).write_text("".join(lines), encoding="utf-8")
-        command = [sclite, *"-r ref.trn trn -h hyp.trn trn -i rm -o all stdout".split()]
+        command = [sclite, *options, *"-r ref.trn trn -h hyp.trn trn -i rm -o all stdout".split()]
         done = subprocess.run(command, cwd=directory, capture_output=True, check=True)
     return done.stdout.decode("utf-8")
 
@@ -68,18 +70,25 @@ def steps_of(reference_row: str, hypothesis_row: str) -> str:
         elif set(hypothesis) == {"*"}:
             steps.append("D")
         else:
-            # sclite writes a correct pair in lower case and a wrong one in capitals.
+            # sclite writes a correct pair in lower case and a wrong one in capitals, or with -s
+            # both as they are.
             steps.append("C" if reference == hypothesis else "S")
     return "".join(steps)
 
 
 def main(sclite: str = "sclite") -> None:
+    """Write the fixtures of both comparisons: that of the default, and -s (case matters)."""
     pairs = [
         (f"s{number % 7}-{number:04d}", *pair)
         for number, pair in enumerate(sentence_pairs(600, seed=5))
     ]
     pairs.sort(key=lambda pair: pair[0])
-    report = run_sclite(sclite, pairs)
+    write_fixture(pairs, run_sclite(sclite, pairs), "")
+    write_fixture(pairs, run_sclite(sclite, pairs, ("-s",)), "_case")
+
+
+def write_fixture(pairs: list[tuple[str, list[str], list[str]]], report: str, ending: str) -> None:
+    """Write `alignments<ending>.tsv` and `result<ending>.txt` from a report."""
     blocks = {match["id"]: match for match in _BLOCK.finditer(report)}
     lines = [f"# {VERSION}: name, reference, hypothesis, steps, counts of C S D I\n"]
     for name, reference, hypothesis in pairs:
@@ -91,9 +100,9 @@ def main(sclite: str = "sclite") -> None:
         fields = [name, " ".join(reference), " ".join(hypothesis), steps, block["counts"]]
         lines.append("\t".join(fields) + "\n")
     FIXTURES.mkdir(parents=True, exist_ok=True)
-    (FIXTURES / "alignments.tsv").write_text("".join(lines), encoding="utf-8")
+    (FIXTURES / f"alignments{ending}.tsv").write_text("".join(lines), encoding="utf-8")
     tables = report[: report.index("\t\tDUMP OF SYSTEM")]
-    (FIXTURES / "result.txt").write_text(tables, encoding="utf-8")
+    (FIXTURES / f"result{ending}.txt").write_text(tables, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -60,6 +60,7 @@ def score_intents(
     output_dir: Path,
     known_intents: Collection[str] | None = None,
     scorer: str = "ours",
+    score_opts: Sequence[str] = (),
 ) -> tuple[IntentScores, Totals]:
     """Score `<scenario>_<action> word ...` against references of the same form, by id.
 
@@ -74,6 +75,7 @@ def score_intents(
         output_dir: the decoded set's directory.
         known_intents: what training has seen; None: any word is an intent.
         scorer: see `mtla_espnet.score.wer.score_set`.
+        score_opts: likewise.
 
     Returns:
         The accuracies, and the errors in the words after the intent.
@@ -90,7 +92,13 @@ def score_intents(
     scores = count_intents(list(expected.values()), list(found.values()))
     write_json(output_dir / DIRECTORY / FILE, dataclasses.asdict(scores))
     rest = score_units(
-        words, found_words, speakers, output_dir / "score_wer", scorer=scorer, suffix="_asr"
+        words,
+        found_words,
+        speakers,
+        output_dir / "score_wer",
+        scorer=scorer,
+        suffix="_asr",
+        score_opts=score_opts,
     )
     return scores, rest
 

@@ -1,6 +1,7 @@
 """The table `result.txt`, in the form that NIST's sclite prints."""
 
 import dataclasses
+import math
 import re
 import statistics
 from collections.abc import Sequence
@@ -76,18 +77,21 @@ def total(sentences: Sequence[AlignedSentence]) -> Totals:
     return Totals(len(counts), sum(counts, Counts()), sum(c.errors > 0 for c in counts))
 
 
-def format_result(title: str, speakers: dict[str, list[AlignedSentence]]) -> str:
+def format_result(
+    title: str, speakers: dict[str, list[AlignedSentence]], mark_by_case: bool = True
+) -> str:
     """Write sclite's report: a table of percentages, one of counts, and the alignments.
 
     Args:
         title: heading of the tables.
         speakers: speaker -> its sentences; at least one sentence in all.
+        mark_by_case: write wrong tokens in capitals.
     """
     by_speaker = {speaker: total(sentences) for speaker, sentences in speakers.items()}
     everything = total([sentence for group in speakers.values() for sentence in group])
     percentages = _table(title, by_speaker, everything, percent=True)
     numbers = _table(title, by_speaker, everything, percent=False)
-    return f"\n{percentages}\n\n{numbers}\n\n{_alignments(title, speakers)}"
+    return f"\n{percentages}\n\n{numbers}\n\n{_alignments(title, speakers, mark_by_case)}"
 
 
 def read_result(path: Path) -> Totals:
@@ -144,7 +148,12 @@ def _cells(totals: Totals, percent: bool) -> list[str]:
         return sizes + [str(number) for number in totals.numbers]
     if totals.percentages is None:
         return sizes + [f"{number}*" for number in totals.numbers]
-    return sizes + [f"{value:.1f}" for value in totals.percentages]
+    return sizes + [_tenths(value) for value in totals.percentages]
+
+
+def _tenths(value: float) -> str:
+    """Round to a tenth as sclite does, a half upwards: 342 of 608 are 56.3 %."""
+    return f"{math.floor(value * 10 + 0.5) / 10:.1f}"
 
 
 def _spreads(speakers: list[Totals], percent: bool) -> list[list[str]]:
@@ -154,7 +163,7 @@ def _spreads(speakers: list[Totals], percent: bool) -> list[list[str]]:
     columns = [*zip(*sizes, strict=True)]
     columns += [*zip(*[row for row in values if row is not None], strict=True)] or [()] * 6
     return [
-        [name, *(f"{measure(column):.1f}" if column else "-" for column in columns)]
+        [name, *(_tenths(measure(column)) if column else "-" for column in columns)]
         for name, measure in (
             ("Mean", statistics.mean),
             ("S.D.", lambda column: statistics.stdev(column) if len(column) > 1 else 0.0),
@@ -163,17 +172,17 @@ def _spreads(speakers: list[Totals], percent: bool) -> list[list[str]]:
     ]
 
 
-def _alignments(title: str, speakers: dict[str, list[AlignedSentence]]) -> str:
+def _alignments(title: str, speakers: dict[str, list[AlignedSentence]], mark_by_case: bool) -> str:
     blocks = [f"\t\tDUMP OF SYSTEM ALIGNMENT STRUCTURE\n\nSystem name:   {title}\n"]
     blocks.append("Speakers: \n" + "".join(f"{i:5}:  {s}\n" for i, s in enumerate(speakers)))
     for i, (speaker, sentences) in enumerate(speakers.items()):
         blocks.append(f"Speaker sentences {i:3}:  {speaker}   #utts: {len(sentences)}")
-        blocks += [_sentence(sentence) for sentence in sentences]
+        blocks += [_sentence(sentence, mark_by_case) for sentence in sentences]
     return "\n".join(blocks) + "\n"
 
 
-def _sentence(sentence: AlignedSentence) -> str:
-    """Write one alignment below the other; wrong tokens in capitals, gaps as asterisks."""
+def _sentence(sentence: AlignedSentence, mark_by_case: bool) -> str:
+    """Write one alignment below the other; gaps as asterisks."""
     c = count(sentence.steps)
     scores = f"{c.correct} {c.substitutions} {c.deletions} {c.insertions}"
     references, hypotheses = iter(sentence.reference), iter(sentence.hypothesis)
@@ -181,7 +190,7 @@ def _sentence(sentence: AlignedSentence) -> str:
     for step in sentence.steps:
         reference = "" if step == "I" else next(references)
         hypothesis = "" if step == "D" else next(hypotheses)
-        if step != "C":
+        if step != "C" and mark_by_case:
             reference, hypothesis = reference.upper(), hypothesis.upper()
         width = max(len(reference), len(hypothesis))
         columns.append(

@@ -2,13 +2,16 @@
 
 import shutil
 import subprocess
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from mtla_espnet.files import UserError, write_text
 from mtla_espnet.score.align import align, fold_case
+from mtla_espnet.score.alignment_text import format_alignments
 from mtla_espnet.score.pairs import read_pairs, read_speakers
 from mtla_espnet.score.result import AlignedSentence, Totals, format_result, read_result
+
+CASE_MATTERS = "-s"  # sclite's option
 
 
 def score_set(
@@ -20,12 +23,13 @@ def score_set(
     cleaner: Callable[[str], str] | None = None,
     scorer: str = "ours",
     symbols: Collection[str] = (),
+    score_opts: Sequence[str] = (),
 ) -> dict[str, Totals]:
     """Score the hypotheses of a set against its references.
 
-    Writes `ref.trn`, `hyp.trn` and `result.txt` to `score_wer` (words), `score_cer`
-    (characters, a blank being `<space>`) and, with a BPE model, `score_ter` (its pieces).
-    Sentences are paired by id. The case of ASCII letters is ignored, as sclite does.
+    Writes `ref.trn`, `hyp.trn`, `result.txt` and `alignment.txt` (by id) to `score_wer` (words),
+    `score_cer` (characters, a blank being `<space>`) and, with a BPE model, `score_ter` (its
+    pieces). Sentences are paired by id. The case of ASCII letters is ignored, as sclite does.
 
     Args:
         reference_text: table of id -> sentence.
@@ -39,6 +43,7 @@ def score_set(
             stands before the first hyphen or underscore of speaker-id.
         symbols: non-linguistic symbols, such as `<noise>`; taken out of both sides first, with
             the blank that they leave.
+        score_opts: sclite's options. Ours knows `-s` alone: case matters.
 
     Returns:
         "wer", "cer" (and "ter") -> sums over the set.
@@ -62,7 +67,13 @@ def score_set(
         tokenizers["ter"] = _piece_tokenizer(bpemodel)
     return {
         name: score_units(
-            references, hypotheses, speakers, output_dir / f"score_{name}", split, scorer
+            references,
+            hypotheses,
+            speakers,
+            output_dir / f"score_{name}",
+            split,
+            scorer,
+            score_opts=score_opts,
         )
         for name, split in tokenizers.items()
     }
@@ -76,8 +87,11 @@ def score_units(
     split: Callable[[str], list[str]] = str.split,
     scorer: str = "ours",
     suffix: str = "",
+    score_opts: Sequence[str] = (),
 ) -> Totals:
-    """Align sentences in one unit and write `{ref,hyp}<suffix>.trn`, `result<suffix>.txt`.
+    """Align sentences in one unit and write the results.
+
+    Files: `{ref,hyp}<suffix>.trn`, `result<suffix>.txt`, `alignment<suffix>.txt`.
 
     Args:
         references: id -> sentence.
@@ -87,13 +101,16 @@ def score_units(
         split: a sentence to its units.
         scorer: see `score_set`.
         suffix: of the files' names, such as `_asr`.
+        score_opts: see `score_set`.
 
     Returns:
         Sums over the sentences.
 
     Raises:
-        UserError: sclite is asked for and not there or fails.
+        UserError: sclite is asked for and not there or fails, or only it knows `score_opts`.
     """
+    if scorer != "sclite":
+        check_own_options(score_opts)
     names = {key: f"{speakers[key]}-{key}" for key in references}
     reference = {key: split(text) for key, text in references.items()}
     hypothesis = {key: split(hypotheses[key]) for key in references}
@@ -101,18 +118,39 @@ def score_units(
     for file, sentences in zip(files, (reference, hypothesis), strict=True):
         lines = [f"{' '.join(tokens)}\t({names[key]})\n" for key, tokens in sentences.items()]
         write_text(directory / file, "".join(lines))
+    case_matters = CASE_MATTERS in score_opts
+    fold = str if case_matters else fold_case
+    steps = {
+        key: align([fold(token) for token in tokens], [fold(token) for token in hypothesis[key]])
+        for key, tokens in reference.items()
+    }
     if scorer == "sclite":
-        text = _run_sclite(directory, *files)
+        text = _run_sclite(directory, files, score_opts)
     else:
         groups: dict[str, list[AlignedSentence]] = {}
         for key in sorted(names, key=lambda key: (speakers[key], key)):
-            ref = [fold_case(token) for token in reference[key]]
-            hyp = [fold_case(token) for token in hypothesis[key]]
-            sentence = AlignedSentence(names[key], ref, hyp, align(ref, hyp))
+            ref, hyp = ([fold(token) for token in side[key]] for side in (reference, hypothesis))
+            sentence = AlignedSentence(names[key], ref, hyp, steps[key])
             groups.setdefault(speakers[key], []).append(sentence)
-        text = format_result(files[1], groups)
+        text = format_result(files[1], groups, mark_by_case=not case_matters)
+    alignments = format_alignments(reference, hypothesis, steps)
+    write_text(directory / f"alignment{suffix}.txt", alignments)
     write_text(directory / f"result{suffix}.txt", text)
     return read_result(directory / f"result{suffix}.txt")
+
+
+def check_own_options(score_opts: Sequence[str]) -> None:
+    """Check that our scorer knows these options of sclite.
+
+    Raises:
+        UserError: it does not know one; names it.
+    """
+    for option in score_opts:
+        if option != CASE_MATTERS:
+            raise UserError(
+                f"--score_opts {option}: our own scorer knows -s alone; --scorer sclite, where it "
+                "is installed (Debian's package sctk), takes all"
+            )
 
 
 def without_symbols(text: str, symbols: Collection[str]) -> str:
@@ -146,10 +184,11 @@ def _piece_tokenizer(bpemodel: Path) -> Callable[[str], list[str]]:
     return processor.encode_as_pieces
 
 
-def _run_sclite(directory: Path, reference: str, hypothesis: str) -> str:
+def _run_sclite(directory: Path, files: Sequence[str], score_opts: Sequence[str]) -> str:
     if shutil.which("sclite") is None:
         raise UserError("sclite is not installed (Debian's package sctk); leave out scorer=sclite")
-    command = f"sclite -r {reference} trn -h {hypothesis} trn -i rm -o all stdout".split()
+    command = ["sclite", *score_opts, "-r", files[0], "trn", "-h", files[1], "trn"]
+    command += "-i rm -o all stdout".split()
     done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         message = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]

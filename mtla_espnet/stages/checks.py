@@ -13,6 +13,7 @@ from mtla_espnet.stages.layout import Layout
 from mtla_espnet.stages.recipe import Recipe
 from mtla_espnet.stages.s09_ngram import PROGRAMS, missing_program
 from mtla_espnet.stages.s15_upload import check_hub
+from mtla_espnet.stages.scores import score_options
 from mtla_espnet.stages.tokens import text_cleaner, tokenizer
 
 _TRAINING = {7, 11}
@@ -33,6 +34,8 @@ def check_needs(recipe: Recipe, stages: Sequence[int]) -> None:
     _check_text_options(recipe.layout)
     if options.use_ngram and 9 in stages:
         _check_programs()
+    if 13 in stages:
+        score_options(options)
     if 15 in stages:
         check_hub(recipe)
     if (options.ngpu and stages & _TRAINING) or (options.gpu_inference and 12 in stages):

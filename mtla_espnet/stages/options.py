@@ -323,7 +323,20 @@ OPTIONS: dict[str, list[Option]] = {
             choices=("rouge", "paper"),
             tasks=("sum",),
         ),
-        Option("score_opts", "", "Options for sclite.", unsupported=_not_yet("sclite's options")),
+        Option(
+            "scorer",
+            "ours",
+            "Who aligns for word, character and token error rates: our own scorer, or NIST's "
+            "sclite where it is installed; the counts are the same.",
+            choices=("ours", "sclite"),
+            tasks=("asr", "slu"),
+        ),
+        Option(
+            "score_opts",
+            "",
+            "Options for sclite. Our own scorer knows -s alone: case matters.",
+            tasks=("asr", "slu"),
+        ),
         Option("local_score_opts", "", "Options for local/score.sh."),
     ],
 }

@@ -2,13 +2,18 @@
 
 import dataclasses
 import functools
+import shlex
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 from mtla_espnet.data.tables import read_table
+from mtla_espnet.files import UserError
 from mtla_espnet.score import bleu, intent, rouge
-from mtla_espnet.score.wer import score_set
+from mtla_espnet.score.wer import check_own_options, score_set
 from mtla_espnet.stages.layout import Layout
+from mtla_espnet.stages.log import say
 from mtla_espnet.stages.recipe import Recipe
 from mtla_espnet.stages.tokens import text_cleaner, text_inputs
 
@@ -41,7 +46,7 @@ def _rate_inputs(layout: Layout, data_dir: Path) -> Inputs:
 
 def _rate_outputs(layout: Layout) -> list[str]:
     names = ["wer", "cer", *(["ter"] if layout.bpe_model else [])]
-    return [f"score_{name}/result.txt" for name in names]
+    return [f"score_{name}/{file}.txt" for name in names for file in ("result", "alignment")]
 
 
 def _score_rates(recipe: Recipe, data_dir: Path, directory: Path) -> None:
@@ -54,7 +59,33 @@ def _score_rates(recipe: Recipe, data_dir: Path, directory: Path) -> None:
         bpemodel=layout.bpe_model,
         cleaner=text_cleaner(recipe.options.cleaner),
         symbols=_symbols(layout),
+        scorer=_scorer(recipe.options),
+        score_opts=score_options(recipe.options),
     )
+
+
+def score_options(options: SimpleNamespace) -> list[str]:
+    """Return the words of `--score_opts`; none for a task that has no such option.
+
+    Raises:
+        UserError: they are not words of a command line, or the scorer does not know one.
+    """
+    text = getattr(options, "score_opts", "")
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise UserError(f"--score_opts {text!r}: {error}", 2) from None
+    if words and (options.scorer == "ours" or shutil.which("sclite") is None):
+        check_own_options(words)
+    return words
+
+
+def _scorer(options: SimpleNamespace) -> str:
+    """Return who aligns; our own scorer stands in where sclite is not installed."""
+    if options.scorer == "sclite" and shutil.which("sclite") is None:
+        say("sclite is not installed (Debian's package sctk): our own scorer, with equal counts")
+        return "ours"
+    return options.scorer
 
 
 def _symbols(layout: Layout) -> list[str]:
@@ -106,6 +137,8 @@ def _score_intents(recipe: Recipe, data_dir: Path, directory: Path) -> None:
         data_dir / "utt2spk",
         directory,
         known_intents=known if recipe.options.unknown_intents == "error" else None,
+        scorer=_scorer(recipe.options),
+        score_opts=score_options(recipe.options),
     )
 
 
@@ -126,7 +159,7 @@ def _score_summaries(recipe: Recipe, data_dir: Path, directory: Path) -> None:
 
 
 SCORES = {
-    "rates": Score(("cleaner",), _rate_inputs, _rate_outputs, _score_rates),
+    "rates": Score(("cleaner", "scorer", "score_opts"), _rate_inputs, _rate_outputs, _score_rates),
     "translation": Score(
         ("tgt_case", "tgt_lang", "detokenize"),
         _translation_inputs,
@@ -134,9 +167,12 @@ SCORES = {
         _score_translation,
     ),
     "intents": Score(
-        ("unknown_intents",),
+        ("unknown_intents", "scorer", "score_opts"),
         _intent_inputs,
-        lambda layout: [f"{intent.DIRECTORY}/{intent.FILE}", "score_wer/result_asr.txt"],
+        lambda layout: [
+            f"{intent.DIRECTORY}/{intent.FILE}",
+            *(f"score_wer/{file}_asr.txt" for file in ("result", "alignment")),
+        ],
         _score_intents,
     ),
     "summaries": Score(

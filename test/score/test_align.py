@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import jiwer
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,13 +15,13 @@ from mtla_espnet.score.align import (
     fold_case,
 )
 
-FIXTURE = Path(__file__).parents[1] / "fixtures" / "sclite" / "alignments.tsv"
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "sclite"
 
 tokens = st.lists(st.sampled_from("abcd"), max_size=12)
 
 
-def sclite_cases():
-    _, *lines = FIXTURE.read_text(encoding="utf-8").splitlines()
+def sclite_cases(name="alignments.tsv"):
+    _, *lines = (FIXTURES / name).read_text(encoding="utf-8").splitlines()
     for line in lines:
         name, reference, hypothesis, steps, counts = line.split("\t")
         yield name, reference.split(), hypothesis.split(), steps, counts
@@ -47,13 +48,28 @@ def cheapest(reference, hypothesis):
     return previous[-1]
 
 
-def test_every_stored_alignment_of_sclite_is_ours_step_by_step():
-    cases = list(sclite_cases())
+@pytest.mark.parametrize(("file", "fold"), [("alignments", fold_case), ("alignments_case", str)])
+def test_every_stored_alignment_of_sclite_is_ours_step_by_step(file, fold):
+    cases = list(sclite_cases(f"{file}.tsv"))
     assert len(cases) == 600
     for name, reference, hypothesis, steps, counts in cases:
-        found = align([fold_case(t) for t in reference], [fold_case(t) for t in hypothesis])
+        found = align([fold(token) for token in reference], [fold(token) for token in hypothesis])
         assert found == steps, name
         assert [found.count(letter) for letter in "CSDI"] == [int(c) for c in counts.split()], name
+
+
+def test_the_stored_pairs_are_varied():
+    cases = list(sclite_cases())
+    differ = zip(sclite_cases(), sclite_cases("alignments_case.tsv"), strict=True)
+    variety = {
+        "empty reference": sum(not case[1] for case in cases),
+        "empty hypothesis": sum(not case[2] for case in cases),
+        "insertions": sum("I" in case[3] for case in cases),
+        "beyond ASCII": sum(not "".join(case[1] + case[2]).isascii() for case in cases),
+        "case matters": sum(one[3] != other[3] for one, other in differ),
+        "long": sum(len(case[3]) > 30 for case in cases),
+    }
+    assert min(variety.values()) >= 8, variety
 
 
 @given(tokens, tokens)

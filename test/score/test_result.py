@@ -12,10 +12,10 @@ from mtla_espnet.score.result import AlignedSentence, format_result, read_result
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "sclite"
 
 
-def fixture_speakers():
+def fixture_speakers(file="alignments.tsv"):
     """The stored pairs with sclite's own alignments, by speaker."""
     speakers = {}
-    for line in (FIXTURES / "alignments.tsv").read_text(encoding="utf-8").splitlines()[1:]:
+    for line in (FIXTURES / file).read_text(encoding="utf-8").splitlines()[1:]:
         name, reference, hypothesis, steps, _ = line.split("\t")
         sentence = AlignedSentence(name, reference.split(), hypothesis.split(), steps)
         speakers.setdefault(name.partition("-")[0], []).append(sentence)
@@ -28,9 +28,10 @@ def rows_of(text):
     return [line.replace("|", " ").split() for line in lines]
 
 
-def test_the_tables_hold_the_numbers_of_sclite():
-    ours = rows_of(format_result("hyp.trn", fixture_speakers()))
-    theirs = rows_of((FIXTURES / "result.txt").read_text())
+@pytest.mark.parametrize("ending", ["", "_case"])
+def test_the_tables_hold_the_numbers_of_sclite(ending):
+    ours = rows_of(format_result("hyp.trn", fixture_speakers(f"alignments{ending}.tsv")))
+    theirs = rows_of((FIXTURES / f"result{ending}.txt").read_text())
     assert len(theirs) == 2 * (7 + 1 + 3)
     assert ours == theirs
 
@@ -64,6 +65,8 @@ HYP:  A the HAT ***
 Eval: I     S   D
 """
     assert expected in text
+    kept = format_result("hyp.trn", {"s": [sentence]}, mark_by_case=False)
+    assert "REF:  * the cat sat\nHYP:  a the hat ***\nEval: I     S   D\n" in kept
 
 
 def test_a_speaker_without_reference_words_gets_counts(tmp_path):

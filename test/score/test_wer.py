@@ -1,3 +1,5 @@
+import re
+
 import jiwer
 import pytest
 import sentencepiece
@@ -75,6 +77,45 @@ def test_pieces_of_a_bpe_model(tables, tmp_path):
     assert totals["ter"].counts.reference == expected
 
 
+def test_case_matters_where_sclite_is_told_so(tables, tmp_path):
+    assert score(tables, tmp_path / "default")["wer"].numbers == (7, 1, 1, 1, 3, 2)
+    totals = score(tables, tmp_path / "case", score_opts=["-s"])
+    assert totals["wer"].numbers == (4, 4, 1, 1, 6, 2)
+    drawn = (tmp_path / "case/score_wer/alignment.txt").read_text()
+    assert "REF: TURN  THE LIGHT ON\nHYP: **** turn light on\n        D    S     S  S\n" in drawn
+    with pytest.raises(UserError, match="--score_opts -F: our own scorer knows -s alone") as raised:
+        score(tables, tmp_path / "other", score_opts=["-s", "-F"])
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "other").exists()
+
+
+def test_the_alignments_are_drawn_by_id(tables, tmp_path):
+    score(tables, tmp_path)
+    text = (tmp_path / "score_wer/alignment.txt").read_text()
+    assert re.findall("^=== (.*) ===$", text, re.MULTILINE) == list(REFERENCES)
+    assert (
+        "=== bob-1 ===\n\n"
+        "REF: play some music please ***\n"
+        "HYP: play  sum music please now\n"
+        "             S                I\n"
+    ) in text
+    characters = (tmp_path / "score_cer/alignment.txt").read_text()
+    assert "=== amy-2 ===\n\nREF: s t o p\nHYP: s t o p\n" in characters
+
+
+def test_espnet_finds_the_rates_in_our_experiments(tables, tmp_path):
+    # As its show_asr_result.sh does: the lines with `Avg` of every <decode>/<set>/score_<kind>,
+    # without the path and `Sum/Avg`, bars and runs of blanks become one bar.
+    score(tables, tmp_path / "exp/asr_x/decode_asr/test")
+    rows = []
+    for path in (tmp_path / "exp/asr_x").glob("*/*/score_wer/result.txt"):
+        name = "/".join(path.parts[-4:-2])
+        (line,) = [line for line in path.read_text().splitlines() if "Avg" in line]
+        rest = f"|{name}{line}".replace("Sum/Avg", "")
+        rows.append(re.sub(r"[ |]+", "|", rest))
+    assert rows == ["|decode_asr/test|4|9|77.8|11.1|11.1|11.1|33.3|50.0|"]
+
+
 def test_the_cleaner_touches_references_only(tables, tmp_path):
     totals = score(tables, tmp_path, cleaner=lambda text: text.lower().replace("some", "sum"))
     assert totals["wer"].numbers == (8, 0, 1, 1, 2, 2)
@@ -131,14 +172,15 @@ def test_sclite_where_it_is_asked_for(tables, tmp_path, monkeypatch):
     program.parent.mkdir()
     program.write_text(
         "#!/bin/sh\n"
-        '[ "$*" = "-r ref.trn trn -h hyp.trn trn -i rm -o all stdout" ] || exit 2\n'
+        '[ "$*" = "-F -D -r ref.trn trn -h hyp.trn trn -i rm -o all stdout" ] || exit 2\n'
         "[ -s ref.trn ] && [ -s hyp.trn ] || exit 3\n"
         "echo '| Sum/Avg|  4  9 | 77.8 11.1 11.1 11.1 33.3 50.0 |'\n"
         "echo '| Sum  |  4  9 | 7 1 1 1 3 2 |'\n"
     )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
-    totals = score(tables, tmp_path / "out", scorer="sclite")
+    totals = score(tables, tmp_path / "out", scorer="sclite", score_opts=["-F", "-D"])
+    assert (tmp_path / "out/score_wer/alignment.txt").exists()
     assert totals["wer"].numbers == (7, 1, 1, 1, 3, 2)
     program.write_text("#!/bin/sh\necho 'Error: broken' >&2\nexit 1\n")
     with pytest.raises(UserError, match="score_wer: sclite failed: Error: broken"):

@@ -7,6 +7,7 @@ import pytest
 from mtla_espnet.data.tables import write_table
 from mtla_espnet.files import UserError
 from mtla_espnet.stages import s13_score
+from mtla_espnet.stages.checks import check_needs
 from mtla_espnet.stages.options import parse_options
 from mtla_espnet.stages.recipe import load_recipe
 
@@ -49,6 +50,34 @@ def test_recognition(tmp_path):
     results = decoded.score()
     assert "|2|3|66.67|33.33|0.00|0.00|33.33|50.00|" in results
     assert "### BLEU" not in results
+
+
+def test_our_scorer_stands_in_for_sclite_and_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    argv = ["--token_type", "char", "--scorer", "sclite", "--score_opts", "-s"]
+    decoded = Decoded(tmp_path, "asr", *argv)
+    decoded.write("text", {"a": "One two", "b": "three"})
+    decoded.decode({"a": "one two", "b": "three"})
+    assert "|2|3|66.67|33.33|0.00|0.00|33.33|50.00|" in decoded.score()
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "sclite" in line]
+    assert line.endswith(
+        "sclite is not installed (Debian's package sctk): our own scorer, with equal counts"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [("-F", "--score_opts -F: our own scorer knows -s alone"), ("'", "No closing quotation")],
+)
+def test_options_that_the_scorer_does_not_know_stop_the_run_at_its_start(
+    tmp_path, monkeypatch, options, message
+):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for scorer in ("ours", "sclite"):
+        recipe = Decoded(tmp_path, "asr", "--scorer", scorer, "--score_opts", options).recipe
+        with pytest.raises(UserError, match=message):
+            check_needs(recipe, [13])
+        check_needs(recipe, [12])
 
 
 def test_translation_is_scored_against_the_target_in_its_case(tmp_path):
