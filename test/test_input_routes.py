@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from mtla_espnet.cli import main
 from mtla_espnet.data.features import FeatureTable
 from mtla_espnet.data.tables import read_table
 from mtla_espnet.stages.runner import run_recipe
@@ -104,3 +105,23 @@ def test_features_in_files_are_those_of_the_model(root, monkeypatch):
     ]
     assert sums[0]["count"] == sums[1]["count"]
     np.testing.assert_allclose(sums[0]["sum"], sums[1]["sum"], rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_manifests_of_fairseq_are_trained_on_and_decoded(root, monkeypatch):
+    monkeypatch.chdir(root)
+    sets = [f"data/{name}" for name in ("train", "valid", "test")]
+    assert main(["feats", "fbank-zip", *sets, "s2t", "--nj", "1"]) == 0
+    text = "transforms: {'*': [utterance_cmvn], _train: [utterance_cmvn]}\n"
+    with open("s2t/config.yaml", "a") as stream:
+        stream.write(text)
+    options = OPTIONS | TINY | {"feats_type": "fairseq_zip", "fairseq_dir": f"{root}/s2t"}
+    # Fairseq's max_tokens: frames of a batch with its padding.
+    options |= {"asr_args": "--batch_type length --batch_bins 2000"}
+    (root / "manifests").mkdir()
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    run_recipe([*words, "--stop_stage", "13"], root / "manifests")
+    (table,) = root.glob("manifests/exp/asr_train_*/*/test/text")
+    assert len(read_table(table)) == 6
+    config = (experiment(root / "manifests/exp") / "config.yaml").read_text()
+    assert "normalize: utterance_mvn" in config and "input_size: 80" in config

@@ -76,6 +76,45 @@ def build_token_list(
         tokens = _by_count(word for line in lines for word in line.split(" "))
     else:
         raise UserError(f"token_type {token_type!r} is not supported: use {', '.join(TOKEN_TYPES)}")
+    _write_tokens(out_dir, tokens, oov, blank, sos_eos)
+
+
+def use_token_list(
+    bpe_model: str | os.PathLike,
+    pieces: Sequence[str],
+    out_dir: str | os.PathLike,
+    oov: str = "<unk>",
+    blank: str = "<blank>",
+    sos_eos: str = "<sos/eos>",
+) -> None:
+    """Write `bpe.model` and `tokens.txt` of a sentencepiece model that is there.
+
+    Args:
+        bpe_model: the model.
+        pieces: its pieces, in the order of the list.
+        out_dir: directory of the list; made where missing.
+        oov: see `build_token_list`, as the others.
+        blank: see there.
+        sos_eos: see there.
+
+    Raises:
+        UserError: the file is no model, or has none of the pieces.
+    """
+    out_dir = Path(out_dir)
+    try:
+        content = Path(bpe_model).read_bytes()
+        processor = sentencepiece.SentencePieceProcessor(model_proto=content)
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"{bpe_model}: is no sentencepiece model ({error})") from None
+    known = {processor.id_to_piece(number) for number in range(processor.get_piece_size())}
+    if known.isdisjoint(pieces):
+        raise UserError(f"{bpe_model}: has none of the pieces of the vocabulary beside it")
+    with atomic_path(out_dir / "bpe.model") as temporary:
+        temporary.write_bytes(content)
+    _write_tokens(out_dir, pieces, oov, blank, sos_eos)
+
+
+def _write_tokens(out_dir: Path, tokens: Iterable[str], oov: str, blank: str, sos_eos: str) -> None:
     special = (blank, oov, sos_eos)
     ordered = [blank, oov, *(token for token in tokens if token not in special), sos_eos]
     write_text(out_dir / "tokens.txt", "".join(f"{token}\n" for token in ordered))

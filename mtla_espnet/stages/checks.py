@@ -44,11 +44,20 @@ def check_needs(recipe: Recipe, stages: Sequence[int]) -> None:
 
 def _check_scripts(layout: Layout, stages: set[int]) -> None:
     data, score = layout.root / "local/data.sh", layout.root / "local/score.sh"
-    if 1 in stages and not data.exists():
+    if layout.fairseq_dir:
+        _check_manifests(layout, stages)
+    elif 1 in stages and not data.exists():
         raise UserError(f"{data}: no such file: it makes the data directories (stage 1)")
     for number, script in ((1, data), (13, score)):
         if number in stages and script.exists() and not os.access(script, os.X_OK):
             raise UserError(f"{script} is not executable: chmod +x {script}")
+
+
+def _check_manifests(layout: Layout, stages: set[int]) -> None:
+    for name in (layout.original_train_set, layout.valid_set, *layout.test_sets):
+        path = layout.fairseq_dir / f"{name}.tsv"
+        if 1 in stages and not path.is_file():
+            raise UserError(f"{path}: no such file: --fairseq_dir needs a manifest a set")
 
 
 def _check_text_options(layout: Layout) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 
+from mtla_espnet.data.fairseq_config import FairseqConfig, read_fairseq_config
 from mtla_espnet.files import UserError
 from mtla_espnet.stages.options import sampling_rate, speed_factors
 from mtla_espnet.stages.speech_input import SpeechInput
@@ -23,12 +24,14 @@ class TokenSet:
         token_type: unit of text.
         options: what else decides the list, by the names of `build_token_list`.
         texts: table of text that it is made of -> the stage that makes it.
+        given: the sentencepiece model and the list of pieces that are used instead.
     """
 
     directory: Path
     token_type: str
     options: Mapping[str, object]
     texts: Mapping[Path, int]
+    given: tuple[Path, Path] | None = None
 
     @property
     def token_list(self) -> Path:
@@ -186,6 +189,12 @@ class Layout:
             names = ("nbpe", "bpemode", "bpe_char_cover", "bpe_nlsyms")
             chosen |= {name: options[f"{side}{name}"] for name in names}
             kind = f"bpe_{chosen['bpemode']}{chosen['nbpe']}"
+            written = text.name == self.task.texts[0].name
+            if self.fairseq.vocabulary and (written or options.get("token_joint")):
+                files = (self.fairseq.bpe_model, self.fairseq.vocabulary)
+                directory = self.root / "data" / base / f"{side}bpe_fairseq"
+                symbols = {name: options[name] for name in ("oov", "blank", "sos_eos")}
+                return TokenSet(directory, token_type, symbols, dict.fromkeys(files, 0), files)
         given = options[f"{side}bpe_train_text"] if token_type == "bpe" else ""
         texts = {self.root / name: 0 for name in given.split()}
         if not texts:
@@ -226,6 +235,22 @@ class Layout:
     def feats_type(self) -> str:
         """Kind of input, for tags; raw for text, as in ESPnet."""
         return getattr(self.options, "feats_type", "raw")
+
+    @functools.cached_property
+    def fairseq(self) -> FairseqConfig:
+        """What applies of the `config.yaml` beside Fairseq's manifests.
+
+        Raises:
+            UserError: it is malformed.
+        """
+        path = self.fairseq_dir and self.fairseq_dir / "config.yaml"
+        return read_fairseq_config(path) if path and path.exists() else FairseqConfig()
+
+    @property
+    def fairseq_dir(self) -> Path | None:
+        """Directory of Fairseq's manifests; None: there are none."""
+        name = getattr(self.options, "fairseq_dir", "")
+        return self.root / name if name else None
 
     @property
     def nlsyms_file(self) -> Path | None:
@@ -296,6 +321,18 @@ class Layout:
     def feature_statistics(self) -> Path:
         """Mean and variance of the training set's features."""
         return self.stats_dir / "train/feats_stats.npz"
+
+    @property
+    def normalization(self) -> dict[Path, int]:
+        """File of statistics that features are normalised by -> its stage; or nothing."""
+        if self.fairseq.global_cmvn:
+            return {self.root / "data/fairseq_global_cmvn.npz": 1}
+        chosen = getattr(self.options, "feats_normalize", "") == "global_mvn"
+        return {self.feature_statistics: 10} if chosen and not self._fairseq_normalizes else {}
+
+    @property
+    def _fairseq_normalizes(self) -> bool:
+        return "normalize" in self.fairseq.options
 
     @property
     def tag(self) -> str:

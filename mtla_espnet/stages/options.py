@@ -91,6 +91,14 @@ OPTIONS: dict[str, list[Option]] = {
         Option("test_sets", "", 'Names of the test sets, as in "dev test". Required.'),
         Option("local_data_opts", "", "Options for local/data.sh."),
         Option(
+            "fairseq_dir",
+            "",
+            "Directory of manifests of Fairseq S2T, <set>.tsv: stage 1 makes the data of them "
+            "instead of local/data.sh, and what of a config.yaml there applies lies under the "
+            "training configuration.",
+            tasks=_SPEECH,
+        ),
+        Option(
             "speed_perturb_factors",
             "",
             'Speeds of the training set, as in "0.9 1.0 1.1" (1.0: as it is); the set is then '

@@ -24,7 +24,8 @@ class Recipe:
 
     Args:
         layout: options and paths.
-        laid_config: the training configuration with `--attention` laid over it.
+        laid_config: the training configuration, over what Fairseq's says, with `--attention`
+            laid over it.
         train_config: the same with `--<model>_args` laid over it too.
         inference_config: the decoding configuration with `--inference_args` laid over it,
             and the files of the language model.
@@ -60,6 +61,7 @@ def load_recipe(options: SimpleNamespace, root: str | os.PathLike = ".") -> Reci
     laid = load_yaml(layout.train_config) if layout.train_config else {}
     source = layout.model_option("config") or "the default training configuration"
     check_train_keys(laid, source, program)
+    laid = dict(layout.fairseq.options) | laid
     overlay = layout.attention_overlay
     if overlay:
         laid = lay_attention(laid, load_yaml(overlay), overlay)

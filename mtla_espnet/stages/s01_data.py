@@ -6,8 +6,11 @@ import subprocess
 import sys
 
 from mtla_espnet.data.datadir import validate_data_dir, validate_text_dir
+from mtla_espnet.data.fairseq_config import write_global_cmvn
+from mtla_espnet.data.from_fairseq import data_dir_from_manifest
 from mtla_espnet.files import UserError
 from mtla_espnet.stages.layout import Layout, used_options
+from mtla_espnet.stages.log import say
 from mtla_espnet.stages.marks import Part
 from mtla_espnet.stages.recipe import Recipe
 
@@ -20,18 +23,18 @@ def _sets(layout: Layout) -> list[str]:
 
 
 def parts(recipe: Recipe) -> list[Part]:
-    """One part: local/data.sh makes all sets."""
+    """One part: local/data.sh, or Fairseq's manifests, make all sets."""
     layout = recipe.layout
-    return [
-        Part(
-            directory=layout.root / "data",
-            options=used_options(recipe.options, "local_data_opts"),
-            inputs={layout.root / _SCRIPT: 0},
-            outputs=[
-                layout.data_dir(name) / table for name in _sets(layout) for table in _tables(layout)
-            ],
-        )
-    ]
+    options, inputs = used_options(recipe.options, "local_data_opts"), {layout.root / _SCRIPT: 0}
+    if layout.fairseq_dir:
+        options = {}
+        config = layout.fairseq_dir / "config.yaml"
+        inputs = {layout.fairseq_dir / f"{name}.tsv": 0 for name in _sets(layout)}
+        inputs |= {config: 0} if config.exists() else {}
+        inputs |= {layout.fairseq.global_cmvn: 0} if layout.fairseq.global_cmvn else {}
+    tables = [layout.data_dir(name) / table for name in _sets(layout) for table in _tables(layout)]
+    made = [path for path, maker in layout.normalization.items() if maker == 1]
+    return [Part(layout.root / "data", options, inputs, [*tables, *made])]
 
 
 def _tables(layout: Layout) -> list[str]:
@@ -43,8 +46,8 @@ def _tables(layout: Layout) -> list[str]:
 
 
 def commands(recipe: Recipe, part: Part) -> list[str]:
-    """Return the command that makes the data."""
-    return [shlex.join(_command(recipe))]
+    """Return the command that makes the data; none where manifests are read."""
+    return [] if recipe.layout.fairseq_dir else [shlex.join(_command(recipe))]
 
 
 def _command(recipe: Recipe) -> list[str]:
@@ -55,18 +58,13 @@ def run(recipe: Recipe, part: Part) -> None:
     """Run local/data.sh in the recipe's directory, with this process's Python.
 
     Raises:
-        UserError: it failed, or a set that it made is not sound.
+        UserError: it failed, or a set that it made is not sound; or a manifest is bad.
     """
     layout = recipe.layout
-    environment = {**os.environ, "python": sys.executable}
-    try:
-        code = subprocess.run(
-            _command(recipe), cwd=layout.root, env=environment, check=False
-        ).returncode
-    except OSError as error:
-        raise UserError(f"{_SCRIPT}: cannot be run: {error.strerror}") from None
-    if code:
-        raise UserError(f"{_SCRIPT} failed with exit code {code}")
+    if layout.fairseq_dir:
+        _read_manifests(layout)
+    else:
+        _run_script(recipe)
     for name in _sets(layout):
         directory = layout.data_dir(name)
         if layout.task.speech:
@@ -80,3 +78,31 @@ def run(recipe: Recipe, part: Part) -> None:
             )
         else:
             validate_text_dir(directory, layout.tables)
+
+
+def _read_manifests(layout: Layout) -> None:
+    if layout.fairseq.unknown:
+        path = layout.fairseq_dir / "config.yaml"
+        say(f"{path}: without effect here: {', '.join(layout.fairseq.unknown)}")
+    languages = [getattr(layout.options, name, "") for name in ("src_lang", "tgt_lang")]
+    for name in _sets(layout):
+        manifest = layout.fairseq_dir / f"{name}.tsv"
+        data_dir_from_manifest(manifest, layout.data_dir(name), *languages)
+        if (layout.data_dir(name) / "feats.scp").exists() and not layout.speech.is_features:
+            raise UserError(f"{manifest}: holds features: give --feats_type fairseq_zip")
+    for path, maker in layout.normalization.items():
+        if maker == 1:
+            write_global_cmvn(layout.fairseq.global_cmvn, path)
+
+
+def _run_script(recipe: Recipe) -> None:
+    layout = recipe.layout
+    environment = {**os.environ, "python": sys.executable}
+    try:
+        code = subprocess.run(
+            _command(recipe), cwd=layout.root, env=environment, check=False
+        ).returncode
+    except OSError as error:
+        raise UserError(f"{_SCRIPT}: cannot be run: {error.strerror}") from None
+    if code:
+        raise UserError(f"{_SCRIPT} failed with exit code {code}")

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 
+from mtla_espnet.data.fairseq_config import read_vocabulary
 from mtla_espnet.data.tables import read_table
-from mtla_espnet.data.token_list import build_token_list
+from mtla_espnet.data.token_list import build_token_list, use_token_list
 from mtla_espnet.stages.layout import Layout, TokenSet
 from mtla_espnet.stages.marks import Part
 from mtla_espnet.stages.recipe import Recipe
@@ -20,7 +21,9 @@ def parts(recipe: Recipe) -> list[Part]:
     for directory, text in reversed(lists.items()):
         tokens = text.tokens
         bpe = tokens.token_type == "bpe"
-        files = ["tokens.txt", *(["bpe.model", "bpe.vocab", "train.txt"] if bpe else [])]
+        files = ["tokens.txt", *(["bpe.model"] if bpe else [])]
+        if bpe and not tokens.given:
+            files += ["bpe.vocab", "train.txt"]
         result.append(
             Part(
                 directory=directory,
@@ -41,6 +44,10 @@ def run(recipe: Recipe, part: Part) -> None:
     layout = recipe.layout
     tokens = next(t.tokens for t in layout.texts if t.tokens.directory == part.directory)
     options = dict(tokens.options)
+    if tokens.given:
+        model, vocabulary = tokens.given
+        use_token_list(model, read_vocabulary(vocabulary), part.directory, **options)
+        return
     symbols = options.pop("bpe_nlsyms", "")
     build_token_list(
         [line for path in tokens.texts for line in read_table(path).values()],

@@ -23,8 +23,6 @@ def parts(recipe: Recipe) -> list[Part]:
     ]
     passed_on = [name for text in layout.texts for name in text.kind.passed_on]
     chosen = dict(used_options(options, *passed_on))
-    if _normalises(recipe):
-        statistics.append(layout.feature_statistics)
     if layout.task.speech:
         chosen |= used_options(options, "feats_normalize") | {"fs": layout.rate}
     for name in ("speech_fold_length", "text_fold_length"):
@@ -38,6 +36,7 @@ def parts(recipe: Recipe) -> list[Part]:
             | chosen
             | {"config": recipe.train_config},
             inputs={path: 10 for path in statistics}
+            | layout.normalization
             | training_inputs(recipe)
             | text_inputs(layout)
             | {layout.root / path.split(":")[0]: 0 for path in _pretrained(recipe)},
@@ -53,10 +52,6 @@ def _shapes(recipe: Recipe) -> list[str]:
     shapes = [text.shape_file for text in recipe.layout.texts]
     # the input, which is the longer: batches of it have little padding
     return ["speech_shape", *shapes] if recipe.layout.task.speech else shapes[::-1]
-
-
-def _normalises(recipe: Recipe) -> bool:
-    return getattr(recipe.options, "feats_normalize", "") == "global_mvn"
 
 
 def _pretrained(recipe: Recipe) -> list[str]:
@@ -76,15 +71,20 @@ def run(recipe: Recipe, part: Part) -> None:
     Raises:
         JobFailed: ESPnet's program failed.
     """
-    if recipe.layout.attention_overlay:
+    if _is_merged(recipe):
         write_text(_config(recipe), dump_yaml(recipe.laid_config))
     program = recipe.layout.task.program
     run_training(recipe, program, _arguments(recipe, part.directory), part.directory)
 
 
+def _is_merged(recipe: Recipe) -> bool:
+    """Say whether the configuration is made of more than the file that is given."""
+    return bool(recipe.layout.attention_overlay or recipe.layout.fairseq.options)
+
+
 def _config(recipe: Recipe) -> Path | None:
     layout = recipe.layout
-    return layout.exp_dir / "train.yaml" if layout.attention_overlay else layout.train_config
+    return layout.exp_dir / "train.yaml" if _is_merged(recipe) else layout.train_config
 
 
 def _arguments(recipe: Recipe, exp_dir: Path) -> list[str]:
@@ -105,9 +105,8 @@ def _arguments(recipe: Recipe, exp_dir: Path) -> list[str]:
     for mode in ("train", "valid"):
         for name in _shapes(recipe):
             argv += [f"--{mode}_shape_file", str(layout.stats_dir / mode / name)]
-    if _normalises(recipe):
-        argv += ["--normalize", "global_mvn"]
-        argv += ["--normalize_conf", f"stats_file={layout.feature_statistics}"]
+    for path in layout.normalization:
+        argv += ["--normalize", "global_mvn", "--normalize_conf", f"stats_file={path}"]
     pretrained = _pretrained(recipe)
     if pretrained:
         argv += ["--init_param", *(str(layout.root / path) for path in pretrained)]

@@ -24,8 +24,7 @@ def parts(recipe: Recipe) -> list[Part]:
     inputs |= {path: 7 for path in layout.lm_files.values()}
     inputs |= {path: 9 for path in layout.ngram_files.values()}
     inputs |= {text.tokens.bpe_model: 5 for text in layout.texts if text.tokens.bpe_model}
-    if getattr(recipe.options, "feats_normalize", "") == "global_mvn":
-        inputs[layout.feature_statistics] = 10
+    inputs |= layout.normalization
     if results.exists():
         inputs[results] = 13
     return [

@@ -3,7 +3,7 @@ import sentencepiece
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtla_espnet.data.token_list import build_token_list
+from mtla_espnet.data.token_list import build_token_list, use_token_list
 from mtla_espnet.files import UserError
 
 # What mini_an4 trains on.
@@ -109,3 +109,19 @@ def test_bad_options_are_refused(tmp_path, options, message):
 def test_no_text_is_refused(tmp_path):
     with pytest.raises(UserError, match="there is no text to make a token list from"):
         build_token_list(["", "  "], tmp_path, "char")
+
+
+def test_a_model_that_is_there_is_used(tmp_path):
+    build_token_list(["ON OFF UP", "DOWN UP"] * 3, tmp_path / "made", "bpe", nbpe=12)
+    pieces = (tmp_path / "made/tokens.txt").read_text().split("\n")[2:-2]
+    model = tmp_path / "made/bpe.model"
+    use_token_list(model, pieces[::-1], tmp_path / "used", blank="<b>")
+    assert (tmp_path / "used/bpe.model").read_bytes() == model.read_bytes()
+    tokens = (tmp_path / "used/tokens.txt").read_text().split("\n")
+    assert tokens == ["<b>", "<unk>", *pieces[::-1], "<sos/eos>", ""]
+    with pytest.raises(UserError, match="bpe.model: has none of the pieces"):
+        use_token_list(model, ["zz"], tmp_path / "bad")
+    (tmp_path / "no.model").write_text("no")
+    with pytest.raises(UserError, match="no.model: is no sentencepiece model"):
+        use_token_list(tmp_path / "no.model", pieces, tmp_path / "bad")
+    assert not (tmp_path / "bad").exists()
