@@ -5,8 +5,8 @@ import io
 import logging
 from pathlib import Path
 
-from mtla_espnet.stages.layout import Text
 from mtla_espnet.stages.recipe import Recipe
+from mtla_espnet.stages.texts import Text
 
 
 def training_sets(recipe: Recipe) -> dict[str, Path]:

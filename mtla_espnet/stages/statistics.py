@@ -8,9 +8,9 @@ from mtla_espnet.data.tables import read_table, write_table
 from mtla_espnet.files import atomic_path, write_text
 from mtla_espnet.stages.espnet_arguments import load_espnet, run_espnet_program
 from mtla_espnet.stages.jobs import run_numbered_jobs, split_keys
-from mtla_espnet.stages.layout import Text
 from mtla_espnet.stages.log import job_log
 from mtla_espnet.stages.recipe import Recipe
+from mtla_espnet.stages.texts import Text
 
 # A block is summed on its own, and belongs to one job. It does not depend on the number of
 # jobs; a small set has small ones, so that there is something for every job.

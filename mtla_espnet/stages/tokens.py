@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mtla_espnet.files import UserError
-from mtla_espnet.stages.layout import Layout, TokenSet
+from mtla_espnet.stages.layout import Layout
+from mtla_espnet.stages.texts import TokenSet
 
 
 def text_options(layout: Layout, tokens: TokenSet | None = None) -> Mapping[str, object]:
