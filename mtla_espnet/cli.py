@@ -18,6 +18,20 @@ from mtla_espnet.files import UserError
 _INTERRUPTED = 130
 _WHISPER = "mtla_espnet.frontend.ctranslate2"
 
+# Of `mtla-espnet data`: name -> module with `add_arguments(parser)` and `run(arguments)`, help.
+_DATA_COMMANDS = {
+    "check": ("mtla_espnet.data.check", "say whether a data directory is sound, or mend it"),
+    "stats": ("mtla_espnet.report.data_stats", "hours, speakers and words; lengths as PNG"),
+    "from-fairseq": (
+        "mtla_espnet.data.from_fairseq",
+        "make a data directory of a manifest of Fairseq S2T",
+    ),
+    "to-fairseq": (
+        "mtla_espnet.data.to_fairseq",
+        "write a manifest of Fairseq S2T of a data directory",
+    ),
+}
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what a command line asks for.
@@ -69,11 +83,9 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         if argv[:2] == ["prepare", name]:
             importlib.import_module(module).add_arguments(corpus)
 
-    from mtla_espnet.data import COMMANDS  # names only
-
     data = verbs.add_parser("data", help="look at and convert data", allow_abbrev=False)
     commands = data.add_subparsers(metavar="COMMAND", required=True)
-    for name, (module, what) in COMMANDS.items():
+    for name, (module, what) in _DATA_COMMANDS.items():
         command = commands.add_parser(name, help=what, allow_abbrev=False)
         command.set_defaults(run=_data, module=module)
         if argv[:2] == ["data", name]:
