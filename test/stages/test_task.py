@@ -176,6 +176,33 @@ def test_a_recipe_runs_and_is_done_when_run_again(task, recordings, tmp_path, mo
     assert all("skipped" in line for line in again[:-1]), again
 
 
+@pytest.mark.espnet
+def test_translation_begins_with_the_encoder_of_a_recogniser(recordings, tmp_path, monkeypatch):
+    import torch
+
+    weights = {}
+    for task in ("asr", "st"):
+        root = tmp_path / task
+        root.mkdir()
+        make_recipe(root, recordings, task)
+        monkeypatch.chdir(root)
+        more = ["--stop_stage", "11"]
+        if task == "st":
+            file = tmp_path / "asr/exp" / EXPECTED["asr"] / "1epoch.pth"
+            more += ["--pretrained_asr", f"{file}:encoder:encoder", "--st_tag", "warm"]
+            more += ["--st_args", "--optim_conf lr=0.0"]
+        run_recipe([*arguments(task), *more], task=task)
+        exp_dir = root / "exp" / (EXPECTED["asr"] if task == "asr" else "st_warm")
+        weights[task] = torch.load(exp_dir / "1epoch.pth", weights_only=True)
+    compared = 0
+    for name, value in weights["asr"].items():
+        # batch normalisation goes on counting what it sees
+        if name.startswith("encoder.") and "running" not in name and "num_batches" not in name:
+            assert weights["st"][name].equal(value), name
+            compared += 1
+    assert compared > 10
+
+
 @pytest.mark.parametrize(
     ("task", "table", "lines", "message"),
     [
