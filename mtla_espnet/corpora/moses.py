@@ -15,9 +15,22 @@ def _normalizer(language: str) -> MosesPunctNormalizer:
     return MosesPunctNormalizer(lang=language)
 
 
+class _Tokenizer(MosesTokenizer):
+    """The same; sacremoses makes these two sets anew at every full stop (2/3 of its time)."""
+
+    _LOWER = frozenset(MosesTokenizer.IsLower)
+    _ALPHA = frozenset(MosesTokenizer.IsAlpha)
+
+    def islower(self, text: str) -> bool:
+        return self._LOWER.issuperset(text)
+
+    def isanyalpha(self, text: str) -> bool:
+        return not self._ALPHA.isdisjoint(text)
+
+
 @functools.cache
 def _tokenizer(language: str) -> MosesTokenizer:
-    return MosesTokenizer(lang=language)
+    return _Tokenizer(lang=language)
 
 
 @functools.cache

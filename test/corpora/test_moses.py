@@ -1,6 +1,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sacremoses import MosesTokenizer
 
 from mtla_espnet.corpora.moses import detokenise, normalise_punctuation, tokenise
 
@@ -41,3 +42,12 @@ def test_punctuation_is_written_in_ascii(text, language, expected):
 @given(sentences, st.sampled_from(["en", "de"]), st.booleans())
 def test_joining_undoes_the_cutting_of_plain_sentences(text, language, dashes):
     assert detokenise(tokenise(text, language, dashes), language) == text
+
+
+ORIGINAL = MosesTokenizer(lang="en")
+
+
+@given(st.text(st.sampled_from("aBé.z'1- ,Ω…!"), max_size=60))
+def test_tokens_are_those_of_sacremoses(text):
+    expected = ORIGINAL.tokenize(" ".join(text.split()), return_str=True, escape=False)
+    assert tokenise(text, "en") == " ".join(expected.split())
