@@ -64,12 +64,26 @@ def run_training(recipe: Recipe, program: str, argv: list[str], directory: Path)
         torch.set_num_threads(len(os.sched_getaffinity(0)))
     log = directory / place.log_name
     say(f"The log is {log}")
-    command = shlex.join([program, *argv])
-    with job_log(log, command, append=True) as console, TrainingProgress(console) as progress:
+    command, unit = shlex.join([program, *argv]), _unit(recipe, program)
+    with (
+        job_log(log, command, append=True) as console,
+        TrainingProgress(console, *unit) as progress,
+    ):
         # A spawned process logs to the file that it inherits, not to a handler of this one.
         follow = progress.following(log) if ngpu > 1 else contextlib.nullcontext()
         with follow, _lost_processes(log, max(ngpu, place.size)):
             run_espnet_program(program, argv)
+
+
+def _unit(recipe: Recipe, program: str) -> tuple[str, float]:
+    """Return what a training reads, in words, and how much of it an update reads an input."""
+    is_lm = program == "lm_train"
+    accumulated = (recipe.lm_config if is_lm else recipe.train_config).get("accum_grad", 1)
+    if is_lm or not recipe.layout.task.speech:
+        return "tokens", accumulated
+    if recipe.layout.rate and recipe.layout.feats_type == "raw":
+        return "s of audio", accumulated / recipe.layout.rate
+    return "frames", accumulated
 
 
 @contextlib.contextmanager

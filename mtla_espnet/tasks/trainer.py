@@ -1,8 +1,8 @@
 """ESPnet's trainer with whole files: an interruption at any moment loses one epoch at most."""
 
 import contextlib
+import dataclasses
 import importlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,20 +10,12 @@ import espnet2.train.trainer
 import torch
 from espnet2.train.reporter import Reporter
 
-from mtla_espnet.files import UserError, atomic_path, write_json
+from mtla_espnet.files import UserError, write_json
+from mtla_espnet.tasks.kept_models import average_kept_models, rebuild, save_whole
+from mtla_espnet.tasks.progress import Counted
 
 CHECKPOINT = "checkpoint.pth"
 SUMMARY = "training.json"
-
-
-def save_whole(value, path: str | os.PathLike) -> None:
-    """`torch.save` under a temporary name, then rename.
-
-    It saves through a file object: given a path, torch stores the file's stem inside the
-    file, and the temporary name would change its bytes.
-    """
-    with atomic_path(path) as temporary, open(temporary, "wb") as stream:
-        torch.save(value, stream)
 
 
 def training_summary(reporter: Reporter, model: torch.nn.Module, accum_grad: int) -> dict:
@@ -126,17 +118,25 @@ def _torch_replaced(replacement) -> Iterator[None]:
         espnet2.train.trainer,
         importlib.import_module("espnet2.main_funcs.average_nbest_models"),
     ]
+    trainer = espnet2.train.trainer
+    average = trainer.average_nbest_models
     for module in modules:
         module.torch = replacement
+    trainer.average_nbest_models = average_kept_models
     try:
         yield
     finally:
         for module in modules:
             module.torch = torch
+        trainer.average_nbest_models = average
 
 
 class Trainer(espnet2.train.trainer.Trainer):
-    """ESPnet's Trainer that writes every model file as a whole, and `training.json`."""
+    """ESPnet's Trainer that writes every model file as a whole, and `training.json`.
+
+    A training that goes on is made whole first, see `rebuild`; one that had stopped early
+    stays so.
+    """
 
     @classmethod
     def run(cls, model: torch.nn.Module, trainer_options, **arguments) -> None:
@@ -147,9 +147,35 @@ class Trainer(espnet2.train.trainer.Trainer):
         several processes only the first writes.
 
         Raises:
-            UserError: the processes do not see the same checkpoint.
+            UserError: the processes do not see the same checkpoint, or it is not whole.
         """
-        check_same_start(Path(trainer_options.output_dir), trainer_options.resume)
+        checkpoint = Path(trainer_options.output_dir) / CHECKPOINT
+        check_same_start(checkpoint.parent, trainer_options.resume)
+        if trainer_options.resume and checkpoint.exists():
+            trainer_options = _going_on(trainer_options, checkpoint)
         replacement = _TorchWithWholeSaves(model, trainer_options.accum_grad)
         with _torch_replaced(replacement):
             super().run(model=model, trainer_options=trainer_options, **arguments)
+
+    @classmethod
+    def train_one_epoch(cls, *, iterator, reporter, **arguments) -> bool:
+        """Train as ESPnet's `train_one_epoch` does, and count what goes in."""
+        iterator = Counted(iterator, reporter)
+        return super().train_one_epoch(iterator=iterator, reporter=reporter, **arguments)
+
+
+def _going_on(options, checkpoint: Path):
+    """Make a training whole; return its options, by which it ends where it had stopped early.
+
+    ESPnet looks at `patience` after an epoch only, and would train one more.
+    """
+    last_epoch = [options.max_epoch]
+    if not _is_distributed() or torch.distributed.get_rank() == 0:
+        reporter = rebuild(checkpoint, options.best_model_criterion)
+        patience = options.patience
+        criterion = options.early_stopping_criterion
+        if patience is not None and reporter.check_early_stopping(patience, *criterion):
+            last_epoch = [reporter.get_epoch()]
+    if _is_distributed():  # the others wait until the directory is whole
+        torch.distributed.broadcast_object_list(last_epoch, src=0)
+    return dataclasses.replace(options, max_epoch=last_epoch[0])

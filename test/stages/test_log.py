@@ -5,12 +5,13 @@ import logging
 import os
 import re
 import sys
+import time
 
 import pytest
 
 from mtla_espnet.files import UserError
 from mtla_espnet.stages.log import JobFailed, job_log, say, tail
-from mtla_espnet.stages.training_progress import TrainingProgress
+from mtla_espnet.stages.training_progress import PROGRESS_LOGGER, TrainingProgress
 
 
 def test_say_has_the_form_of_espnets_recipes(capsys):
@@ -106,6 +107,43 @@ def test_training_progress_prints_a_line_an_epoch():
         logging.info("4epoch results: [train] loss=1, [valid] loss=1")
     finally:
         root.setLevel(level)
-    assert console.getvalue() == (
-        "  epoch 3/4  train loss 7.125 acc 0.250  valid loss nan acc 0.5  0:00 passed, 0:00 left\n"
+    line, memory = re.subn(r"  [\d.]+ GB", "  x GB", console.getvalue())
+    assert memory == 1
+    assert line == (
+        "  epoch 3/4  train loss 7.125 acc 0.250  valid loss nan acc 0.5  x GB"
+        "  0:00 passed, 0:00 left\n"
     )
+
+
+def test_training_progress_tells_rate_throughput_and_memory_also_in_the_log(caplog):
+    console = io.StringIO()
+    with caplog.at_level(logging.INFO), TrainingProgress(console, "s of audio", 2 / 8000):
+        logging.info("1/2epoch started")
+        logging.info(
+            "1epoch results: [train] loss=7, optim0_lr0=1.000e-03, inputs=40000, train_time=0.5, "
+            "gpu_max_cached_mem_GB=1.5, time=10.2 seconds, [valid] loss=5"
+        )
+    # Two batches of 40000 samples, 8000 a second, every half a second.
+    line = "epoch 1/2  train loss 7  valid loss 5  lr 1.000e-03 20 s of audio/s GPU 1.5 GB  0:00"
+    assert console.getvalue().startswith(f"  {line}")
+    assert any(record.getMessage().startswith(line) for record in caplog.records)
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("total", [3, None])
+def test_a_terminal_sees_a_bar_of_batches(total):
+    progress = logging.getLogger(PROGRESS_LOGGER)
+    for console in (Terminal(), io.StringIO()):
+        with TrainingProgress(console) as training:
+            training.read("2/9epoch started")
+            for batches in (1, 2, 3):
+                progress.debug("batch", extra={"batches": batches, "total": total})
+                time.sleep(0.11)  # a bar is drawn ten times a second
+        seen = console.getvalue()
+        assert ("epoch 2/9" in seen) == console.isatty()
+        assert ("3/3" in seen) == (console.isatty() and total == 3)
+        assert not progress.handlers and progress.propagate
