@@ -71,7 +71,7 @@ def run_training(recipe: Recipe, program: str, argv: list[str], directory: Path)
     ):
         # A spawned process logs to the file that it inherits, not to a handler of this one.
         follow = progress.following(log) if ngpu > 1 else contextlib.nullcontext()
-        with follow, _lost_processes(log, max(ngpu, place.size)):
+        with follow, lost_processes(log, max(ngpu, place.size)):
             run_espnet_program(program, argv)
 
 
@@ -87,7 +87,7 @@ def _unit(recipe: Recipe, program: str) -> tuple[str, float]:
 
 
 @contextlib.contextmanager
-def _lost_processes(log: Path, size: int) -> Iterator[None]:
+def lost_processes(log: Path, size: int) -> Iterator[None]:
     """Tell the end of one of several processes in one line, and leave none of them running.
 
     Raises:
@@ -107,7 +107,11 @@ def _lost_processes(log: Path, size: int) -> Iterator[None]:
         traceback.print_exc()  # to the log
         raise _lost(f"another of the {size} training processes is gone", log) from None
     finally:
-        stop_processes(multiprocessing.active_children())
+        # Not the forked ones: those that load data belong to a loader, which would miss them.
+        spawned = multiprocessing.context.SpawnProcess
+        stop_processes(
+            [each for each in multiprocessing.active_children() if isinstance(each, spawned)]
+        )
         if is_initialized():
             destroy_process_group()
 

@@ -1,6 +1,8 @@
 """A training stage of several processes: the recipe's own part in it, by gloo on a CPU."""
 
+import io
 import json
+import multiprocessing
 import os
 import signal
 import socket
@@ -11,10 +13,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.multiprocessing import ProcessExitedException
 
 from mtla_espnet.data.tables import write_table
 from mtla_espnet.files import UserError
+from mtla_espnet.stages.log import JobFailed
 from mtla_espnet.stages.runner import run_recipe
+from mtla_espnet.stages.training import lost_processes
+from mtla_espnet.stages.training_progress import TrainingProgress
 
 pytestmark = pytest.mark.espnet
 
@@ -117,6 +123,46 @@ def test_a_killed_process_ends_the_training_in_one_line(root):
     more = ["--lm_tag", "killed", "--lm_args", f"--max_epoch {epochs + 1}"]
     run_recipe([*ARGV, *STAGE, *more], root)
     assert len(losses(directory)) == 2 * (epochs + 1)
+
+
+@pytest.mark.parametrize(
+    ("code", "how"), [(-9, "was killed by SIGKILL (out of memory?)"), (1, "ended with 1")]
+)
+def test_a_lost_worker_is_named_and_the_spawned_ones_are_ended(tmp_path, code, how):
+    spawned = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(300,))
+    loader = multiprocessing.get_context("fork").Process(target=time.sleep, args=(300,))
+    spawned.start()
+    loader.start()
+    log = tmp_path / "train.log"
+    for there, after in ((False, "run it again"), (True, "the same command goes on from the last")):
+        if there:
+            (tmp_path / "checkpoint.pth").touch()
+        with pytest.raises(JobFailed) as raised, lost_processes(log, 2):
+            raise ProcessExitedException("", error_index=1, error_pid=1, exit_code=code)
+        message = f"run.pl: job failed, log is in {log}: training process 2 of 2 {how}; {after}"
+        assert str(raised.value).startswith(message)
+    assert not spawned.is_alive()
+    assert loader.is_alive()
+    loader.kill()
+    loader.join()
+
+
+def test_other_errors_of_a_training_pass(tmp_path):
+    for size, message in ((1, "Connection closed by peer"), (2, "shapes do not fit")):
+        with pytest.raises(RuntimeError, match=message), lost_processes(tmp_path / "log", size):
+            raise RuntimeError(message)
+
+
+def test_the_console_follows_a_log_that_others_write(tmp_path):
+    log, console = tmp_path / "train.log", io.StringIO()
+    log.write_text("1/3epoch started\n0epoch results: [train] loss=9, [valid] loss=9\n")
+    with TrainingProgress(console).following(log), open(log, "a") as stream:
+        stream.write("INFO: 1/2epoch started\nINFO: 1epoch results: [train] loss=2.5, acc=0")
+        stream.flush()
+        time.sleep(0.6)
+        stream.write(".5, time=1 second, [valid] loss=3.5, acc=0.25\n")
+    (line,) = console.getvalue().splitlines()
+    assert line.startswith("  epoch 1/2  train loss 2.5 acc 0.5  valid loss 3.5 acc 0.25  ")
 
 
 def test_a_training_of_several_machines_is_refused_among_other_stages(root, monkeypatch):
