@@ -152,7 +152,12 @@ class _BatchBar(logging.Handler):
             # Its monitor thread would be copied, dead, into every forked child.
             kind = type("Bar", (tqdm.tqdm,), {"monitor_interval": 0})
             self._bar = kind(
-                total=record.total, desc=self._title, file=self._console, unit="batch", leave=False
+                total=record.total,
+                desc=self._title,
+                file=self._console,
+                unit="batch",
+                leave=False,
+                miniters=1,  # batches differ in size
             )
         self._bar.update(record.batches - self._bar.n)
 

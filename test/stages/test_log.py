@@ -142,8 +142,8 @@ def test_a_terminal_sees_a_bar_of_batches(total):
             training.read("2/9epoch started")
             for batches in (1, 2, 3):
                 progress.debug("batch", extra={"batches": batches, "total": total})
-                time.sleep(0.11)  # a bar is drawn ten times a second
+                time.sleep(0.15)  # a bar is drawn ten times a second at most
         seen = console.getvalue()
         assert ("epoch 2/9" in seen) == console.isatty()
-        assert ("3/3" in seen) == (console.isatty() and total == 3)
+        assert ("2/3" in seen) == (console.isatty() and total == 3)
         assert not progress.handlers and progress.propagate
