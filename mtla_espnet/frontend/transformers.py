@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn.functional import gelu, pad
+from torch.nn.functional import gelu, layer_norm, pad
 from torch.nn.utils.rnn import pad_sequence
 
 from mtla_espnet.files import UserError
@@ -43,6 +43,8 @@ class TransformersFrontend(PretrainedFrontend):
             output. None: the weighted sum of all.
         freeze: the encoder does not learn.
         dtype: precision of the encoder, `float32` or `bfloat16`.
+        normalize: bring each frame of each layer to mean 0 and variance 1 before the sum, since
+            the layers' sizes differ by far.
 
     Raises:
         UserError: the model is not there, is of another kind, or lacks weights.
@@ -55,6 +57,7 @@ class TransformersFrontend(PretrainedFrontend):
         layer: int | None = None,
         freeze: bool = True,
         dtype: str = "float32",
+        normalize: bool = False,
     ):
         super().__init__(fs, freeze, dtype)
         if not model:
@@ -62,6 +65,7 @@ class TransformersFrontend(PretrainedFrontend):
         self.model = model
         self.encoder = _load(model)
         self.featurizer = LayerSum(self.encoder.num_layers, layer)
+        self.normalize = normalize
         self._finish(self.encoder)
 
     @property
@@ -80,7 +84,10 @@ class TransformersFrontend(PretrainedFrontend):
 
     def run_encoder(self, speech: Tensor, lengths: Tensor) -> Layers:
         """Encode a padded batch, see `layers`."""
-        return self.encoder(speech, lengths)
+        states, frames = self.encoder(speech, lengths)
+        if self.normalize:
+            states = [layer_norm(state.float(), state.shape[-1:]) for state in states]
+        return Layers(states, frames)
 
     def reload_pretrained_parameters(self) -> None:
         """Read the encoder's weights again: ESPnet calls it after its own initialisation."""

@@ -25,6 +25,7 @@ from mtla_espnet.encoder.conv1d_subsampling import (
 )
 from mtla_espnet.frontend.fbank import FbankFrontend
 from mtla_espnet.frontend.pretrained import StoredLayersFrontend
+from mtla_espnet.frontend.s3prl import S3prlFrontend
 from mtla_espnet.frontend.transformers import TransformersFrontend
 from mtla_espnet.tasks.asr import ASRTask
 from mtla_espnet.tasks.lm import LMTask
@@ -41,6 +42,7 @@ DECODERS = {"decoder_only": DecoderOnly}
 SLU_MODELS = {"decoder_only_slu": DecoderOnlySLUModel}
 FRONTENDS = {
     "fbank": FbankFrontend,
+    "s3prl": S3prlFrontend,
     "stored_layers": StoredLayersFrontend,
     "transformers": TransformersFrontend,
 }

@@ -188,6 +188,9 @@ def test_one_layer_and_low_precision(folders):
     for layer in (0, 2, -1):
         features, _ = TransformersFrontend(folder, layer=layer)(speech, lengths)
         torch.testing.assert_close(features[0], states[layer][0])
+    normal, _ = TransformersFrontend(folder, layer=1, normalize=True)(speech, lengths)
+    expected = torch.nn.functional.layer_norm(states[1], states[1].shape[-1:])
+    torch.testing.assert_close(normal[0], expected[0])
     low, _ = TransformersFrontend(folder, dtype="bfloat16")(speech, lengths)
     high, _ = loaded(folders, ("wav2vec2", "group"))(speech, lengths)
     assert low.dtype == torch.float32
