@@ -7,7 +7,7 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
     --token_type char \
     --nlsyms_txt conf/languages.txt \
     --use_lm false \
-    --lm_config conf/train_lm.yaml \
+    --lm_config conf/lm.yaml \
     --lm_train_text data/lm_text \
     --nj 4 \
     --inference_nj 1 \
