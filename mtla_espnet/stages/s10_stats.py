@@ -24,18 +24,27 @@ def parts(recipe: Recipe) -> list[Part]:
     files = [name for text in layout.texts for name in (f"{text.name}_shape", text.shape_file)]
     if layout.task.speech:
         files.insert(0, "speech_shape")
+    extracts = _extracts_features(config)
+    relevant = {name: config[name] for name in _RELEVANT if name in config}
+    if not extracts:
+        relevant["extract_feats_in_collect_stats"] = False
     return [
         Part(
             directory=layout.stats_dir,
             options=text_options(layout)
-            | {"config": {name: config[name] for name in _RELEVANT if name in config}},
+            | {"config": relevant},
             inputs=training_inputs(recipe) | text_inputs(layout),
             outputs=[
                 *(layout.stats_dir / mode / name for mode in ("train", "valid") for name in files),
-                layout.feature_statistics,
+                *([layout.feature_statistics] if extracts else []),
             ],
         )
     ]
+
+
+def _extracts_features(config: dict) -> bool:
+    """Tell whether ESPnet computes features here: a slow front end may be spared it."""
+    return (config.get("model_conf") or {}).get("extract_feats_in_collect_stats", True)
 
 
 def commands(recipe: Recipe, part: Part) -> list[str]:
