@@ -31,8 +31,7 @@ def parts(recipe: Recipe) -> list[Part]:
     return [
         Part(
             directory=layout.stats_dir,
-            options=text_options(layout)
-            | {"config": relevant},
+            options=text_options(layout) | {"config": relevant},
             inputs=training_inputs(recipe) | text_inputs(layout),
             outputs=[
                 *(layout.stats_dir / mode / name for mode in ("train", "valid") for name in files),
