@@ -34,7 +34,7 @@ def run_jobs(
 
     Each job has a forked child of its own, so `function` may be a closure, and
     only its result is pickled. A fork costs a few milliseconds: cut thousands of
-    small items into chunks first. A child computes on one thread. With one worker
+    small items into chunks first. A child computes on one thread and sees no GPU. With one worker
     (or one argument) the calls are made in this process, with its own threads.
 
     Args:
@@ -107,6 +107,9 @@ def _child(writer, function, argument, parent_pid: int) -> None:
     if "torch" in sys.modules:
         # Without this a parallel operation hangs in a child of a process that made one before.
         sys.modules["torch"].set_num_threads(1)
+        # CUDA does not work after a fork of a process that has looked at it, and libraries that
+        # merely ask what there is (for a log line, say) would fail: there is no GPU here.
+        sys.modules["torch"].cuda.is_available = lambda: False
     end_with_parent(parent_pid)
     # The parent answers Ctrl-C; SIGTERM unwinds, so that temporary files are removed.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

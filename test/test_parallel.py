@@ -57,6 +57,21 @@ def test_a_child_computes_on_one_thread():
     assert run_jobs(job, [0, 1], 2) == [(1, 300.0)] * 2
 
 
+def test_a_child_sees_no_gpu(monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert run_jobs(lambda _: torch.cuda.is_available(), [0, 1], 2) == [False, False]
+    assert torch.cuda.is_available()
+
+
+@pytest.mark.gpu
+def test_a_child_can_say_which_cudnn_there_is_after_its_parent_used_the_gpu():
+    torch = pytest.importorskip("torch")
+    torch.zeros(1, device="cuda")
+    version = torch.backends.cudnn.version()
+    assert run_jobs(lambda _: torch.backends.cudnn.version(), [0, 1], 2) == [version] * 2
+
+
 @pytest.mark.parametrize("n_workers", [1, 2])
 def test_a_user_error_keeps_its_message_and_exit_code(n_workers):
     job = _fail_at(1, UserError("data/text:3: duplicate id 'a'", exit_code=2))

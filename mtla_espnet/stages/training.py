@@ -64,10 +64,13 @@ def run_training(recipe: Recipe, program: str, argv: list[str], directory: Path)
         torch.set_num_threads(len(os.sched_getaffinity(0)))
     log = directory / place.log_name
     say(f"The log is {log}")
-    command, unit = shlex.join([program, *argv]), _unit(recipe, program)
+    command = shlex.join([program, *argv])
+    unit, share = _unit(recipe, program)
+    # Each process reports its own part of a batch; the parts are about equal.
+    share *= place.size * max(1, ngpu)
     with (
         job_log(log, command, append=True) as console,
-        TrainingProgress(console, *unit) as progress,
+        TrainingProgress(console, unit, share) as progress,
     ):
         # A spawned process logs to the file that it inherits, not to a handler of this one.
         follow = progress.following(log) if ngpu > 1 else contextlib.nullcontext()
