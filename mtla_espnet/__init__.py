@@ -16,6 +16,9 @@ _PUBLIC = {
     "MultiheadLatentAttention": _STANDALONE,
     "MultiheadTemporalLatentAttention": _STANDALONE,
     "Speech2Text": "mtla_espnet.search.speech2text",
+    "Speech2Translation": "mtla_espnet.search.speech2translation",
+    "Speech2Understand": "mtla_espnet.search.speech2understand",
+    "Text2Text": "mtla_espnet.search.text2text",
 }
 
 __all__ = list(_PUBLIC)

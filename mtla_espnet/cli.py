@@ -5,6 +5,7 @@ Modules are imported by the verb that needs them, so that `--help` is instant.
 
 import argparse
 import importlib
+import json
 import logging
 import os
 import shutil
@@ -16,6 +17,14 @@ from pathlib import Path
 from mtla_espnet.files import UserError
 
 _INTERRUPTED = 130
+
+# Verb -> ESPnet's name of the task, and the help.
+_DECODING_VERBS = {
+    "transcribe": ("asr", "turn sound files into text"),
+    "translate": ("st", "turn sound files into text of another language"),
+    "understand": ("slu", "turn sound files into intents and words"),
+    "summarise": ("mt", "turn documents into shorter texts"),
+}
 _WHISPER = "mtla_espnet.frontend.ctranslate2"
 
 # Of `mtla-espnet data`: name -> module with `add_arguments(parser)` and `run(arguments)`, help.
@@ -124,18 +133,38 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         importlib.import_module(_WHISPER).add_arguments(whisper)
     whisper.set_defaults(run=_import_whisper)
 
-    transcribe = verbs.add_parser(
-        "transcribe", help="turn sound files into text", allow_abbrev=False
-    )
-    transcribe.add_argument(
+    for verb, (task, does) in _DECODING_VERBS.items():
+        _add_decoding_verb(verbs, verb, task, does)
+    return parser
+
+
+def _add_decoding_verb(verbs, verb: str, task: str, does: str) -> None:
+    parser = verbs.add_parser(verb, help=does, description=does, allow_abbrev=False)
+    parser.set_defaults(run=_summarise if task == "mt" else _decode_recordings, task=task)
+    parser.add_argument(
         "--model", type=Path, required=True, help="an experiment's directory, or a pack of it (zip)"
     )
-    transcribe.add_argument("--beam_size", type=int, default=10, help="hypotheses kept")
-    transcribe.add_argument("--ctc_weight", type=float, default=0.3, help="share of CTC, 0 to 1")
-    transcribe.add_argument("--device", default="auto", help="cpu, cuda or auto")
-    transcribe.add_argument("wav", type=Path, nargs="+", help="sound file")
-    transcribe.set_defaults(run=_transcribe)
-    return parser
+    parser.add_argument(
+        "--inference_config", type=Path, help="decoding options (YAML), as of a recipe"
+    )
+    parser.add_argument("--beam_size", type=int, help="hypotheses kept; default: 10")
+    parser.add_argument("--device", default="auto", help="cpu, cuda or auto")
+    parser.add_argument("--json", action="store_true", help="a line of JSON for each result")
+    if task != "mt":
+        parser.add_argument(
+            "--ctc_weight", type=float, help="share of CTC, 0 to 1; default: 0.3, translation: 0"
+        )
+        parser.add_argument(
+            "--cut",
+            choices=("silence", "length", "none"),
+            default="silence",
+            help="where a longer recording is cut; the times of its pieces are told",
+        )
+        parser.add_argument(
+            "--longest", type=float, default=20.0, help="seconds of a piece; default: 20"
+        )
+    what = "text file, a document each" if task == "mt" else "sound file"
+    parser.add_argument("file", type=Path, nargs="+", help=what)
 
 
 def _prepare(arguments: argparse.Namespace) -> int:
@@ -210,19 +239,46 @@ def _import_whisper(arguments: argparse.Namespace) -> int:
     return importlib.import_module(_WHISPER).run(arguments)
 
 
-def _transcribe(arguments: argparse.Namespace) -> int:
-    from mtla_espnet.search.speech2text import transcribe
+def _decode_recordings(arguments: argparse.Namespace) -> int:
+    from mtla_espnet.search.from_files import decode_recordings, search_options
 
-    found = transcribe(
+    given = {"beam_size": arguments.beam_size, "ctc_weight": arguments.ctc_weight}
+    pieces = decode_recordings(
+        arguments.task,
         arguments.model,
-        arguments.wav,
-        beam_size=arguments.beam_size,
-        ctc_weight=arguments.ctc_weight,
+        arguments.file,
+        options=search_options(arguments.task, arguments.inference_config, given),
         device=arguments.device,
+        cut_at=arguments.cut,
+        longest_s=arguments.longest,
     )
-    for wav, text in found:
-        print(f"{wav}: {text}")
+    for piece in pieces:
+        if arguments.json:
+            value = {"file": str(piece.path), "start_s": piece.start_s, "end_s": piece.end_s}
+            _print_json(value | {"text": piece.text})
+        else:
+            print(f"{piece.name}: {piece.text}", flush=True)
     return 0
+
+
+def _summarise(arguments: argparse.Namespace) -> int:
+    from mtla_espnet.search.from_files import search_options, summarise_documents
+
+    given = {"beam_size": arguments.beam_size}
+    options = search_options(arguments.task, arguments.inference_config, given)
+    found = summarise_documents(
+        arguments.model, arguments.file, options=options, device=arguments.device
+    )
+    for path, text in found:
+        if arguments.json:
+            _print_json({"file": str(path), "text": text})
+        else:
+            print(f"{path}: {text}", flush=True)
+    return 0
+
+
+def _print_json(value: dict) -> None:
+    print(json.dumps(value, ensure_ascii=False), flush=True)
 
 
 def _log_to_console() -> None:

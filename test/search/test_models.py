@@ -8,6 +8,7 @@ import soundfile
 import torch
 import yaml
 
+from mtla_espnet.cli import main
 from mtla_espnet.data.tables import read_table, write_table
 from mtla_espnet.files import UserError
 from mtla_espnet.search.decode import decode
@@ -194,3 +195,26 @@ def test_ctc_that_is_not_there_is_said(model):
         pytest.skip("these models have CTC")
     with pytest.raises(UserError, match="the model has no CTC: decode with ctc_weight 0"):
         model_class(task).from_pretrained(directory, ctc_weight=0.3)
+
+
+def test_the_command_line_gives_what_the_class_does(model, data, tmp_path, capsys):
+    task, directory = model
+    verb = {"st": "translate", "slu": "understand", "mt": "summarise"}[task]
+    keys = list(TEXTS)[:3]
+    if task == "mt":
+        paths = [tmp_path / f"{key}.txt" for key in keys]
+        for key, path in zip(keys, paths, strict=True):
+            path.write_text(TEXTS[key].replace(" ", "\n"))
+        inputs = [TEXTS[key] for key in keys]
+    else:
+        paths = [data / f"{key}.flac" for key in keys]
+        inputs = [soundfile.read(path, dtype="float32")[0] for path in paths]
+    config = tmp_path / "decode.yaml"
+    config.write_text("beam_size: 3\nmaxlenratio: -12\nctc_weight: 0.0\n")
+    arguments = [verb, "--model", str(directory), "--inference_config", str(config)]
+    assert main([*arguments, "--device", "cpu", *map(str, paths)]) == 0
+    ours = model_class(task).from_pretrained(
+        directory, beam_size=3, maxlenratio=-12, ctc_weight=0.0
+    )
+    lines = [f"{path}: {results[0][0]}" for path, results in zip(paths, ours(inputs), strict=True)]
+    assert capsys.readouterr().out.splitlines() == lines

@@ -9,7 +9,7 @@ import mtla_espnet
 from mtla_espnet.files import UserError
 from mtla_espnet.search import trained_model
 from mtla_espnet.search.meter import Meter
-from mtla_espnet.search.speech2text import Speech2Text, transcribe
+from mtla_espnet.search.speech2text import Speech2Text
 
 OPTIONS = {"beam_size": 3, "ctc_weight": 0.3, "maxlenratio": -12}
 
@@ -147,37 +147,10 @@ def test_the_dtype_is_that_of_the_decoder(model, waves):
     assert low(waves[0])[0][3].score == pytest.approx(exact, abs=2.0)
 
 
-def test_any_rate_and_format_is_transcribed(model, waves, tmp_path):
-    same, other = tmp_path / "same.wav", tmp_path / "other.ogg"
-    soundfile.write(same, waves[0], 8000, subtype="FLOAT")
-    soundfile.write(other, np.repeat(waves[0][:, None], 2, axis=1), 8000)
-    found = transcribe(model.directory, [same, other], beam_size=3, device="cpu")
-    assert [path for path, _ in found] == [same, other]
-    assert found[0][1]
-    assert found[0][1] == load(model, maxlenratio=0.0)(waves[0])[0][0]
-
-
-def test_another_rate_is_resampled(model, waves, tmp_path, monkeypatch):
-    seen = []
-    monkeypatch.setattr(Speech2Text, "__call__", lambda self, speech: seen.append(speech))
-    path = tmp_path / "a.wav"
-    soundfile.write(path, np.repeat(waves[0], 2), 16000, subtype="FLOAT")
-    assert transcribe(model.directory, [path], device="cpu") == [(path, "")]
-    assert len(seen[0]) == len(waves[0])
-
-
 class TestErrors:
     """Each is one line that names what is wrong."""
 
-    def test_audio(self, model, speech2text, tmp_path):
-        with pytest.raises(UserError, match="none.wav: no such file"):
-            transcribe(model.directory, [tmp_path / "none.wav"])
-        (tmp_path / "text.wav").write_text("not audio")
-        with pytest.raises(UserError, match="text.wav: cannot be read as audio"):
-            transcribe(model.directory, [tmp_path / "text.wav"])
-        soundfile.write(tmp_path / "empty.wav", np.zeros(0), 8000)
-        with pytest.raises(UserError, match="empty.wav: "):
-            transcribe(model.directory, [tmp_path / "empty.wav"])
+    def test_audio(self, speech2text):
         with pytest.raises(UserError, match="utterance 0 has no samples"):
             speech2text(np.zeros(0, dtype=np.float32))
 
