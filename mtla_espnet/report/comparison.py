@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,7 +45,8 @@ class Row:
     Sizes are in bytes, times in seconds; `wer`, `cer` and `words_wer` (after the intent) are errors
     for each reference token, accuracies are shares of the utterances; BLEU, chrF2, TER
     (`edit_rate`) and ROUGE are times 100. `search_speedup`, `cache_ratio` and `memory_ratio`
-    compare with the row of `BASELINE` that has the same inference tag, test set and device.
+    compare with the row of `BASELINE` of the same inference tag, test set and device, where
+    there are several with that of the most similar name.
     These names are the columns of `comparison.csv`.
     """
 
@@ -194,10 +196,7 @@ def gather(exp_dir: Path) -> list[Row]:
         decodes = find_decodes(experiment)
         training = read_json(training_json) if decodes and training_json.exists() else {}
         rows += [_row(experiment.name, training, decode) for decode in decodes]
-    baselines = {
-        (row.inference_tag, row.test_set): row for row in rows if row.attention == BASELINE
-    }
-    rows = [_with_ratios(row, baselines.get((row.inference_tag, row.test_set))) for row in rows]
+    rows = [_with_ratios(row, _baseline(row, rows)) for row in rows]
     return sorted(
         rows,
         key=lambda row: (
@@ -246,8 +245,27 @@ def _task_scores(decode: Decode) -> dict[str, float | None]:
     }
 
 
+def _baseline(row: Row, rows: Sequence[Row]) -> Row | None:
+    """Return the row to compare with: of several, that whose experiment's name begins most alike.
+
+    Names begin with the training configuration: a large model is compared with a large one.
+    """
+    candidates = [
+        other
+        for other in rows
+        if other.attention == BASELINE
+        and (other.inference_tag, other.test_set, other.device)
+        == (row.inference_tag, row.test_set, row.device)
+    ]
+    return max(
+        candidates,
+        key=lambda other: len(os.path.commonprefix([row.experiment, other.experiment])),
+        default=None,
+    )
+
+
 def _with_ratios(row: Row, baseline: Row | None) -> Row:
-    if baseline is None or row.device != baseline.device:
+    if baseline is None:
         return row
     return dataclasses.replace(
         row,

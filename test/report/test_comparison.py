@@ -195,3 +195,19 @@ def test_several_recipes_have_a_table_over_all(recipe, other_tasks, tmp_path_fac
     assert (rows[0]["measure"], rows[0]["value"]) == ("WER", "0.2727")
     assert (other / "exp/comparison.md").exists() and (recipe / "exp/comparison.md").exists()
     assert write_comparisons([other]) == write_comparison(other)
+
+
+def test_of_several_baselines_that_of_the_same_configuration_counts(experiments):
+    for size, peak in (("large", 4_000_000), ("small", 1_000_000)):
+        for kind, share in (("mha", 1), ("mtla", 4)):
+            tag = f"asr_train_{size}_{kind}"
+            experiments.add(tag, kind, down_rate=2, cache_bytes_peak=peak // share)
+    write_comparison(experiments.directory)
+    rows = csv.DictReader((experiments.directory / "exp/comparison.csv").open())
+    ratios = {row["experiment"]: row["cache_ratio"] for row in rows}
+    assert ratios == {
+        "asr_train_large_mha": "1.0",
+        "asr_train_large_mtla": "0.25",
+        "asr_train_small_mha": "1.0",
+        "asr_train_small_mtla": "0.25",
+    }
