@@ -104,11 +104,13 @@ class Mark:
         """Say that the part is done.
 
         Raises:
-            RuntimeError: it did not write all its outputs.
+            UserError: it did not write all its outputs.
         """
         for path in self._part.outputs:
             if not path.exists():
-                raise RuntimeError(f"the stage ended without {path}")
+                beside = sorted(other.name for other in path.parent.glob(f"*{path.suffix}"))
+                found = f" (there are {', '.join(beside[:12])})" if beside else ""
+                raise UserError(f"the stage ended without {path}{found}: is it the right name?")
         now = datetime.datetime.now().isoformat(timespec="seconds")
         write_json(self._done, {**self._wanted, "finished": now})
         self._begun.unlink()

@@ -24,7 +24,10 @@ def parts(recipe: Recipe) -> list[Part]:
             | used_options(options, "lm_fold_length")
             | {"config": recipe.lm_config},
             inputs={layout.token_list: 5} | text_inputs(layout) | {path: 6 for path in texts},
-            outputs=[layout.lm_exp_dir / "config.yaml", layout.lm_exp_dir / "checkpoint.pth"],
+            outputs=[
+                *layout.lm_files.values(),
+                layout.lm_exp_dir / "checkpoint.pth",
+            ],
             goes_on_from=layout.lm_exp_dir / "checkpoint.pth",
             may_change=MAY_CHANGE,
         )

@@ -40,7 +40,11 @@ def parts(recipe: Recipe) -> list[Part]:
             | training_inputs(recipe)
             | text_inputs(layout)
             | {layout.root / path.split(":")[0]: 0 for path in _pretrained(recipe)},
-            outputs=[layout.exp_dir / "config.yaml", layout.exp_dir / "checkpoint.pth"],
+            outputs=[
+                layout.exp_dir / "config.yaml",
+                layout.exp_dir / "checkpoint.pth",
+                layout.model_file,
+            ],
             goes_on_from=layout.exp_dir / "checkpoint.pth",
             may_change=MAY_CHANGE,
         )

@@ -12,6 +12,7 @@ from mtla_espnet.stages.espnet_arguments import load_espnet
 from mtla_espnet.stages.log import job_log, say
 from mtla_espnet.stages.marks import Part
 from mtla_espnet.stages.recipe import Recipe
+from mtla_espnet.stages.tokens import text_inputs
 
 TITLE = "Pack the model"
 
@@ -24,7 +25,7 @@ def parts(recipe: Recipe) -> list[Part]:
     inputs |= {path: 7 for path in layout.lm_files.values()}
     inputs |= {path: 9 for path in layout.ngram_files.values()}
     inputs |= {text.tokens.bpe_model: 5 for text in layout.texts if text.tokens.bpe_model}
-    inputs |= layout.normalization
+    inputs |= layout.normalization | text_inputs(layout)
     if results.exists():
         inputs[results] = 13
     return [

@@ -11,11 +11,12 @@ from types import SimpleNamespace
 from mtla_espnet.data.tables import read_table
 from mtla_espnet.files import UserError
 from mtla_espnet.score import bleu, intent, rouge
-from mtla_espnet.score.wer import check_own_options, score_set
+from mtla_espnet.score.pairs import read_pairs, read_speakers
+from mtla_espnet.score.wer import check_own_options, score_set, score_units
 from mtla_espnet.stages.layout import Layout
 from mtla_espnet.stages.log import say
 from mtla_espnet.stages.recipe import Recipe
-from mtla_espnet.stages.tokens import text_cleaner, text_inputs
+from mtla_espnet.stages.tokens import text_cleaner, text_inputs, tokenizer
 
 Inputs = Mapping[Path, int]
 
@@ -38,6 +39,11 @@ class Score:
     run: Callable[[Recipe, Path, Path], object]
 
 
+def _has_phonemes(layout: Layout) -> bool:
+    """Say whether the model writes phonemes: words cannot be told of them, nor scored."""
+    return layout.tokens.token_type == "phn"
+
+
 def _rate_inputs(layout: Layout, data_dir: Path) -> Inputs:
     reference = data_dir / layout.texts[0].table
     model = {layout.bpe_model: 5} if layout.bpe_model else {}
@@ -46,11 +52,16 @@ def _rate_inputs(layout: Layout, data_dir: Path) -> Inputs:
 
 def _rate_outputs(layout: Layout) -> list[str]:
     names = ["wer", "cer", *(["ter"] if layout.bpe_model else [])]
+    if _has_phonemes(layout):
+        names = ["ter"]
     return [f"score_{name}/{file}.txt" for name in names for file in ("result", "alignment")]
 
 
 def _score_rates(recipe: Recipe, data_dir: Path, directory: Path) -> None:
     layout = recipe.layout
+    if _has_phonemes(layout):
+        _score_phonemes(recipe, data_dir, directory)
+        return
     score_set(
         data_dir / layout.texts[0].table,
         directory / "text",
@@ -59,6 +70,22 @@ def _score_rates(recipe: Recipe, data_dir: Path, directory: Path) -> None:
         bpemodel=layout.bpe_model,
         cleaner=text_cleaner(recipe.options.cleaner),
         symbols=_symbols(layout),
+        scorer=_scorer(recipe.options),
+        score_opts=score_options(recipe.options),
+    )
+
+
+def _score_phonemes(recipe: Recipe, data_dir: Path, directory: Path) -> None:
+    """Score the tokens that were decoded against those of the references."""
+    references, hypotheses = read_pairs(
+        data_dir / recipe.layout.texts[0].table, directory / "token"
+    )
+    phonemes = tokenizer(recipe.layout)
+    score_units(
+        {key: " ".join(phonemes(text)) for key, text in references.items()},
+        hypotheses,
+        read_speakers(data_dir / "utt2spk", references),
+        directory / "score_ter",
         scorer=_scorer(recipe.options),
         score_opts=score_options(recipe.options),
     )

@@ -42,7 +42,8 @@ def test_each_stage_tells_what_it_reads_writes_and_runs(root, capsys):
         "(missing: stage 2 makes it)",
         "    runs    mtla_espnet.stages.s03_format in this process",
         "    reads   dump/raw/lm_train.txt (missing: stage 4 makes it)",
-        "    writes  exp/asr_train_asr_tiny_raw_char_sp/{config.yaml,checkpoint.pth}",
+        "    writes  exp/asr_train_asr_tiny_raw_char_sp/"
+        "{config.yaml,checkpoint.pth,valid.acc.ave.pth}",
     ):
         assert f"{line}\n" in out
     for command in ("asr_train --collect_stats true", "asr_train --use_", "pack asr"):

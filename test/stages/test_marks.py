@@ -67,7 +67,7 @@ def test_a_damaged_mark_means_to_do_it_again(part, tmp_path):
 def test_a_part_that_wrote_too_little_is_not_finished(part, tmp_path):
     mark = Mark(part, 4, tmp_path)
     mark.begin()
-    with pytest.raises(RuntimeError, match="ended without .*result"):
+    with pytest.raises(UserError, match="ended without .*result"):
         mark.finish()
     assert reason(part, tmp_path) == "was interrupted"
 
