@@ -25,8 +25,10 @@ _INT16_SCALE = 32768.0
 _POVEY_EXPONENT = 0.85
 # Kaldi's floor of a band's energy.
 _FLOOR = torch.finfo(torch.float32).eps
-# Frames whose spectra are in memory at once; the result does not depend on it.
-_BLOCK_FRAMES = 1 << 15
+# Frames that are worked on at once; the result does not depend on it. On a CPU they stay in its
+# cache, which is up to three times as fast; on a GPU few large kernels are faster.
+_CPU_BLOCK_FRAMES = 256
+_GPU_BLOCK_FRAMES = 1 << 15
 
 
 def num_frames(num_samples: Tensor, rate_hz: int) -> Tensor:
@@ -82,7 +84,8 @@ def fbank(
         frames = samples.unfold(1, frame_length, shift)[:, :longest]  # a view: (B, N, samples)
         window, mels = _window_and_mels(rate_hz, n_mels, fmin, fmax)
         window, mels = window.to(speech.device), mels.to(speech.device)
-        blocks = frames.split(max(1, _BLOCK_FRAMES // len(speech)), dim=1)
+        at_once = _CPU_BLOCK_FRAMES if speech.device.type == "cpu" else _GPU_BLOCK_FRAMES
+        blocks = frames.split(max(1, at_once // len(speech)), dim=1)
         features = torch.cat([_log_mel(block, window, mels, dither) for block in blocks], dim=1)
     in_padding = torch.arange(longest, device=speech.device) >= n_frames[:, None]
     return features.masked_fill(in_padding[..., None], 0.0), n_frames
