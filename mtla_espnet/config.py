@@ -170,6 +170,39 @@ def lay_attention(config: dict, overlay: dict, source) -> dict:
     return {**config, "decoder_conf": decoder_conf}
 
 
+_FRONTEND_KEYS = ("frontend", "frontend_conf", "preencoder", "preencoder_conf")
+
+
+def lay_frontend(config: dict, overlay: dict, source) -> dict:
+    """Lay a front end over a training configuration.
+
+    The overlay's front end, and its layer behind it (`preencoder`), take the place of the
+    configuration's as a whole: no option of those before stays.
+
+    Args:
+        config: a training configuration; it is not changed.
+        overlay: `frontend`, and where they are needed `frontend_conf`, `preencoder` and
+            `preencoder_conf`.
+        source: the overlay's file, for messages.
+
+    Returns:
+        A new configuration.
+
+    Raises:
+        UserError: the overlay holds anything else, or no front end.
+
+    Example:
+        >>> config = {"frontend_conf": {"n_fft": 400}, "encoder": "conformer"}
+        >>> lay_frontend(config, {"frontend": "fbank"}, "fbank.yaml")
+        {'encoder': 'conformer', 'frontend': 'fbank'}
+    """
+    check_keys(overlay, _FRONTEND_KEYS, source)
+    if not isinstance(overlay.get("frontend"), str):
+        raise UserError(f"{source}: must hold frontend, the name of one")
+    kept = {key: value for key, value in config.items() if key not in _FRONTEND_KEYS}
+    return {**kept, **overlay}
+
+
 def split_arguments(text: str, source: str) -> list[tuple[str, list[str]]]:
     """Split `--a 1 --b_conf x=2` into [("a", ["1"]), ("b_conf", ["x=2"])].
 

@@ -11,6 +11,7 @@ from mtla_espnet.config import (
     differences,
     dump_yaml,
     lay_attention,
+    lay_frontend,
     load_yaml,
     nearest,
     split_arguments,
@@ -122,6 +123,19 @@ def test_overlay_takes_the_place_of_attention_and_its_whole_conf():
 def test_overlay_that_does_not_fit_is_refused(config, overlay, message):
     with pytest.raises(UserError, match=message):
         lay_attention(config, overlay, "o.yaml")
+
+
+def test_a_front_end_takes_the_place_of_all_that_the_one_before_had():
+    config = {"frontend_conf": {"n_fft": 400}, "preencoder": "linear", "optim": "adam"}
+    laid = lay_frontend(config, {"frontend": "fbank"}, "f.yaml")
+    assert laid == {"frontend": "fbank", "optim": "adam"}
+    assert "preencoder" in config
+    for overlay, message in (
+        ({"encoder": "x"}, "f.yaml: unknown key 'encoder'"),
+        ({"frontend_conf": {}}, "f.yaml: must hold frontend"),
+    ):
+        with pytest.raises(UserError, match=message):
+            lay_frontend(config, overlay, "f.yaml")
 
 
 def test_arguments_are_laid_over_one_inner_key_at_a_time():

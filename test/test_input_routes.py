@@ -31,11 +31,10 @@ OPTIONS = {
     "inference_args": "--beam_size 2 --maxlenratio -5",
 }
 TINY = {"asr_config": RECIPE / "conf/train_asr_tiny.yaml"}
-FBANK = {"asr_config": RECIPE / "conf/train_asr_fbank_tiny.yaml"}
 ROUTES = {
     "flac": TINY,
     "wav.ark": TINY | {"audio_format": "wav.ark"},
-    "fbank": FBANK,
+    "fbank": TINY | {"frontend": CHECKOUT / "conf/frontend/fbank.yaml"},
     "extracted": TINY | {"feats_type": "extracted"},
     "fairseq_zip": TINY | {"feats_type": "fairseq_zip"},
 }

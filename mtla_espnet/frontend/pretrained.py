@@ -187,6 +187,11 @@ class StoredLayersFrontend(AbsFrontend):
         self.layer_size = layer_size
         self.layer_sum = LayerSum(num_layers)
 
+    @property
+    def feature_size(self) -> int:
+        """Features of a frame that it takes."""
+        return self.layer_sum.num_layers * self.layer_size
+
     def output_size(self) -> int:
         """Return the features of a layer."""
         return self.layer_size

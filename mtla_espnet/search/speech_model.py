@@ -30,8 +30,10 @@ class SpeechModel(TrainedModel):
 
     @property
     def feature_size(self) -> int | None:
-        """Features of a frame, for a model without a front end; None: it takes samples."""
-        return self.train_args.input_size if self.model.frontend is None else None
+        """Features of a frame, for a model that takes features; None: it takes samples."""
+        if self.model.frontend is None:
+            return self.train_args.input_size
+        return getattr(self.model.frontend, "feature_size", None)
 
     def prepare(self, number: int, value: np.ndarray | Tensor) -> Inputs:
         """See `TrainedModel.prepare`."""

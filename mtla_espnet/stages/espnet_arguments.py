@@ -37,7 +37,8 @@ def common_arguments(recipe: Recipe) -> list[str]:
             arguments += [f"--{name}", str(getattr(options, name)).lower()]
     data = {text.table: f"{text.name},text" for text in layout.texts}
     if layout.speech:
-        arguments += layout.speech.model_arguments(list(training_sets(recipe).values()))
+        sets, frontend = training_sets(recipe).values(), recipe.train_config.get("frontend")
+        arguments += layout.speech.model_arguments(list(sets), frontend)
         data = {layout.speech.scp: f"speech,{layout.speech.loader}"} | data
     for mode, directory in training_sets(recipe).items():
         for table, entry in data.items():

@@ -258,7 +258,7 @@ class Layout:
     def stats_dir(self) -> Path:
         """Directory of the statistics of stage 10."""
         given = self.model_option("stats_dir")
-        name = f"{self.task.model}_stats_{self._token_tag}{self._speed_tag}"
+        name = f"{self.task.model}_stats_{self._token_tag}{self._frontend_tag}{self._speed_tag}"
         return self.root / (given or f"{self.options.expdir}/{name}")
 
     @property
@@ -291,7 +291,7 @@ class Layout:
         tokens = f"{self.feats_type}{self._lang}_{self.tokens.token_type}{case}{size}"
         attention = f"_{Path(options.attention).stem}" if options.attention else ""
         arguments = _as_tag(self.model_option("args"), "|=/")
-        return f"{name}_{tokens}{attention}{arguments}{self._speed_tag}"
+        return f"{name}_{tokens}{self._frontend_tag}{attention}{arguments}{self._speed_tag}"
 
     @property
     def exp_dir(self) -> Path:
@@ -355,19 +355,32 @@ class Layout:
         Raises:
             UserError: there is none; names the overlays that exist.
         """
-        name = self.options.attention
+        return self._overlay("attention")
+
+    @property
+    def frontend_overlay(self) -> Path | None:
+        """Likewise of `--frontend`."""
+        return self._overlay("frontend")
+
+    def _overlay(self, option: str) -> Path | None:
+        name = getattr(self.options, option, "")
         if not name:
             return None
         if (self.root / name).is_file():
             return self.root / name
-        places = [self.root / "conf/attention", self.root / "../../../conf/attention"]
+        places = [self.root / "conf" / option, self.root / "../../../conf" / option]
         for place in places:
             if (place / f"{name}.yaml").is_file():
                 return place / f"{name}.yaml"
         known = sorted({file.stem for place in places for file in place.glob("*.yaml")})
         raise UserError(
-            f"--attention {name}: no such file, and no such name (known: {', '.join(known)})", 2
+            f"--{option} {name}: no such file, and no such name (known: {', '.join(known)})", 2
         )
+
+    @property
+    def _frontend_tag(self) -> str:
+        name = getattr(self.options, "frontend", "")
+        return f"_{Path(name).stem}" if name else ""
 
 
 def _model_stem(name: str) -> str:

@@ -251,6 +251,13 @@ OPTIONS: dict[str, list[Option]] = {
         Option("{model}_config", "", "Training configuration (YAML)."),
         Option("{model}_args", "", 'Arguments laid over it, as in "--max_epoch 3".'),
         Option(
+            "frontend",
+            "",
+            "Front end to lay over it: a YAML file, or a name in conf/frontend of the recipe or "
+            "of the checkout, such as fbank. Part of the tags.",
+            tasks=_SPEECH,
+        ),
+        Option(
             "attention",
             "",
             "Overlay to lay over it: a YAML file, or a name in conf/attention of the recipe or "

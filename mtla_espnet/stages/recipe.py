@@ -7,7 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 
-from mtla_espnet.config import apply_arguments, check_keys, lay_attention, load_yaml, nearest
+from mtla_espnet.config import (
+    apply_arguments,
+    check_keys,
+    lay_attention,
+    lay_frontend,
+    load_yaml,
+    nearest,
+)
 from mtla_espnet.files import UserError, read_json
 from mtla_espnet.stages.layout import Layout
 from mtla_espnet.stages.options import check_supported, default_of
@@ -62,6 +69,10 @@ def load_recipe(options: SimpleNamespace, root: str | os.PathLike = ".") -> Reci
     source = layout.model_option("config") or "the default training configuration"
     check_train_keys(laid, source, program)
     laid = dict(layout.fairseq.options) | laid
+    overlay = layout.frontend_overlay
+    if overlay:
+        laid = lay_frontend(laid, load_yaml(overlay), overlay)
+        check_train_keys(laid, str(overlay), program)
     overlay = layout.attention_overlay
     if overlay:
         laid = lay_attention(laid, load_yaml(overlay), overlay)
@@ -115,6 +126,12 @@ def check_task(layout: Layout) -> None:
         UserError: they contradict each other.
     """
     given = vars(layout.options)
+    if given.get("frontend") and layout.speech.is_features:
+        raise UserError(
+            f"--frontend {given['frontend']} turns audio into features, and --feats_type "
+            f"{given['feats_type']} has them: leave one out",
+            exit_code=2,
+        )
     if given.get("two_pass") and not given["use_transcript"]:
         raise UserError("--two_pass true needs --use_transcript true", exit_code=2)
     if given.get("token_joint"):

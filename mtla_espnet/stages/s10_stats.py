@@ -4,7 +4,9 @@ import functools
 import shlex
 from pathlib import Path
 
+from mtla_espnet.config import dump_yaml
 from mtla_espnet.data.tables import read_table
+from mtla_espnet.files import write_text
 from mtla_espnet.stages.espnet_arguments import common_arguments, training_inputs, training_sets
 from mtla_espnet.stages.marks import Part
 from mtla_espnet.stages.recipe import Recipe
@@ -63,11 +65,19 @@ def run(recipe: Recipe, part: Part) -> None:
     keys = {mode: list(read_table(path / table)) for mode, path in training_sets(recipe).items()}
     arguments = functools.partial(_arguments, recipe)
     program = layout.task.program
+    if layout.frontend_overlay:
+        write_text(_config(recipe), dump_yaml(recipe.laid_config))
     collect_statistics(recipe, part.directory, program, keys, arguments, layout.texts)
 
 
-def _arguments(recipe: Recipe, log_dir: Path, job: str) -> list[str]:
+def _config(recipe: Recipe) -> Path | None:
+    """Return the configuration to collect by: of what is laid over it, a front end matters."""
     layout = recipe.layout
+    return layout.stats_dir / "train.yaml" if layout.frontend_overlay else layout.train_config
+
+
+def _arguments(recipe: Recipe, log_dir: Path, job: str) -> list[str]:
+    layout, config = recipe.layout, _config(recipe)
     return [
         *("--collect_stats", "true"),
         *common_arguments(recipe),
@@ -75,6 +85,6 @@ def _arguments(recipe: Recipe, log_dir: Path, job: str) -> list[str]:
         *("--valid_shape_file", str(log_dir / f"valid.{job}.scp")),
         *("--output_dir", str(log_dir / f"stats.{job}")),
         *("--num_workers", "0"),
-        *(["--config", str(layout.train_config)] if layout.train_config else []),
+        *(["--config", str(config)] if config else []),
         *shlex.split(layout.model_option("args")),
     ]

@@ -83,7 +83,9 @@ def run(recipe: Recipe, part: Part) -> None:
 
 def _is_merged(recipe: Recipe) -> bool:
     """Say whether the configuration is made of more than the file that is given."""
-    return bool(recipe.layout.attention_overlay or recipe.layout.fairseq.options)
+    layout = recipe.layout
+    overlay = layout.attention_overlay or layout.frontend_overlay
+    return bool(overlay or layout.fairseq.options)
 
 
 def _config(recipe: Recipe) -> Path | None:

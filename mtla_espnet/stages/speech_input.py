@@ -7,6 +7,9 @@ from mtla_espnet.data.format_features import FEATURE_TYPES, read_frame_shift
 from mtla_espnet.data.tables import read_table
 from mtla_espnet.files import UserError
 
+# Front ends that take features in files.
+_OF_FEATURES = ("stored_layers",)
+
 
 @dataclasses.dataclass(frozen=True)
 class SpeechInput:
@@ -64,11 +67,12 @@ class SpeechInput:
         """Return how many samples or frames a second of a formatted set has."""
         return 1 / read_frame_shift(set_dir) if self.is_features else self.rate_hz
 
-    def model_arguments(self, set_dirs: list[Path]) -> list[str]:
+    def model_arguments(self, set_dirs: list[Path], frontend: str | None) -> list[str]:
         """Return what ESPnet must be told of the input of a model.
 
         Args:
             set_dirs: formatted sets that it is trained on and validated by.
+            frontend: of the training configuration.
 
         Raises:
             UserError: the sets have features of different sizes.
@@ -81,4 +85,5 @@ class SpeechInput:
         if len(set(dims)) > 1:
             found = ", ".join(f"{path}: {dim}" for path, dim in zip(files, dims, strict=True))
             raise UserError(f"the sets have features of different sizes ({found})")
-        return ["--input_size", *(dims[:1] or ["DIM"])]
+        # With a size, ESPnet leaves the front end out.
+        return [] if frontend in _OF_FEATURES else ["--input_size", *(dims[:1] or ["DIM"])]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mtla_espnet.files import UserError
+from mtla_espnet.stages import s10_stats, s11_train
 from mtla_espnet.stages.options import parse_options
 from mtla_espnet.stages.recipe import check_attention, check_train_keys, load_recipe
 
@@ -122,3 +123,23 @@ def test_the_table_is_that_of_the_installed_espnet():
     )
     committed = (CHECKOUT / "mtla_espnet/stages/espnet_options.json").read_text()
     assert json.loads(done.stdout) == json.loads(committed)
+
+
+def test_a_front_end_is_laid_over_statistics_and_training(tmp_path):
+    (tmp_path / "t.yaml").write_text("frontend_conf: {n_fft: 400}\nencoder: conformer\n")
+    argv = [*ARGV, "--asr_config", "t.yaml", "--frontend"]
+    fbank = str(CHECKOUT / "conf/frontend/fbank.yaml")
+    recipe = load_recipe(parse_options([*argv, fbank]), tmp_path)
+    assert recipe.train_config == {"encoder": "conformer", "frontend": "fbank"}
+    layout = recipe.layout
+    assert (layout.tag, layout.stats_dir.name) == ("t_raw_bpe30_fbank", "asr_stats_raw_bpe30_fbank")
+    for stage in (s10_stats, s11_train):
+        (part,) = stage.parts(recipe)
+        assert f"--config {part.directory}/train.yaml" in stage.commands(recipe, part)[0]
+    (tmp_path / "f.yaml").write_text("frontend: fbank\nfrontend_conf: {n_fft: 400}\n")
+    with pytest.raises(UserError, match=r"f.yaml: unknown key 'frontend_conf.n_fft'"):
+        load_recipe(parse_options([*argv, "f.yaml"]), tmp_path)
+    with pytest.raises(UserError, match=r"--frontend fbnk: no such file, and no such name"):
+        load_recipe(parse_options([*argv, "fbnk"]), tmp_path)
+    with pytest.raises(UserError, match="turns audio into features, and --feats_type extracted"):
+        load_recipe(parse_options([*argv, fbank, "--feats_type", "extracted"]), tmp_path)
