@@ -84,7 +84,7 @@ def read_ark_matrix(place: str) -> np.ndarray:
         raise UserError(f"{place}: holds audio, not a matrix of features")
     if value.ndim != 2:
         raise UserError(f"{place}: holds a vector, not a matrix of features")
-    return value.astype(np.float32, copy=False)
+    return np.require(value, np.float32, ["C", "W"])
 
 
 def write_ark_audio(
