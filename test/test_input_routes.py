@@ -35,6 +35,7 @@ ROUTES = {
     "flac": TINY,
     "wav.ark": TINY | {"audio_format": "wav.ark"},
     "fbank": TINY | {"frontend": CHECKOUT / "conf/frontend/fbank.yaml"},
+    "s3prl": TINY | {"frontend": CHECKOUT / "conf/frontend/s3prl_fbank.yaml"},
     "extracted": TINY | {"feats_type": "extracted"},
     "fairseq_zip": TINY | {"feats_type": "fairseq_zip"},
 }
@@ -104,6 +105,15 @@ def test_features_in_files_are_those_of_the_model(root, monkeypatch):
     ]
     assert sums[0]["count"] == sums[1]["count"]
     np.testing.assert_allclose(sums[0]["sum"], sums[1]["sum"], rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_an_upstream_of_s3prl_is_trained_on_and_decoded(root, monkeypatch):
+    monkeypatch.chdir(root)
+    exp = run(root, "s3prl", 12)
+    (table,) = experiment(exp).glob("*/test/text")
+    assert len(read_table(table)) == 6
+    assert (root / "exp_s3prl/asr_stats_raw_en_char_s3prl_fbank").is_dir()
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ RECIPES = sorted(
 )
 NAMES = [str(path.relative_to(CHECKOUT / "egs2")) for path in RECIPES]
 OVERLAYS = sorted((CHECKOUT / "conf/attention").glob("*.yaml"))
+FRONTENDS = sorted((CHECKOUT / "conf/frontend").glob("*.yaml"))
 recipes = pytest.mark.parametrize("recipe", RECIPES, ids=NAMES)
 
 
@@ -77,6 +78,8 @@ def test_options_and_configurations_are_legal(recipe):
             continue
         for overlay in OVERLAYS:
             load(f"--{task.model}_config", file, "--attention", overlay.stem)
+        for overlay in FRONTENDS if task.speech else []:
+            load(f"--{task.model}_config", file, "--frontend", overlay.stem)
     for path in recipe.glob("conf/**/decode*.yaml"):
         load("--inference_config", str(path.relative_to(recipe)))
 
