@@ -22,15 +22,25 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from mtla_espnet.position import accurate
 
 _HALF = (torch.float16, torch.bfloat16)
+# The memory-efficient kernel's log-sum-exp has a multiple of so many rows, infinite at the end.
+_EFFICIENT_ROWS = 32
 _HAS_TRITON = find_spec("triton") is not None
 
 
 # Constants to torch.compile, which would leave its graph for them: a switch that is turned
 # after compilation has no effect.
 @torch.compiler.assume_constant_result
-def _switches() -> tuple[bool, bool]:
-    """Return whether `torch.nn.attention.sdpa_kernel` leaves flash and cuDNN switched on."""
-    return torch.backends.cuda.flash_sdp_enabled(), torch.backends.cuda.cudnn_sdp_enabled()
+def _switches() -> tuple[bool, bool, bool]:
+    """Return whether `torch.nn.attention.sdpa_kernel` leaves these switched on.
+
+    They are flash, cuDNN and the memory-efficient kernel.
+    """
+    switches = torch.backends.cuda
+    return (
+        switches.flash_sdp_enabled(),
+        switches.cudnn_sdp_enabled(),
+        switches.mem_efficient_sdp_enabled(),
+    )
 
 
 @torch.compiler.assume_constant_result
@@ -92,7 +102,7 @@ def _kernels(query: Tensor) -> AbstractContextManager:
     cuDNN spends 0.15 s on every new shape, and ragged batches are all of a new shape.
     Whoever has fixed shapes switches flash off by `torch.nn.attention.sdpa_kernel`.
     """
-    if query.is_cuda and all(_switches()):
+    if query.is_cuda and all(_switches()[:2]):
         return sdpa_kernel(
             [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
         )
@@ -204,27 +214,29 @@ def runs_triton(x: Tensor) -> bool:
 
 
 def fold_kernel(query: Tensor, dropout: float, down_rate: int) -> str | None:
-    """Return which kernel serves the folded path: 'cpu', 'flash', 'cudnn' or None.
+    """Return which kernel serves the folded path: 'cpu', 'flash', 'cudnn', 'efficient', None.
 
-    On a CPU PyTorch's flash kernel takes float32, bfloat16 and float16. On CUDA the
-    kernels take half precision alone, and `torch.nn.attention.sdpa_kernel` chooses
-    between them as for PyTorch's own attention: by itself flash, since cuDNN, though
-    faster, spends 0.15 s on every new shape, and ragged batches are all of a new shape.
-    None returns a log-sum-exp under dropout of the weights, which then takes the plain
-    path.
+    On a CPU PyTorch's flash kernel takes float32, bfloat16 and float16, without dropout of
+    the weights. On CUDA flash and cuDNN take half precision alone, and
+    `torch.nn.attention.sdpa_kernel` chooses between them as for PyTorch's own attention: by
+    itself flash, since cuDNN, though faster, spends 0.15 s on every new shape, and ragged
+    batches are all of a new shape. The memory-efficient kernel takes what they do not:
+    float32 and dropout. None is left to the plain path.
 
     Args:
         query: (B, T, H, D).
         dropout: of the weights.
         down_rate: s.
     """
-    if dropout > 0 or query.dtype == torch.float64:
+    if query.dtype == torch.float64:
         return None
     if query.device.type == "cpu":
-        return "cpu"
-    if query.dtype not in _HALF or not runs_triton(query):
+        return None if dropout > 0 else "cpu"
+    if not query.is_cuda:
         return None
-    flash, cudnn = _switches()
+    flash, cudnn, efficient = _switches()
+    if dropout > 0 or query.dtype not in _HALF or not runs_triton(query):
+        return "efficient" if efficient else None
     if flash:
         return "flash"
     enough = query.size(1) > 2 * down_rate  # cuDNN refuses one query with one key
@@ -232,34 +244,45 @@ def fold_kernel(query: Tensor, dropout: float, down_rate: int) -> str | None:
 
 
 def kernel_forward(
-    kernel: str, query: Tensor, key: Tensor, value: Tensor, scale: float
-) -> tuple[Tensor, Tensor]:
+    kernel: str, query: Tensor, key: Tensor, value: Tensor, scale: float, dropout: float = 0.0
+) -> tuple[Tensor, Tensor, Tensor]:
     """Causal attention that also returns its log-sum-exp.
 
     Args:
         kernel: of `fold_kernel`; all but 'cudnn' want one width, on CUDA in eights.
         query: (B, H, T, D).
-        key: (B, G, T, D); G divides H on CUDA and is H on a CPU.
+        key: (B, G, T, D); G divides H with 'flash' and 'cudnn' and is H with the others.
         value: (B, G, T, Dv).
         scale: of the scores.
+        dropout: of the weights, with 'efficient' alone.
 
     Returns:
-        Output (B, H, T, Dv) and log-sum-exp (B, H, T) float32.
+        Output (B, H, T, Dv), log-sum-exp (B, H, T) float32, and the state of dropout (2,)
+        int64, where the backward wants it: on the CPU, but in a CUDA graph.
     """
     aten = torch.ops.aten
+    state = torch.zeros(2, dtype=torch.int64, device="cpu")
     if kernel == "cpu":
-        return aten._scaled_dot_product_flash_attention_for_cpu(
+        output, lse = aten._scaled_dot_product_flash_attention_for_cpu(
             query, key, value, 0.0, True, attn_mask=None, scale=scale
         )
-    if kernel == "flash":
+    elif kernel == "flash":
         output, lse, *_ = aten._scaled_dot_product_flash_attention(
             query, key, value, 0.0, True, False, scale=scale
         )
-        return output, lse
-    output, lse, *_ = aten._scaled_dot_product_cudnn_attention(
-        query, key, value, None, True, 0.0, True, False, scale=scale
-    )
-    return output, lse.view(query.shape[:3])
+    elif kernel == "efficient":
+        output, lse, *parts = aten._scaled_dot_product_efficient_attention(
+            query, key, value, None, True, dropout, True, scale=scale
+        )
+        lse = lse[..., : query.size(2)]  # rows are filled up
+        if dropout:
+            state = torch.stack([part.reshape(()) for part in parts])
+    else:
+        output, lse, *_ = aten._scaled_dot_product_cudnn_attention(
+            query, key, value, None, True, 0.0, True, False, scale=scale
+        )
+        lse = lse.view(query.shape[:3])
+    return output, lse, state
 
 
 def kernel_backward(
@@ -271,10 +294,13 @@ def kernel_backward(
     output: Tensor,
     lse: Tensor,
     scale: float,
+    dropout: float = 0.0,
+    state: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Backward of `kernel_forward` for a given output and log-sum-exp.
 
-    Handing in those of a larger softmax gives the gradients of this part of it.
+    Handing in those of a larger softmax gives the gradients of this part of it. `state` is
+    that of the forward, which 'efficient' alone needs.
 
     Returns:
         Gradients of query, key, value.
@@ -286,16 +312,24 @@ def kernel_backward(
             *tensors, lse, 0.0, True, attn_mask=None, scale=scale
         )
     size = query.size(2)
-    state = lse.new_empty((), dtype=torch.int64)  # of dropout, which there is none of
+    if kernel == "efficient":
+        seed, offset = state.unbind()
+        filled = F.pad(lse, (0, -size % _EFFICIENT_ROWS), value=float("inf"))
+        *grads, _ = aten._scaled_dot_product_efficient_attention_backward(
+            grad, query, key, value, None, output, filled, seed, offset, dropout,
+            [True, True, True, False], True, scale=scale,
+        )  # fmt: skip
+        return tuple(grads)
+    nothing = lse.new_empty((), dtype=torch.int64)  # of dropout, which there is none of
     if kernel == "flash":
         return aten._scaled_dot_product_flash_attention_backward(
-            *tensors, lse, None, None, size, size, 0.0, True, state, state, scale=scale
+            *tensors, lse, None, None, size, size, 0.0, True, nothing, nothing, scale=scale
         )
     return aten._scaled_dot_product_cudnn_attention_backward(
         *tensors,
         lse[..., None],
-        state,
-        state,
+        nothing,
+        nothing,
         None,
         None,
         None,

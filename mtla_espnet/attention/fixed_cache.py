@@ -40,6 +40,7 @@ class FixedCache:
         device: where the cache lives.
 
     Attributes:
+        utterances: the first rows of B that are in use: what sizes count.
         lengths: (B,) int32, prefix positions.
         step: (1,) int32, tokens that every hypothesis held before the newest one.
         parents: (N,) int64, row of the previous step that each row goes on from.
@@ -65,6 +66,7 @@ class FixedCache:
     ):
         self.spec, self.num_layers = spec, num_layers
         self.batch, self.beams, self.rows = batch, beams, batch * beams
+        self.utterances = batch
         self.max_length = max_length
         rate = spec.down_rate
         self.capacity = max(1, (rate - 1 + max_length) // rate)
@@ -91,14 +93,14 @@ class FixedCache:
     @property
     def prefix_nbytes(self) -> int:
         """Bytes of the materialised prefixes, without padding."""
-        slots = int((self.lengths // self.spec.down_rate).sum())
+        slots = int((self.lengths[: self.utterances] // self.spec.down_rate).sum())
         sides = (self.prefix_key, self.prefix_value)
         return slots * sum(self.num_layers * x[0, 0, 0].numel() * x.element_size() for x in sides)
 
     @property
     def suffix_nbytes(self) -> int:
         """Bytes of the slots that the hypotheses hold, their seeds included."""
-        rate, lengths = self.spec.down_rate, self.lengths.long()
+        rate, lengths = self.spec.down_rate, self.lengths[: self.utterances].long()
         slots = int((self.spec.slots(lengths + self.step) - lengths // rate).sum())
         size = self.num_layers * self.spec.width * self.store.element_size()
         return slots * self.beams * size
@@ -155,6 +157,7 @@ class FixedCache:
         )
         for name in ("lengths", "step", "parents", "prefix_key", "prefix_value"):
             getattr(other, name).copy_(getattr(self, name))
+        other.utterances = self.utterances
         other.store[:, : self.capacity] = self.store[:, :-2]
         other.store[:, -2:] = self.store[:, -2:]
         other.ancestor[..., : self.capacity] = self.ancestor

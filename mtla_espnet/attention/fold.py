@@ -1,4 +1,6 @@
-"""Causal attention over chunk keys without a mask, on a CPU: residues folded into the heads.
+"""Causal attention over chunk keys without a mask: residues folded into the heads.
+
+For a CPU, and on CUDA for what the kernels of `fused.py` do not take: float32, dropout.
 
 Queries at positions i = j * s + k of one residue k form a plain causal problem over
 the chunk keys: row j sees chunks before j. Dropping the first row and the last chunk
@@ -16,23 +18,33 @@ from mtla_espnet.attention import backend
 from mtla_espnet.attention.lse import merge
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, down_rate: int, scale: float) -> Tensor:
+def attend(
+    kernel: str,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    down_rate: int,
+    scale: float,
+    dropout: float = 0.0,
+) -> Tensor:
     """Attend from every position to the finished chunks before its own, and to itself.
 
     Args:
+        kernel: 'cpu' or 'efficient', of `backend.fold_kernel`.
         query: (B, H, T, D).
         key: (B, H, T, D): row t is the partial of t's chunk up to t, so a finished
             chunk is its last member's row.
         value: (B, H, T, Dv), likewise.
         down_rate: s, positions a chunk.
         scale: of the scores.
+        dropout: of the weights, with 'efficient'.
 
     Returns:
         (B, H, T, Dv).
     """
     if query.size(2) <= down_rate:  # nothing is finished before any query
-        return value
-    return _folded(query, key, value, down_rate, scale)[0]
+        return value * F.dropout(torch.ones_like(value[..., :1]), dropout) if dropout else value
+    return _folded(kernel, query, key, value, down_rate, scale, dropout)[0]
 
 
 def _widen(x: Tensor, width: int) -> Tensor:
@@ -61,57 +73,81 @@ def _chunk_keys(x: Tensor, down_rate: int) -> Tensor:
     return x.repeat(1, down_rate, 1, 1)
 
 
+def _width(query: Tensor, value: Tensor) -> int:
+    """Return the one width that the kernels want of all, in eights."""
+    return -(-max(query.size(-1), value.size(-1)) // 8) * 8
+
+
 # Two custom operators, so that torch.compile takes a layer as a whole around them.
 @torch.library.custom_op("mtla_espnet::folded_attention", mutates_args=())
 def _folded(
-    query: Tensor, key: Tensor, value: Tensor, down_rate: int, scale: float
-) -> tuple[Tensor, Tensor]:
-    """Return output and log-sum-exp (B, H, T)."""
+    kernel: str,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    down_rate: int,
+    scale: float,
+    dropout: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return output, log-sum-exp (B, H, T), state of dropout, and what it left of own keys."""
     size, value_width = query.size(2), value.size(-1)
-    width = max(query.size(-1), value_width)  # the kernel wants one
-    output, lse = backend.kernel_forward(
-        "cpu",
+    width = _width(query, value)
+    output, lse, state = backend.kernel_forward(
+        kernel,
         _fold(_widen(query, width), down_rate),
         _chunk_keys(_widen(key, width), down_rate),
         _chunk_keys(_widen(value, width), down_rate),
         scale,
+        dropout,
     )
     own_score = (query.float() * key.float()).sum(-1) * scale
     output = _unfold(output[..., :value_width], down_rate, size)
     lse = _unfold(lse[..., None], down_rate, size)[..., 0].float()
     lse[:, :, :down_rate] = float("-inf")
-    output, lse = merge(output, lse, value, own_score)
-    return output.contiguous(), lse.contiguous()
+    left = F.dropout(torch.ones_like(own_score), dropout) if dropout else lse.new_empty(0)
+    own_value = left[..., None] * value if dropout else value
+    output, lse = merge(output, lse, own_value, own_score)
+    return output.contiguous(), lse.contiguous(), state, left
 
 
 @_folded.register_fake
-def _(query, key, value, down_rate, scale):
+def _(kernel, query, key, value, down_rate, scale, dropout):
     lse = query.new_empty(query.shape[:-1], dtype=torch.float32)
-    return torch.empty_like(value, memory_format=torch.contiguous_format), lse
+    output = torch.empty_like(value, memory_format=torch.contiguous_format)
+    left = torch.empty_like(lse) if dropout else lse.new_empty(0)
+    return output, lse, torch.empty(2, dtype=torch.int64, device="cpu"), left
 
 
 @torch.library.custom_op("mtla_espnet::folded_attention_backward", mutates_args=())
 def _folded_backward(
+    kernel: str,
     grad: Tensor,
     query: Tensor,
     key: Tensor,
     value: Tensor,
     output: Tensor,
     lse: Tensor,
+    state: Tensor,
+    left: Tensor,
     down_rate: int,
     scale: float,
+    dropout: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of query, key, value."""
-    width = max(query.size(-1), value.size(-1))
+    width = _width(query, value)
     own = ((query.float() * key.float()).sum(-1) * scale - lse).exp()
     delta = (grad.float() * output.float()).sum(-1)
-    own_grad = own * ((grad.float() * value.float()).sum(-1) - delta) * scale
+    own_part = (grad.float() * value.float()).sum(-1)
+    dropped = own
+    if dropout:
+        own_part, dropped = own_part * left, own * left
+    own_grad = own * (own_part - delta) * scale
     grad_query = own_grad[..., None] * key.float()
     grad_key = own_grad[..., None] * query.float()
-    grad_value = own[..., None] * grad.float()
+    grad_value = dropped[..., None] * grad.float()
 
     parts = backend.kernel_backward(
-        "cpu",
+        kernel,
         _fold(_widen(grad, width), down_rate),
         _fold(_widen(query, width), down_rate),
         _chunk_keys(_widen(key, width), down_rate),
@@ -119,6 +155,8 @@ def _folded_backward(
         _fold(_widen(output, width), down_rate),
         _fold(lse[..., None], down_rate)[..., 0].contiguous(),
         scale,
+        dropout,
+        state,
     )
     grad_query += _unfold(parts[0], down_rate, query.size(2))[..., : query.size(-1)]
     chunks = parts[1].size(2)
@@ -132,20 +170,25 @@ def _folded_backward(
 
 
 @_folded_backward.register_fake
-def _(grad, query, key, value, output, lse, down_rate, scale):
+def _(
+    kernel, grad, query, key, value, output, lse, state, left, down_rate, scale, dropout
+):  # fmt: skip
     return tuple(
         torch.empty_like(x, memory_format=torch.contiguous_format) for x in (query, key, value)
     )
 
 
 def _setup_context(ctx, inputs, output):
-    query, key, value, ctx.down_rate, ctx.scale = inputs
+    ctx.kernel, query, key, value, ctx.down_rate, ctx.scale, ctx.dropout = inputs
+    ctx.set_materialize_grads(False)  # of all but the output
     ctx.save_for_backward(query, key, value, *output)
 
 
 def _backward(ctx, grad, *_):
-    grads = _folded_backward(grad, *ctx.saved_tensors, ctx.down_rate, ctx.scale)
-    return *grads, None, None
+    grads = _folded_backward(
+        ctx.kernel, grad, *ctx.saved_tensors, ctx.down_rate, ctx.scale, ctx.dropout
+    )
+    return None, *grads, None, None, None
 
 
 _folded.register_autograd(_backward, setup_context=_setup_context)

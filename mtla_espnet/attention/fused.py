@@ -155,7 +155,7 @@ def _fused(
     rows = folded.size(1) - layout.first
     if rows:
         parts = _parts(kernel, folded, key_value, layout)
-        part, lse = backend.kernel_forward(kernel, *parts, scale)
+        part, lse, _ = backend.kernel_forward(kernel, *parts, scale)
     else:  # nothing is finished before any query
         part = query.new_empty(batch, heads * down_rate, 0, value_width)
         lse = query.new_empty(batch, heads * down_rate, 0, dtype=torch.float32)

@@ -156,8 +156,10 @@ class TemporalLatent(Latent):
             own = entry
             own_key, own_value = (x.transpose(1, 2) for x in self.key_value(own))
             chunk_key, chunk_value = (x[:, :, rate - 1 :: rate] for x in (own_key, own_value))
-            if backend.fold_kernel(query, dropout, rate) == "cpu":
-                output = fold.attend(query, own_key, own_value, rate, self.softmax_scale)
+            kernel = backend.fold_kernel(query, dropout, rate)
+            if kernel in ("cpu", "efficient"):
+                inputs = query, own_key, own_value
+                output = fold.attend(kernel, *inputs, rate, self.softmax_scale, dropout)
                 return output.transpose(1, 2)
         elif query.is_cuda:  # one fused kernel, where launches cost more than the work
             last = torch.arange(rate - 1, entry.size(1), rate, device=query.device)

@@ -1,8 +1,8 @@
 """The beam search of `beam.py` at fixed shapes: on CUDA one graph is replayed a step.
 
 `FixedSearch` serves where the decoder alone scores. All state lies on the device, in
-buffers that are used again by the next batch that fits them; what a step does depends on
-no number of the host. An utterance that is over stays in its rows: nothing of it is
+buffers that are used again by the next batch that fits them, perhaps with idle rows; what
+a step does depends on no number of the host. An utterance that is over stays in its rows: nothing of it is
 chosen any more. `FixedScorer` serves where others score as well: the decoder's step is a
 graph, the search around it is `beam_search`. Both give the results of `beam_search` with
 a `DecoderScorer`, by test.
@@ -26,6 +26,8 @@ _NOTHING = float("-inf")
 _FIRST_LENGTH = 64
 # Prefixes are padded to a multiple of so many positions: the next batch may fit as well.
 _POSITIONS_STEP = 32
+# A batch takes buffers for up to so many times as many utterances, rather than make its own.
+_MOST_IDLE = 4 / 3
 # After so many steps the host looks whether everything has ended, one look behind.
 _LOOK_EVERY = 4
 
@@ -39,6 +41,16 @@ def runs_graphs(decoder, device: torch.device) -> bool:
         and isinstance(decoder, DecoderOnly)
         and decoder.output_layer.weight.dtype != torch.float64
     )
+
+
+def _fits(batch: int, positions: int, utterances: int, longest: int) -> bool:
+    """Return whether buffers for `batch` x `positions` are to serve a batch of utterances."""
+    return utterances <= batch <= _MOST_IDLE * utterances and longest <= positions
+
+
+def _roomy(longest: int) -> int:
+    """Return the prefix positions that new buffers are made for."""
+    return -(-longest // _POSITIONS_STEP) * _POSITIONS_STEP
 
 
 class FixedSearch:
@@ -85,16 +97,15 @@ class FixedSearch:
                 looks.append(buffers.look())
                 if len(looks) > 1 and not _seen(looks.pop(0)):
                     break
-        return buffers.nbest(done)
+        return buffers.nbest(done)[: len(frames)]
 
     def _fitting(self, frames: Sequence[int], most: int) -> "_Buffers":
         """Return buffers for a batch; those of the last one where they fit."""
-        kept = self._buffers
-        if kept is None or kept.batch != len(frames) or kept.positions < max(frames):
+        kept, longest = self._buffers, max(frames)
+        if kept is None or not _fits(kept.batch, kept.positions, len(frames), longest):
             self._buffers = kept = None  # freed before the next are made
-            positions = -(-max(frames) // _POSITIONS_STEP) * _POSITIONS_STEP
             self._buffers = _Buffers(
-                self._decoder, self._sos_eos, self._options, len(frames), positions,
+                self._decoder, self._sos_eos, self._options, len(frames), _roomy(longest),
                 min(most, _FIRST_LENGTH),
             )  # fmt: skip
         return self._buffers
@@ -167,6 +178,7 @@ class _Buffers:
         shape = (batch, beams)
         self._tokens = torch.zeros(shape, dtype=torch.int64, device=device)
         self._total = torch.zeros(shape, dtype=torch.float64, device=device)
+        self._begin = torch.zeros(batch, dtype=torch.float64, device=device)
         self._limits = torch.zeros(batch, 2, dtype=torch.int64, device=device)
         self._index = torch.zeros(1, dtype=torch.int64, device=device)
         self._first_row = torch.arange(batch, device=device)[:, None] * beams
@@ -187,17 +199,22 @@ class _Buffers:
         return self._decoder.cache
 
     def start(self, encoded: Tensor, lengths: Tensor, limits: Tensor) -> None:
-        """Begin with new utterances: (B, T, d), (B,) and (B, 2)."""
-        self._encoded[:, : encoded.size(1)] = encoded
-        self._lengths.copy_(lengths)
-        self._limits.copy_(limits)
+        """Begin with new utterances, B of them or fewer: (B, T, d), (B,) and (B, 2)."""
+        count = len(lengths)
+        self._encoded[:count, : encoded.size(1)] = encoded
+        self._lengths.fill_(1)  # of idle rows, which hold something old
+        self._lengths[:count] = lengths
+        self._limits[:count] = limits.to(self._device)
+        self._begin.fill_(_NOTHING)
+        self._begin[:count] = 0.0
+        self.cache.utterances = count
         self._run_start(self._start)
 
     def _start(self) -> None:
         self._decoder.start(self._encoded, self._lengths)
         self._tokens.fill_(self._sos_eos)
         self._total.fill_(_NOTHING)
-        self._total[:, 0] = 0.0  # all begin alike: one is enough
+        self._total[:, 0] = self._begin  # all begin alike: one is enough
         self._index.zero_()
         self._ends.clear()
 
@@ -253,6 +270,56 @@ class _Buffers:
         )  # fmt: skip
 
 
+class StepBuffers:
+    """A decoder's step as a graph, for batches that fit.
+
+    Args:
+        decoder: as of `FixedSearch`.
+        batch: B.
+        positions: of the longest prefix.
+        beams: hypotheses an utterance, at most.
+    """
+
+    def __init__(self, decoder: DecoderOnly, batch: int, positions: int, beams: int):
+        self._batch, self._positions = batch, _roomy(positions)
+        slots = self._positions // decoder.down_rate
+        self._decoder = FixedDecoder(decoder, batch, beams, slots, _FIRST_LENGTH)
+        device = decoder.output_layer.weight.device
+        self.tokens = torch.zeros(batch, beams, dtype=torch.int64, device=device)
+        self._run = _Replayed(device)
+
+    @property
+    def cache(self) -> FixedCache:
+        """The decoder's cache."""
+        return self._decoder.cache
+
+    def fits(self, utterances: int, positions: int, beams: int) -> bool:
+        """Return whether they are to serve a batch of this size."""
+        return self.tokens.size(1) == beams and _fits(
+            self._batch, self._positions, utterances, positions
+        )
+
+    def start(self, encoded: Tensor, lengths: Tensor) -> None:
+        """Begin with new utterances, B of them or fewer: (B, T, d) and (B,)."""
+        idle = self._batch - len(lengths)
+        encoded = torch.nn.functional.pad(encoded, (0, 0, 0, 0, 0, idle))
+        self._decoder.start(encoded, torch.nn.functional.pad(lengths, (0, idle), value=1))
+        self.cache.utterances = len(lengths)
+
+    def grow(self, max_length: int) -> None:
+        """Make room for more tokens."""
+        self._decoder.grow(max_length)
+        self._run = _Replayed(self.tokens.device)
+
+    def step(self) -> Tensor:
+        """Add `tokens`, which go on from `cache.parents`; return logits (B, beams, V)."""
+        self._run(self._step)
+        return self._logits.unflatten(0, self.tokens.shape)
+
+    def _step(self) -> None:
+        self._logits = self._decoder.step(self.tokens.flatten())
+
+
 class FixedScorer:
     """The decoder as a scorer of `beam_search`, with its step as a graph.
 
@@ -262,6 +329,7 @@ class FixedScorer:
         lengths: (B,) int64.
         beams: hypotheses an utterance, at most.
         temperature: divides the logits.
+        buffers: that fit; None: its own.
     """
 
     def __init__(
@@ -271,42 +339,36 @@ class FixedScorer:
         lengths: Tensor,
         beams: int,
         temperature: float = 1.0,
+        buffers: StepBuffers | None = None,
     ):
-        batch, slots = len(lengths), encoded.size(1) // decoder.down_rate
-        self._decoder = FixedDecoder(decoder, batch, beams, slots, _FIRST_LENGTH)
-        self._decoder.start(encoded, lengths)
+        batch = len(lengths)
+        self._buffers = buffers or StepBuffers(decoder, batch, encoded.size(1), beams)
+        self._buffers.start(encoded, lengths)
         self._temperature = temperature
         self._place = torch.arange(batch, device=encoded.device)  # of what is left, in buffers
-        self._tokens = torch.zeros(batch, beams, dtype=torch.int64, device=encoded.device)
         self._width = 1
         self._done = 0
-        self._run = _Replayed(encoded.device)
 
     @property
     def cache(self) -> FixedCache:
         """The decoder's cache."""
-        return self._decoder.cache
-
-    def _step(self) -> None:
-        self._logits = self._decoder.step(self._tokens.flatten())
+        return self._buffers.cache
 
     def score(self, tokens: Tensor) -> Tensor:
         """See `Scorer.score`."""
         if self._done == self.cache.max_length:
-            self._decoder.grow(2 * self._done)
-            self._run = _Replayed(tokens.device)
+            self._buffers.grow(2 * self._done)
         self._done += 1
         self._width = len(tokens) // len(self._place)
-        self._tokens[self._place, : self._width] = tokens.view(-1, self._width)
-        self._run(self._step)
-        logits = self._logits.unflatten(0, self._tokens.shape)[self._place, : self._width]
+        self._buffers.tokens[self._place, : self._width] = tokens.view(-1, self._width)
+        logits = self._buffers.step()[self._place, : self._width]
         return (logits.flatten(0, 1).float() / self._temperature).log_softmax(dim=-1)
 
     def reorder(self, parents: Tensor) -> None:
         """See `Scorer.reorder`."""
-        beams = self._tokens.size(1)
+        rows = self.cache.parents.view_as(self._buffers.tokens)
+        beams = rows.size(1)
         parent = parents.view(len(self._place), -1) % self._width + self._place[:, None] * beams
-        rows = self.cache.parents.view_as(self._tokens)
         rows[self._place, : parent.size(1)] = parent
 
     def select(self, utterances: Tensor) -> None:

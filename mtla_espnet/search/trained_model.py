@@ -18,7 +18,7 @@ from mtla_espnet.files import UserError
 from mtla_espnet.search.beam import DecoderScorer, Hypothesis, SearchOptions, beam_search
 from mtla_espnet.search.ctc import CTCPrefixScorer
 from mtla_espnet.search.espnet_scorer import ESPnetOfferScorer, ESPnetScorer
-from mtla_espnet.search.fixed import FixedScorer, FixedSearch, runs_graphs
+from mtla_espnet.search.fixed import FixedScorer, FixedSearch, StepBuffers, runs_graphs
 from mtla_espnet.search.language_models import PART, load_lm, load_ngram
 from mtla_espnet.search.meter import Meter
 from mtla_espnet.search.model_files import load_model, model_files
@@ -138,6 +138,7 @@ class TrainedModel:
         self._check_model(train_config)
         self._weights = {"decoder": 1.0 - ctc_weight}
         self._fixed: FixedSearch | None = None  # keeps its buffers from batch to batch
+        self._buffers: StepBuffers | None = None  # likewise
         self._packed: PackedDecoder | None = None
         self._lm = None
         for name, weight in (("lm_weight", lm_weight), ("ngram_weight", ngram_weight)):
@@ -334,7 +335,11 @@ class TrainedModel:
             return ESPnetScorer(decoder, inputs, lengths, options.temperature)
         beam, temperature = options.beam_size, options.temperature
         if self._runs_graphs():
-            return FixedScorer(decoder, inputs, lengths, beam, temperature)
+            size = len(lengths), inputs.size(1), beam
+            if self._buffers is None or not self._buffers.fits(*size):
+                self._buffers = None  # freed before the next are made
+                self._buffers = StepBuffers(decoder, *size)
+            return FixedScorer(decoder, inputs, lengths, beam, temperature, self._buffers)
         self._packed = self._packed or PackedDecoder(decoder)
         cache = self._packed.init_cache(inputs, lengths, self.prefix_cache, beam)
         return DecoderScorer(self._packed, inputs, lengths, temperature, cache=cache)

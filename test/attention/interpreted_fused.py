@@ -20,7 +20,7 @@ def scores(query, key, scale):
 def forward(kernel, query, key, value, scale):
     key, value = (x.repeat_interleave(query.size(1) // x.size(1), dim=1) for x in (key, value))
     score = scores(query, key, scale)
-    return score.softmax(dim=-1) @ value, score.logsumexp(dim=-1)
+    return score.softmax(dim=-1) @ value, score.logsumexp(dim=-1), None
 
 
 def backward(kernel, grad, query, key, value, output, lse, scale):

@@ -9,10 +9,10 @@ from mtla_espnet.attention import backend, fold
 def dense(query, key, value, rate, scale):
     """The same attention with a dense mask: finished chunks before the own, and itself."""
     size = query.size(2)
-    position = torch.arange(size)
+    position = torch.arange(size, device=query.device)
     last = (position + 1) % rate == 0
     before = (position // rate)[None] < (position // rate)[:, None]
-    mask = (before & last[None]) | torch.eye(size, dtype=torch.bool)
+    mask = (before & last[None]) | torch.eye(size, dtype=torch.bool, device=query.device)
     scores = (query @ key.mT * scale).masked_fill(~mask, float("-inf"))
     return scores.softmax(-1) @ value
 
@@ -25,7 +25,7 @@ def test_folded_equals_dense_with_all_gradients(rate, size):
     grad = torch.randn(2, 3, size, 8)
     results = []
     for attend in (
-        lambda *x: fold.attend(*x, rate, 0.3),
+        lambda *x: fold.attend("cpu", *x, rate, 0.3),
         lambda *x: dense(*x, rate, 0.3),
     ):
         output = attend(*inputs)
@@ -44,7 +44,7 @@ def test_low_precision_is_as_close_as_plain_attention(dtype):
     low = [x.to(dtype) for x in exact]
     truth = dense(*[x.float() for x in low], 2, 0.3)
     plain = (dense(*low, 2, 0.3) - truth).abs().max()
-    assert (fold.attend(*low, 2, 0.3) - truth).abs().max() <= 2 * plain
+    assert (fold.attend("cpu", *low, 2, 0.3) - truth).abs().max() <= 2 * plain
 
 
 def test_dropout_and_float64_take_the_plain_path():
@@ -52,3 +52,63 @@ def test_dropout_and_float64_take_the_plain_path():
     assert backend.fold_kernel(x, 0.0, 2) == "cpu"
     assert backend.fold_kernel(x, 0.1, 2) is None
     assert backend.fold_kernel(x.double(), 0.0, 2) is None
+
+
+# -- on a GPU ---------------------------------------------------------------------
+def draw(size, dtype=torch.float32, value=8):
+    torch.manual_seed(size)
+    shapes = [(2, 3, size, 12), (2, 3, size, 12), (2, 3, size, value)]
+    return [torch.randn(shape, device="cuda").to(dtype).requires_grad_(True) for shape in shapes]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("size", [1, 2, 5, 33, 130])
+@pytest.mark.parametrize("rate", [1, 2, 3])
+def test_float32_on_cuda_equals_dense_with_all_gradients(rate, size):
+    inputs, results = draw(size), []
+    assert backend.fold_kernel(inputs[0].transpose(1, 2), 0.0, rate) == "efficient"
+    grad = torch.randn(2, 3, size, 8, device="cuda")
+    for output in (fold.attend("efficient", *inputs, rate, 0.3), dense(*inputs, rate, 0.3)):
+        found = torch.autograd.grad(output, inputs, grad, allow_unused=True)
+        results.append((output, *found))
+    for ours, theirs in zip(*results, strict=True):
+        if ours is None:  # a single chunk: scores do not matter
+            assert theirs.abs().max() < 1e-6
+        else:
+            assert (ours - theirs).abs().max() < 1e-4
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("size", [2, 65])
+def test_dropout_on_cuda_keeps_the_mean_and_has_the_gradients_of_its_forward(size):
+    inputs, dropout, rate = draw(size), 0.3, 2
+
+    def attend(*x):
+        return fold.attend("efficient", *x, rate, 0.3, dropout)
+
+    with torch.no_grad():
+        mean = sum(attend(*inputs) for _ in range(2000)) / 2000
+        assert (mean - dense(*inputs, rate, 0.3)).abs().mean() < 0.03
+    weight = torch.randn(2, 3, size, 8, device="cuda")
+    step = [torch.randn_like(x) for x in inputs]
+    around = []
+    for sign in (0, 1e-3, -1e-3):
+        torch.manual_seed(7)  # the same weights are dropped
+        moved = [
+            (x + sign * d).detach().requires_grad_(True) for x, d in zip(inputs, step, strict=True)
+        ]
+        around.append(((attend(*moved) * weight).sum(), moved))
+    grads = torch.autograd.grad(around[0][0], around[0][1], allow_unused=True)
+    slope = sum((g * d).sum() for g, d in zip(grads, step, strict=True) if g is not None)
+    measured = (around[1][0] - around[2][0]) / 2e-3
+    assert (slope - measured).abs() < 0.02 * max(1.0, measured.abs().item())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_memory_on_cuda_grows_with_the_length_alone(dropout):
+    inputs = draw(8192)
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    fold.attend("efficient", *inputs, 2, 0.3, dropout).sum().backward()
+    assert torch.cuda.max_memory_allocated() - before < 2 * 3 * 8192 * 4096 * 4 / 4

@@ -119,5 +119,6 @@ def test_kernel_follows_pytorchs_own_switch():
     with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
         hopper = torch.cuda.get_device_capability() >= (9, 0)
         assert backend.fold_kernel(query, 0.0, 2) == ("cudnn" if hopper else None)
-    assert backend.fold_kernel(query, 0.1, 2) is None
-    assert backend.fold_kernel(query.float(), 0.0, 2) is None
+    assert backend.fold_kernel(query, 0.1, 2) == "efficient"
+    assert backend.fold_kernel(query.float(), 0.0, 2) == "efficient"
+    assert backend.fold_kernel(query.double(), 0.0, 2) is None

@@ -86,6 +86,33 @@ def test_a_scorer_among_others_equals_the_plain_one(kind, sizes, chosen, ctc_wei
         same(a, b)
 
 
+def test_batches_of_other_sizes_share_buffers_with_idle_rows():
+    decoder, chosen = model(("mtla", {"down_rate": 2}), 0), SearchOptions(beam_size=3, nbest=3)
+    search, caches = FixedSearch(decoder, SOS_EOS, chosen), []
+    buffers = fixed.StepBuffers(decoder, 4, 12, 3)
+    with torch.no_grad():
+        for number, sizes in enumerate(([12, 7, 9, 3], [11, 5, 8], [6, 6, 2], [10, 4])):
+            encoded, lens = batch(sizes, number), torch.tensor(sizes)
+            expected = plain(decoder, encoded, sizes, chosen)
+            ours = search(encoded, lens)
+            found = [ours]
+            if buffers.fits(len(sizes), max(sizes), 3):
+                scorer = FixedScorer(decoder, encoded, lens, 3, buffers=buffers)
+                scorers, weights = {"decoder": scorer}, {"decoder": 1.0}
+                cpu = encoded.device
+                found.append(beam_search(scorers, weights, sizes, SOS_EOS, chosen, cpu))
+            for results in found:
+                for a, b in zip(results, expected, strict=True):
+                    same(a, b)
+            caches.append(search.cache)
+            # keys of 8 + 4 and values of 8 for four heads in two layers
+            slots = sum(size // 2 for size in sizes)
+            assert search.cache.prefix_nbytes == slots * 2 * 4 * (8 + 4 + 8) * 4
+    assert caches[0] is caches[1] is caches[2]
+    assert caches[3] is not caches[2]  # half of the rows would be idle
+    assert not buffers.fits(2, 12, 3) and not buffers.fits(4, 40, 3) and not buffers.fits(4, 12, 2)
+
+
 def test_buffers_grow_with_the_hypotheses(monkeypatch):
     monkeypatch.setattr(fixed, "_FIRST_LENGTH", 2)
     decoder = model(("mtla", {"down_rate": 3}), 0)
