@@ -5,14 +5,17 @@ vocabulary of 8000, random weights; the end of sentence is suppressed, so that e
 does the same work. Measured is a whole search, from the encoder output on the GPU to the
 best hypotheses on the host; memory is the peak above the weights. Ways:
 
-copied   the plain search; each hypothesis has a prefix of its own, as in the paper's code
-shared   the plain search over one prefix an utterance
-scorer   the plain search around the decoder's step as a graph, as joint CTC decoding has it
-graph    the search that recipes use on a GPU where the decoder alone scores
-peer     the PyPI package `mtla` in its own way: K/V a hypothesis, all of it reordered
+copied      the plain search; each hypothesis has a prefix of its own, as in the paper's code
+shared      the plain search over one prefix an utterance
+scorer      the plain search around the decoder's step as a graph
+graph       the search that recipes use on a GPU where the decoder alone scores
+ctc         the plain search over one prefix an utterance, joint with CTC (weight 0.3)
+ctc_scorer  that around the decoder's step as a graph, as recipes decode on a GPU
+peer        the PyPI package `mtla` in its own way: K/V a hypothesis, all of it reordered
 """
 
 import argparse
+import dataclasses
 import gc
 import statistics
 import time
@@ -21,8 +24,10 @@ import torch
 from torch import nn
 
 from mtla_espnet.decoder.decoder_only import DecoderOnly
+from mtla_espnet.decoder.packed import PackedDecoder
 from mtla_espnet.search.beam import DecoderScorer, SearchOptions, beam_search
-from mtla_espnet.search.fixed import FixedScorer, FixedSearch
+from mtla_espnet.search.ctc import CTCPrefixScorer
+from mtla_espnet.search.fixed import FixedScorer, FixedSearch, StepBuffers
 
 UTTERANCES, POSITIONS, BEAM, TOKENS = 84, 149, 50, 30
 LAYERS, SIZE, HEADS, UNITS, VOCABULARY = 9, 512, 8, 2048, 8000
@@ -37,7 +42,8 @@ KINDS = {
     "mtla4": ("mtla", {"down_rate": 4}),
 }
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
-WAYS = ["peer", "copied", "shared", "scorer", "graph"]
+WAYS = ["peer", "copied", "shared", "scorer", "graph", "ctc", "ctc_scorer"]
+CTC_WEIGHT = 0.3
 OPTIONS = SearchOptions(beam_size=BEAM, maxlenratio=-TOKENS)
 
 
@@ -137,16 +143,35 @@ def ways(kind: str, dtype: torch.dtype, encoded, lengths):
         del peer
     decoder = decoder_of(kind, dtype)
 
-    def plain(scorer):
-        scorers = {"decoder": scorer}
-        sizes = lengths.tolist()
-        return beam_search(scorers, {"decoder": 1.0}, sizes, SOS_EOS, OPTIONS, encoded.device)
+    packed, sizes = PackedDecoder(decoder), lengths.tolist()
 
-    yield "copied", lambda: plain(DecoderScorer(decoder, encoded, lengths, copied=True))
-    yield "shared", lambda: plain(DecoderScorer(decoder, encoded, lengths))
-    yield "scorer", lambda: plain(FixedScorer(decoder, encoded, lengths, BEAM))
+    def plain(scorer, options=OPTIONS):
+        weights, ctc = {"decoder": 1.0 - options.ctc_weight}, None
+        if options.ctc_weight:
+            weights["ctc"] = options.ctc_weight
+            posteriors = (encoded.float() @ ctc_layer).log_softmax(dim=-1)
+            posteriors[..., SOS_EOS] = -1e4
+            ctc = CTCPrefixScorer(posteriors, lengths, 0, SOS_EOS)
+        scorers = {"decoder": scorer}
+        return beam_search(scorers, weights, sizes, SOS_EOS, options, encoded.device, ctc)
+
+    kept = []  # from the first run on
+
+    def steps():
+        if not kept:
+            kept.append(StepBuffers(decoder, len(sizes), max(sizes), BEAM))
+        return FixedScorer(decoder, encoded, lengths, BEAM, buffers=kept[0])
+
+    yield "copied", lambda: plain(DecoderScorer(packed, encoded, lengths, copied=True))
+    yield "shared", lambda: plain(DecoderScorer(packed, encoded, lengths))
+    yield "scorer", lambda: plain(steps())
     search = FixedSearch(decoder, SOS_EOS, OPTIONS)
     yield "graph", lambda: search(encoded, lengths)
+    kept.clear()
+    ctc_layer = torch.randn(SIZE, VOCABULARY, device="cuda") / SIZE**0.5
+    joint = dataclasses.replace(OPTIONS, ctc_weight=CTC_WEIGHT)
+    yield "ctc", lambda: plain(DecoderScorer(packed, encoded, lengths), joint)
+    yield "ctc_scorer", lambda: plain(steps(), joint)
 
 
 def profile(run) -> None:
@@ -173,7 +198,7 @@ def main() -> None:
     args = parser.parse_args()
 
     print(torch.cuda.get_device_name(), f"torch {torch.__version__}", time.strftime("%d %b %Y"))
-    print("kind   dtype  way        ms  GiB above weights  same best as shared")
+    print("kind   dtype  way            ms  GiB above weights  same best as plain")
     generator = torch.Generator().manual_seed(1)
     size = args.positions
     lengths = torch.full((UTTERANCES,), size)
@@ -191,11 +216,12 @@ def main() -> None:
                         continue
                     ms, gib, best[way] = measure(run, args.repeats)
                     same = ""
-                    if "shared" in best and way == "graph":
-                        pairs = zip(best["shared"], best["graph"], strict=True)
+                    plain = {"graph": "shared", "ctc_scorer": "ctc"}.get(way)
+                    if plain in best:
+                        pairs = zip(best[plain], best[way], strict=True)
                         equal = sum(a[0].yseq == b[0].yseq for a, b in pairs)
                         same = f"{equal} of {UTTERANCES}"
-                    print(f"{kind:6} {name:6} {way:6} {ms:7.1f} {gib:8.2f}  {same}", flush=True)
+                    print(f"{kind:6} {name:6} {way:10} {ms:7.1f} {gib:8.2f}  {same}", flush=True)
                     if args.profile:
                         profile(run)
                     del run

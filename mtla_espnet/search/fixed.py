@@ -2,10 +2,10 @@
 
 `FixedSearch` serves where the decoder alone scores. All state lies on the device, in
 buffers that are used again by the next batch that fits them, perhaps with idle rows; what
-a step does depends on no number of the host. An utterance that is over stays in its rows: nothing of it is
-chosen any more. `FixedScorer` serves where others score as well: the decoder's step is a
-graph, the search around it is `beam_search`. Both give the results of `beam_search` with
-a `DecoderScorer`, by test.
+a step does depends on no number of the host. An utterance that is over stays in its rows:
+nothing of it is chosen any more. `FixedScorer` serves where others score as well: the
+decoder's step is a graph, the search around it is `beam_search`. Both give the results of
+`beam_search` with a `DecoderScorer`, by test.
 """
 
 import importlib.util
