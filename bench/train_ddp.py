@@ -37,7 +37,7 @@ import torch
 CHECKOUT = Path(__file__).resolve().parents[1]
 FEATURES, FRAMES_A_SECOND = 80, 100
 _LOSS = re.compile(r"(\d+)epoch:train:(\d+)-\d+batch: .*?\bloss=([\d.]+)")
-_ITERATION = re.compile(r"epoch:train:\S+: iter_time=([-\d.e]+), .*train_time=([-\d.e]+)")
+_ITERATION = re.compile(r"epoch:train:.*?\biter_time=([-\d.e]+), .*train_time=([-\d.e]+)")
 
 
 @dataclasses.dataclass(frozen=True)
