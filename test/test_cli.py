@@ -48,6 +48,7 @@ def recipe(tmp_path):
         (["--help"], "transcribe"),
         (["recipe", "--help"], "usage"),
         (["recipe", "asr", "--help"], "--inference_config"),
+        (["recipe", "sum", "--help"], "--inference_mt_model"),
         (["report", "--help"], "recipe_dir"),
         (["transcribe", "--help"], "--model"),
         (["prepare", "--help"], "smarthome"),
