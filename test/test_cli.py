@@ -97,7 +97,7 @@ def test_wrong_verbs(argv, code, message):
         (["here"], 2, "run.sh: unexpected argument 'here'"),
         (["--force", "yes"], 2, "run.sh: --force must be true or false, not 'yes'"),
         (["--train_set", ""], 2, "Error: --train_set is required"),
-        (["--num_splits_asr", "2"], 2, "run.sh: --num_splits_asr 2: not supported yet"),
+        (["--feats_type", "raw_copy"], 2, "run.sh: --feats_type raw_copy: not supported"),
         (["--nlsyms_txt", "no.txt"], 2, "Error: --nlsyms_txt no.txt: no such file"),
         (["--asr_config", "conf/no.yaml"], 1, "Error: conf/no.yaml: no such file"),
         (["--inference_args", "--beam_sizes 2"], 1, "unknown key 'beam_sizes' (nearest: 'beam_"),

@@ -57,6 +57,11 @@ class Layout:
         """Return an option that is named after the model: `config` is `--asr_config` in ASR."""
         return getattr(self.options, f"{self.task.model}_{name}")
 
+    @property
+    def model_splits(self) -> int:
+        """Parts that the training set is split into; 1: it is not."""
+        return max(1, getattr(self.options, f"num_splits_{self.task.model}"))
+
     # Data
 
     def data_dir(self, name: str) -> Path:

@@ -279,8 +279,7 @@ OPTIONS: dict[str, list[Option]] = {
         Option(
             "num_splits_{model}",
             1,
-            "Parts that a large training set is split into.",
-            unsupported=_not_yet("a split training set"),
+            "Parts that a large training set is split into, of which one at a time is in memory.",
         ),
         Option(
             "{model}_speech_fold_length",

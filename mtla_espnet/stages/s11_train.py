@@ -8,7 +8,9 @@ from mtla_espnet.files import write_text
 from mtla_espnet.stages.espnet_arguments import common_arguments, training_inputs
 from mtla_espnet.stages.layout import used_options
 from mtla_espnet.stages.marks import Part
+from mtla_espnet.stages.processes import training_place
 from mtla_espnet.stages.recipe import Recipe
+from mtla_espnet.stages.splits import split_arguments, write_splits
 from mtla_espnet.stages.tokens import text_inputs, text_options
 from mtla_espnet.stages.training import MAY_CHANGE, gpu_arguments, run_training
 
@@ -28,6 +30,8 @@ def parts(recipe: Recipe) -> list[Part]:
     for name in ("speech_fold_length", "text_fold_length"):
         if hasattr(options, f"{layout.task.model}_{name}"):
             chosen[f"{layout.task.model}_{name}"] = layout.model_option(name)
+    if layout.model_splits > 1:
+        chosen["num_splits"] = layout.model_splits
     return [
         Part(
             directory=layout.exp_dir,
@@ -66,7 +70,8 @@ def _pretrained(recipe: Recipe) -> list[str]:
 
 def commands(recipe: Recipe, part: Part) -> list[str]:
     """Return the command that trains."""
-    return [shlex.join([recipe.layout.task.program, *_arguments(recipe, part.directory)])]
+    argv, _ = _training(recipe, part.directory)
+    return [shlex.join([recipe.layout.task.program, *argv])]
 
 
 def run(recipe: Recipe, part: Part) -> None:
@@ -77,8 +82,22 @@ def run(recipe: Recipe, part: Part) -> None:
     """
     if _is_merged(recipe):
         write_text(_config(recipe), dump_yaml(recipe.laid_config))
-    program = recipe.layout.task.program
-    run_training(recipe, program, _arguments(recipe, part.directory), part.directory)
+    argv, split = _training(recipe, part.directory)
+    if split and training_place(recipe.options).rank == 0:
+        write_splits(split, _splits(recipe, part.directory), recipe.layout.model_splits)
+    run_training(recipe, recipe.layout.task.program, argv, part.directory)
+
+
+def _splits(recipe: Recipe, exp_dir: Path) -> Path:
+    return exp_dir / f"splits{recipe.layout.model_splits}"
+
+
+def _training(recipe: Recipe, exp_dir: Path) -> tuple[list[str], list[Path]]:
+    """Return the arguments of the training, and the tables that are split for it."""
+    argv = _arguments(recipe, exp_dir)
+    if recipe.layout.model_splits < 2:
+        return argv, []
+    return split_arguments(argv, _splits(recipe, exp_dir))
 
 
 def _is_merged(recipe: Recipe) -> bool:

@@ -88,7 +88,6 @@ def test_what_cannot_be_parsed(argv, message, code):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--num_splits_asr", "2"], "--num_splits_asr 2: not supported yet"),
         (["--feats_type", "raw_copy"], "--feats_type raw_copy: not supported"),
     ],
 )
