@@ -82,8 +82,7 @@ def fbank(
     with torch.autocast(speech.device.type, enabled=False):
         samples = speech.to(torch.float32) * _INT16_SCALE
         frames = samples.unfold(1, frame_length, shift)[:, :longest]  # a view: (B, N, samples)
-        window, mels = _window_and_mels(rate_hz, n_mels, fmin, fmax)
-        window, mels = window.to(speech.device), mels.to(speech.device)
+        window, mels = _window_and_mels(rate_hz, n_mels, fmin, fmax, speech.device)
         at_once = _CPU_BLOCK_FRAMES if speech.device.type == "cpu" else _GPU_BLOCK_FRAMES
         blocks = frames.split(max(1, at_once // len(speech)), dim=1)
         features = torch.cat([_log_mel(block, window, mels, dither) for block in blocks], dim=1)
@@ -165,13 +164,18 @@ def _frame_samples(rate_hz: int) -> tuple[int, int]:
 
 
 @functools.cache
-def _window_and_mels(rate_hz: int, n_mels: int, fmin: float, fmax: float) -> tuple[Tensor, Tensor]:
-    """Return the window (samples,) and the Mel bands (bins, n_mels), float32 on the CPU."""
+def _window_and_mels(
+    rate_hz: int, n_mels: int, fmin: float, fmax: float, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return the window (samples,) and the Mel bands (bins, n_mels), float32."""
     length, _ = _frame_samples(rate_hz)
-    window = torch.hann_window(length, periodic=False).pow(_POVEY_EXPONENT)
-    # Bins up to half of the rate, without the last, for which no band has a weight.
-    bands, _ = get_mel_banks(n_mels, _fft_size(length), rate_hz, fmin, fmax, 100.0, -500.0, 1.0)
-    return window, torch.nn.functional.pad(bands, (0, 1)).T.contiguous()
+    with torch.inference_mode(False):  # also where the first call is one: training shares them
+        window = torch.hann_window(length, periodic=False).pow(_POVEY_EXPONENT)
+        size = _fft_size(length)
+        # Bins up to half of the rate, without the last, for which no band has a weight.
+        bands, _ = get_mel_banks(n_mels, size, rate_hz, fmin, fmax, 100.0, -500.0, 1.0)
+        mels = torch.nn.functional.pad(bands, (0, 1)).T.contiguous()
+        return window.to(device), mels.to(device)
 
 
 def _fft_size(frame_length: int) -> int:

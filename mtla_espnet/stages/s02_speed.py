@@ -3,7 +3,8 @@
 import os
 
 from mtla_espnet.data.speed import join_speeds, perturb_speed
-from mtla_espnet.stages.layout import Layout
+from mtla_espnet.files import UserError
+from mtla_espnet.stages.layout import Layout, used_options
 from mtla_espnet.stages.marks import Part
 from mtla_espnet.stages.options import channel_number
 from mtla_espnet.stages.recipe import Recipe
@@ -25,17 +26,24 @@ def parts(recipe: Recipe) -> list[Part]:
     """One part a copy, then one that joins them, with the original set for factor 1.0."""
     layout = recipe.layout
     original = layout.data_dir(layout.original_train_set)
+    if (original / "feats.scp").exists() and not (original / "wav.scp").exists():
+        raise UserError(
+            f"{original}: has features alone, whose speed cannot be changed: leave out "
+            "--speed_perturb_factors"
+        )
     copies = _copies(layout)
     tables = _tables(layout)
     inputs = {original / table: 1 for table in tables}
-    if (original / "segments").exists():
-        inputs[original / "segments"] = 1
+    for table in ("segments", "utt2ref_channels"):
+        if (original / table).exists():
+            inputs[original / table] = 1
     result = []
     for name, factor in copies.items():
         target = layout.data_dir(name)
         files = (*tables, "utt2uniq", "data")
         outputs = [target / file for file in files]
-        result.append(Part(target, {"factor": factor}, inputs, outputs, name))
+        options = used_options(recipe.options, "channel", "max_rejected") | {"factor": factor}
+        result.append(Part(target, options, inputs, outputs, name))
     joined = {
         layout.data_dir(name) / table: 2 for name in copies for table in (*tables, "utt2uniq")
     }

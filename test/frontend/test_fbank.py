@@ -93,6 +93,14 @@ def test_offline_features_are_those_of_the_model():
     np.testing.assert_allclose(online[0].numpy(), offline, atol=1e-5)
 
 
+def test_gradients_pass_also_after_a_first_call_without_them():
+    fbank_of(noise(900).numpy(), 22222)  # a rate that nothing else uses
+    speech = noise(3000).requires_grad_()
+    features, _ = fbank(speech[None], torch.tensor([3000]), 22222)
+    features.sum().backward()
+    assert speech.grad.abs().min() > 0 or speech.grad.count_nonzero() > 2500
+
+
 def test_dither_is_for_training_alone():
     frontend = FbankFrontend(dither=1.0)
     speech, lengths = padded([noise(2000)])

@@ -103,3 +103,18 @@ def test_the_next_stages_read_it_and_the_training_text_says_nothing_twice(root):
 def test_stage_3_asks_for_stage_2(root):
     with pytest.raises(UserError, match="train_sp/wav.scp is missing: run stage 2 first"):
         run(root, 3)
+
+
+def test_features_have_no_speed(root):
+    (root / "data/train/wav.scp").rename(root / "data/train/feats.scp")
+    with pytest.raises(UserError, match="data/train: has features alone, whose speed cannot be"):
+        run(root, 2)
+
+
+def test_bad_audio_is_left_out_of_every_copy(root):
+    (root / "data/train/a-2.wav").write_bytes(b"RIFF")
+    with pytest.raises(UserError, match="data/train_sp0.9/rejected.tsv: 1 of 2 utterances"):
+        run(root, 2)
+    run(root, 2, "0.9 1.1", "--max_rejected", "50")
+    assert list(read_table(root / "data/train_sp/text")) == ["sp0.9-a-1", "sp1.1-a-1"]
+    assert (root / "data/train_sp1.1/rejected.tsv").exists()
