@@ -8,6 +8,7 @@ from espnet2.tasks.slu import SLUTask
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mtla_espnet.search.speech2understand import Speech2Understand
 from mtla_espnet.tasks.register import run_espnet
 from mtla_espnet.tasks.slu_model import DecoderOnlySLUModel, IntentWeightedLoss
 from strategies import seeds
@@ -71,7 +72,8 @@ def model_of(corpus, tmp_path_factory):
         parser = SLUTask.get_parser()
         torch.manual_seed(0)
         arguments += ["--model", "decoder_only_slu"]
-        return SLUTask.build_model(parser.parse_args(arguments)).eval()
+        build.arguments = parser.parse_args(arguments)
+        return SLUTask.build_model(build.arguments).eval()
 
     return build
 
@@ -131,6 +133,38 @@ def by_hand_first(logits, targets):
     """Cross entropy a sentence (no smoothing)."""
     scores = logits.double().log_softmax(-1)
     return -sum(row[label].item() for row, label in zip(scores, targets, strict=True)) / len(logits)
+
+
+def test_joint_decoding_scores_the_words_alone_by_ctc(model_of, tmp_path):
+    model, arguments = model_of(ctc_skip_tokens=1), model_of.arguments
+    torch.manual_seed(3)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    model.decoder.output_layer.bias.data[-1] += 4.0  # hypotheses that end
+    torch.save(model.state_dict(), tmp_path / "model.pth")
+    config = yaml.safe_load(yaml.safe_dump(vars(arguments)))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    understand = Speech2Understand(
+        tmp_path / "config.yaml", tmp_path / "model.pth",
+        beam_size=4, nbest=4, ctc_weight=0.3, maxlenratio=-12,
+    )  # fmt: skip
+    speech = torch.randn(1, 6400)
+    encoded, lengths = model.encode(speech, torch.tensor([6400]))
+    log_probability = model.ctc.ctc_lo(encoded).log_softmax(-1).transpose(0, 1)
+    found = understand(speech[0])
+    assert len(found) == 4
+    ended = 0
+    for _, _, token_int, hypothesis in found:
+        words = torch.tensor(token_int[1:], dtype=torch.int64)
+        cost = torch.nn.functional.ctc_loss(
+            log_probability, words[None], lengths, torch.tensor([len(words)]), reduction="sum"
+        )
+        # at the length limit the end is not scored: the words begin the labelling
+        assert float(hypothesis.scores["ctc"]) >= -cost.item() - 1e-3
+        if len(token_int) < 12:
+            ended += 1
+            assert float(hypothesis.scores["ctc"]) == pytest.approx(-cost.item(), abs=1e-3)
+    assert ended
 
 
 @pytest.mark.parametrize(
