@@ -6,8 +6,9 @@ or a tenth of a second), then runs stage 1 of the corpus's recipe on it:
     python bench/corpora.py                      # 100,000 entries of each
     python bench/corpora.py xsum --entries 1000 --directory /disk
 
-Time is that of `./run.sh --stage 1 --stop_stage 1`, with Python's start; the second call finds
-that all is done. Memory is the most that the processes of the run held together, looked at every
+Time is that of `./run.sh --stage 1 --stop_stage 1`, with Python's start, and what its processes
+had of the CPUs (the two differ where a machine does other things too); the second call finds that
+all is done. Memory is the most that the processes of the run held together, looked at every
 0.1 s, a shared page counted once (PSS).
 """
 
@@ -16,6 +17,7 @@ import json
 import os
 import random
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -190,8 +192,8 @@ def make_xsum(root: Path, n_entries: int, words: Words) -> None:
 MAKERS = {"ami": make_ami, "must_c": make_must_c, "slurp": make_slurp, "xsum": make_xsum}
 
 
-def run_stage_1(corpus: str, raw: Path, work: Path) -> tuple[float, float]:
-    """Run stage 1 of a copy of the recipe; return seconds and the peak in MB (10^6 bytes)."""
+def run_stage_1(corpus: str, raw: Path, work: Path) -> tuple[float, float, float]:
+    """Run stage 1 of a copy of the recipe; return seconds, CPU seconds and peak MB (10^6 bytes)."""
     name = f"egs2/{corpus}/{RECIPES[corpus]}"
     for part in ("conf", "egs2/TEMPLATE", name):
         shutil.copytree(CHECKOUT / part, work / part, dirs_exist_ok=True)
@@ -202,6 +204,7 @@ def run_stage_1(corpus: str, raw: Path, work: Path) -> tuple[float, float]:
         corpus.upper(): str(raw),
     }
     argv = ["./run.sh", "--stage", "1", "--stop_stage", "1", "--ngpu", "0"]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
     with subprocess.Popen(
         argv, cwd=work / name, env=environment, stdout=subprocess.DEVNULL, start_new_session=True
@@ -214,7 +217,9 @@ def run_stage_1(corpus: str, raw: Path, work: Path) -> tuple[float, float]:
         watcher.join()
     if code:
         raise SystemExit(f"stage 1 of {name} failed with exit code {code}")
-    return seconds, peak[0] / 1e6
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return seconds, cpu_s, peak[0] / 1e6
 
 
 def _watch(process: subprocess.Popen, peak: list[int]) -> None:
@@ -248,8 +253,8 @@ def main() -> None:
     unknown = set(args.corpora) - set(RECIPES)
     if unknown:
         parser.error(f"no such corpus: {', '.join(sorted(unknown))}")
-    print("| corpus | entries | stage 1, s | again, s | peak memory, MB |")
-    print("|---|---|---|---|---|", flush=True)
+    print("| corpus | entries | stage 1, s | of CPU, s | again, s | peak memory, MB |")
+    print("|---|---|---|---|---|---|", flush=True)
     for corpus in args.corpora:
         with tempfile.TemporaryDirectory(dir=args.directory, prefix="corpora.") as directory:
             raw, work = Path(directory) / "raw", Path(directory) / "work"
