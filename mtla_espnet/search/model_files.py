@@ -54,11 +54,23 @@ def model_files(path: Path, task: str = "asr") -> Iterator[dict[str, Path]]:
     if not path.is_file():
         raise UserError(f"{path}: no such directory or zip file of a trained model")
     with tempfile.TemporaryDirectory() as directory:
-        yield _unpack(path, Path(directory), task)
+        yield unpack_model(path, Path(directory), task)
 
 
-def _unpack(path: Path, directory: Path, task: str) -> dict[str, Path]:
-    """Unpack a zip file; names in it lead nowhere but into the directory."""
+def unpack_model(path: Path, directory: Path, task: str) -> dict[str, Path]:
+    """Unpack a zip file; names in it lead nowhere but into the directory.
+
+    Args:
+        path: of stage 14 or `espnet2.bin.pack`.
+        directory: where to unpack.
+        task: ESPnet's name of its task.
+
+    Returns:
+        `<task>_train_config` and `<task>_model_file`, and those of a packed language model.
+
+    Raises:
+        UserError: it is not whole, or not such a pack.
+    """
     needed = (f"{task}_train_config", f"{task}_model_file")
     wanted = (*needed, "lm_train_config", "lm_file")
     try:

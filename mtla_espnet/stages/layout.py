@@ -132,6 +132,9 @@ class Layout:
         if self.options.lang != "noinfo":
             base = f"{self.options.lang}_{base}"
         token_type = "word" if text.words else options[f"{side}token_type"]
+        downloaded = options.get("downloaded_tokens")
+        if downloaded and text.name == self.task.texts[0].name:
+            return TokenSet(self.root / downloaded, token_type, {}, {})
         chosen = {name: options[name] for name in ("oov", "blank", "sos_eos")}
         kind = token_type
         if token_type == "bpe":

@@ -34,10 +34,6 @@ class Option:
     tasks: tuple[str, ...] = ()
 
 
-def _not_yet(what: str) -> dict:
-    return {...: f"not supported yet: {what}"}
-
-
 _SPEECH = tuple(name for name, task in TASKS.items() if task.speech)
 _TEXT = tuple(name for name, task in TASKS.items() if not task.speech)
 _TWO_LISTS = tuple(name for name, task in TASKS.items() if len(task.sides) > 1)
@@ -302,7 +298,10 @@ OPTIONS: dict[str, list[Option]] = {
             "batches are made so small. 0: what is free.",
         ),
         Option(
-            "download_model", "", "Model to fetch and use.", unsupported=_not_yet("downloading")
+            "download_model",
+            "",
+            "Trained model to decode with: a zip file of stage 14, or a name of ESPnet's model "
+            "zoo, such as OWNER/NAME on the Hugging Face hub. Needs --skip_train true.",
         ),
         Option(
             "detokenize",

@@ -10,10 +10,12 @@ import os
 import shlex
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 from mtla_espnet.files import UserError, is_disk_full, no_room, remove_leftovers, write_text
 from mtla_espnet.stages.checks import check_needs, check_room
+from mtla_espnet.stages.download import use_downloaded
 from mtla_espnet.stages.dry_run import describe_stage
 from mtla_espnet.stages.lock import directory_lock
 from mtla_espnet.stages.log import say, script_of_lines
@@ -60,9 +62,12 @@ def run_recipe(argv: Sequence[str], root: str | os.PathLike = ".", task: str = "
     if options is None:
         print(help_text(task=task), end="")
         return
-    recipe = load_recipe(options, root)
     begin = time.monotonic()
     chosen = chosen_stages(options)
+    if options.download_model and not options.dry_run:
+        running = [number for number in chosen if not why_left_out(options, number)]
+        use_downloaded(options, Path(root), running)
+    recipe = load_recipe(options, root)
     if not options.dry_run:
         running = [number for number in chosen if not why_left_out(options, number)]
         check_stages(training_place(options), running)
@@ -122,6 +127,8 @@ def why_left_out(options: SimpleNamespace, number: int) -> str | None:
         return "--use_ngram false"
     if number == 14 and options.skip_packing:
         return "--skip_packing true"
+    if number in (14, 15) and options.download_model:
+        return "--download_model: the model is packed already"
     if number == 15 and options.skip_upload_hf:
         return "--skip_upload_hf true"
     return None
