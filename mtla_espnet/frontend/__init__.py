@@ -4,7 +4,8 @@ A module that writes files of features (`mtla-espnet feats NAME`) has `add_argum
 and `write(arguments, form)`.
 """
 
-# Name -> module, form of the files, help; a module is imported only when it is asked for.
+# Name -> module, form of the files (or whose features), help; a module is imported when it is
+# asked for.
 FEATS = {
     "fbank-zip": (
         "mtla_espnet.frontend.fbank_files",
@@ -15,5 +16,15 @@ FEATS = {
         "mtla_espnet.frontend.fbank_files",
         "ark",
         "log-Mel features in Kaldi archives, with data directories",
+    ),
+    "s3prl": (
+        "mtla_espnet.frontend.encoder_files",
+        "s3prl",
+        "layers of an upstream of S3PRL, in Kaldi archives or a zip file",
+    ),
+    "transformers": (
+        "mtla_espnet.frontend.encoder_files",
+        "transformers",
+        "layers of a speech encoder of transformers, in Kaldi archives or a zip file",
     ),
 }

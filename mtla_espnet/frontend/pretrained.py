@@ -82,9 +82,14 @@ class PretrainedFrontend(AbsFrontend):
         dtype: precision in which the encoder computes, `float32` or `bfloat16` (autocast:
             its weights stay as they are, its output is float32).
 
+    Attributes:
+        hop_length: samples from frame to frame.
+
     Raises:
         UserError: another rate, or an unknown dtype.
     """
+
+    hop_length: int
 
     def __init__(self, fs: int | str = RATE_HZ, freeze: bool = True, dtype: str = "float32"):
         super().__init__()

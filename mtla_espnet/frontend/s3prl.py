@@ -23,8 +23,9 @@ from mtla_espnet.frontend.pretrained import RATE_HZ, Layers, LayerSum, Pretraine
 
 BATCHING = ("exact", "padded")
 _UPSTREAM_KEYS = ("upstream", "path_or_url", "normalize", "extra_conf", "tile_factor")
-# What a path or a URL is given to, and where S3PRL keeps what it fetches.
-_LOCAL = "_local"
+_LOCAL = "_local"  # ends the names of upstreams that are given a checkpoint
+# S3PRL fails on some audio below this (65 ms): silence is put after it.
+_SHORTEST_SAMPLES = 1040
 
 
 class S3prlFrontend(PretrainedFrontend):
@@ -107,9 +108,12 @@ class S3prlFrontend(PretrainedFrontend):
         groups = []
         for length in lengths.unique().tolist():
             rows = (lengths == length).nonzero().flatten()
-            found, found_frames = self.upstream(speech[rows, :length], lengths[rows])
-            frames[rows] = found_frames[0].to(frames)
-            groups.append((rows, found))
+            taken = max(length, _SHORTEST_SAMPLES)
+            same = pad(speech[rows, :length], (0, taken - length))
+            found, _ = self.upstream(same, torch.full_like(rows, taken))
+            n_frames = (length - 1) // self.hop_length + 1  # as S3PRL counts
+            frames[rows] = n_frames
+            groups.append((rows, [state[:, :n_frames] for state in found]))
         longest = int(frames.max())
         order = torch.cat([rows for rows, _ in groups]).argsort()
         states = []

@@ -64,6 +64,7 @@ class TransformersFrontend(PretrainedFrontend):
             raise UserError("frontend_conf.model: name a folder or a model's id on the hub")
         self.model = model
         self.encoder = _load(model)
+        self.hop_length = self.encoder.hop_length
         self.featurizer = LayerSum(self.encoder.num_layers, layer)
         self.normalize = normalize
         self._finish(self.encoder)
@@ -108,6 +109,7 @@ class WaveformEncoder(torch.nn.Module):
         self.normalize = normalize
         self.width = network.config.hidden_size
         self.num_layers = network.config.num_hidden_layers + 1
+        self.hop_length = math.prod(network.config.conv_stride)
 
     def forward(self, speech: Tensor, lengths: Tensor) -> Layers:
         """Encode (B, T) samples, 0 in the padding, of (B,) lengths."""
@@ -162,6 +164,7 @@ class WhisperEncoder(torch.nn.Module):
         self.network = network
         self.width = config.d_model
         self.num_layers = config.encoder_layers + 1
+        self.hop_length = 2 * _WHISPER_SHIFT
         mels = mel_filter_bank(
             num_frequency_bins=1 + _WHISPER_FFT // 2,
             num_mel_filters=config.num_mel_bins,

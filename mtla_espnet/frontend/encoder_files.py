@@ -1,0 +1,144 @@
+"""Files of the layers of pretrained encoders: `mtla-espnet feats s3prl` and `transformers`.
+
+A frozen encoder gives the same for an utterance in every epoch, so its layers can be stored
+once. All layers are stored side by side, (N, layers x width), for `frontend: stored_layers`,
+which learns their weighted sum in training; one layer is a plain feature.
+"""
+
+import argparse
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mtla_espnet.data.format_features import Extractor
+from mtla_espnet.files import UserError, digest
+from mtla_espnet.frontend import files
+from mtla_espnet.frontend.pretrained import DTYPES, RATE_HZ, PretrainedFrontend
+
+FORMS = ("ark", "zip")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    files.add_arguments(parser)
+    parser.add_argument(
+        "--model",
+        required=True,
+        help="transformers: a folder or a hub's id; s3prl: the name of an upstream",
+    )
+    parser.add_argument("--path_or_url", help="s3prl: the checkpoint of a ..._local upstream")
+    parser.add_argument("--download_dir", help="s3prl: where it keeps what it fetches")
+    parser.add_argument(
+        "--layer", default="all", help="a number from 0 (-1: the last), or all, side by side"
+    )
+    parser.add_argument("--form", default="ark", choices=FORMS, help="kind of files")
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda with --nj 1")
+    parser.add_argument("--dtype", default="float32", choices=sorted(DTYPES), help="precision")
+
+
+def write(arguments: argparse.Namespace, kind: str) -> None:
+    """Write the layers; see `mtla_espnet.frontend.files.write_files`.
+
+    Args:
+        arguments: see `add_arguments`.
+        kind: "s3prl" or "transformers".
+
+    Raises:
+        UserError: the encoder cannot be loaded, or has no such layer; or see `write_files`.
+    """
+    if arguments.device != "cpu" and arguments.nj != 1:
+        raise UserError(f"--device {arguments.device}: one process has it, add --nj 1", 2)
+    if arguments.fs != RATE_HZ:
+        raise UserError(f"--fs {arguments.fs}: pretrained encoders read {RATE_HZ} Hz", 2)
+    layer = _layer(arguments.layer)
+    frontend = _load(arguments, kind).eval().to(arguments.device)
+    if layer is not None:
+        layer = _check_layer(frontend, layer)
+    files.write_files(
+        arguments, layer_extractor(frontend, _name(arguments, kind), layer), arguments.form
+    )
+    if layer is None:
+        logging.info(
+            "train on them with frontend: stored_layers, frontend_conf: {num_layers: %d, "
+            "layer_size: %d}",
+            frontend.layer_sum.num_layers,
+            frontend.output_size(),
+        )
+
+
+def layer_extractor(frontend: PretrainedFrontend, name: str, layer: int | None) -> Extractor:
+    """Return what computes the layers of an utterance.
+
+    Args:
+        frontend: in evaluation mode.
+        name: stands for everything that the features depend on.
+        layer: from 0; None: all, side by side.
+    """
+
+    def compute(samples: np.ndarray, rate_hz: int) -> np.ndarray:
+        speech = torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32))[None]
+        with torch.inference_mode():
+            states, frames = frontend.layers(
+                speech.to(_device(frontend)), torch.tensor([speech.size(1)])
+            )
+            chosen = states if layer is None else [states[layer]]
+            stored = torch.cat([state[0, : int(frames[0])].float() for state in chosen], dim=1)
+        return stored.cpu().numpy()
+
+    return Extractor(name, compute, frontend.hop_length / RATE_HZ)
+
+
+def _device(frontend: PretrainedFrontend) -> torch.device:
+    # The `fbank` upstream of S3PRL, for one, has no weights.
+    return next((each.device for each in frontend.parameters()), torch.device("cpu"))
+
+
+def _load(arguments: argparse.Namespace, kind: str) -> PretrainedFrontend:
+    if kind == "transformers":
+        from mtla_espnet.frontend.transformers import TransformersFrontend
+
+        return TransformersFrontend(arguments.model, dtype=arguments.dtype)
+    from mtla_espnet.frontend.s3prl import S3prlFrontend
+
+    options = {"upstream": arguments.model}
+    if arguments.path_or_url:
+        options["path_or_url"] = arguments.path_or_url
+    return S3prlFrontend(
+        frontend_conf=options,
+        download_dir=arguments.download_dir,
+        multilayer_feature=True,
+        dtype=arguments.dtype,
+    )
+
+
+def _layer(text: str) -> int | None:
+    if text == "all":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise UserError(f"--layer must be a number or all, not {text!r}", exit_code=2) from None
+
+
+def _check_layer(frontend: PretrainedFrontend, layer: int) -> int:
+    """Return the number of a layer from 0."""
+    count = frontend.layer_sum.num_layers
+    if not -count <= layer < count:
+        raise UserError(f"--layer {layer}: there are layers 0 to {count - 1}, or -1: the last", 2)
+    return layer % count
+
+
+def _name(arguments: argparse.Namespace, kind: str) -> str:
+    """Name the features by the encoder, and by a digest of all that they depend on."""
+    source = Path(arguments.path_or_url or arguments.model)
+    weights = sorted(source.glob("*")) if source.is_dir() else [source]
+    stamps = [
+        (str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns)
+        for path in weights
+        if path.is_file()
+    ]
+    facts = [kind, arguments.model, arguments.path_or_url, arguments.layer, arguments.dtype, stamps]
+    label = "".join(c if c.isalnum() or c in "-._" else "_" for c in Path(arguments.model).name)
+    return f"{kind}-{label}-layer_{arguments.layer}-{digest(facts)[:6]}"

@@ -1,0 +1,98 @@
+import contextlib
+import io
+
+import kaldiio
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from mtla_espnet.cli import main
+from mtla_espnet.data.datadir import write_data_dir
+from mtla_espnet.data.fairseq_zip import read_manifest
+from mtla_espnet.data.features import read_features
+from mtla_espnet.data.tables import read_table
+from mtla_espnet.frontend.pretrained import StoredLayersFrontend
+
+pytest.importorskip("s3prl", reason="espnet-s3prl is not installed")
+with contextlib.redirect_stderr(io.StringIO()):
+    from mtla_espnet.frontend.s3prl import S3prlFrontend
+    from tiny_upstreams import write_checkpoint
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("files")
+    write_checkpoint(root / "tiny.pt", "wavlm", "layer_norm")
+    rng = np.random.default_rng(0)
+    waves = {}
+    for name, length in (("a-1", 5000), ("a-2", 3210), ("b-1", 8000)):
+        waves[name] = root / f"{name}.flac"
+        soundfile.write(waves[name], rng.normal(0, 0.1, length), 16000)
+    text = dict.fromkeys(waves, "some words")
+    write_data_dir(root / "data/dev", waves, text, {name: name[0] for name in waves})
+    return root
+
+
+@pytest.fixture(scope="module")
+def frontend(root):
+    conf = {"upstream": "wavlm_local", "path_or_url": str(root / "tiny.pt")}
+    return S3prlFrontend(frontend_conf=conf, multilayer_feature=True).eval()
+
+
+def command(root, *words):
+    upstream = ["--model", "wavlm_local", "--path_or_url", f"{root}/tiny.pt"]
+    return ["feats", "s3prl", f"{root}/data/dev", *words, *upstream]
+
+
+def wave(root, name):
+    samples = torch.from_numpy(soundfile.read(root / f"{name}.flac", dtype="float32")[0])
+    return samples[None], torch.tensor([len(samples)])
+
+
+def test_training_on_stored_layers_hears_what_training_on_audio_does(root, frontend, tmp_path):
+    for nj, out in (("1", "one"), ("2", "two")):
+        assert main(command(root, f"{tmp_path}/{out}", "--nj", nj)) == 0
+    tables = [read_table(tmp_path / out / "dev/feats.scp") for out in ("one", "two")]
+    assert (tmp_path / "one/dev/frame_shift").read_text() == "0.02\n"
+    stored = StoredLayersFrontend(num_layers=3, layer_size=16)
+    for name in ("a-1", "a-2", "b-1"):
+        first, second = (kaldiio.load_mat(table[name]) for table in tables)
+        np.testing.assert_allclose(first, second, atol=1e-5)
+        features, lengths = frontend(*wave(root, name))
+        assert first.shape == (lengths[0], 48)
+        summed, _ = stored(torch.from_numpy(first.copy())[None], lengths)
+        torch.testing.assert_close(summed, features, atol=1e-5, rtol=0)
+
+
+def test_one_layer_in_a_zip(root, frontend, tmp_path):
+    assert (
+        main(command(root, f"{tmp_path}/zip", "--layer", "-1", "--form", "zip", "--nj", "1")) == 0
+    )
+    rows = read_manifest(tmp_path / "zip/dev.tsv")
+    assert [row.fields["id"] for row in rows] == ["a-1", "a-2", "b-1"]
+    for row in rows:
+        states, lengths = frontend.layers(*wave(root, row.fields["id"]))
+        found = read_features(f"{tmp_path}/zip/{row.fields['audio']}")
+        assert int(row.fields["n_frames"]) == lengths[0]
+        np.testing.assert_allclose(found, states[-1][0].detach(), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["--layer", "3"], 2, "--layer 3: there are layers 0 to 2, or -1: the last"),
+        (["--layer", "top"], 2, "--layer must be a number or all, not 'top'"),
+        (["--device", "cuda", "--nj", "2"], 2, "--device cuda: one process has it, add --nj 1"),
+        (["--fs", "8000"], 2, "--fs 8000: pretrained encoders read 16000 Hz"),
+        (["--path_or_url", "/no/such.pt"], 1, "/no/such.pt: no such file"),
+    ],
+)
+def test_mistakes_are_one_line(root, tmp_path, capsys, words, code, message):
+    argv = command(root, f"{tmp_path}/out")
+    assert main([*argv, *words]) == code
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ") and message in error
+    assert not (tmp_path / "out").exists()
