@@ -260,11 +260,10 @@ def main() -> None:
             raw, work = Path(directory) / "raw", Path(directory) / "work"
             raw.mkdir()
             MAKERS[corpus](raw, args.entries, Words())
-            seconds, peak = run_stage_1(corpus, raw, work)
-            again, _ = run_stage_1(corpus, raw, work)
-        print(
-            f"| {corpus} | {args.entries} | {seconds:.0f} | {again:.1f} | {peak:.0f} |", flush=True
-        )
+            seconds, cpu_s, peak = run_stage_1(corpus, raw, work)
+            again, *_ = run_stage_1(corpus, raw, work)
+            numbers = f"{seconds:.0f} | {cpu_s:.0f} | {again:.1f} | {peak:.0f}"
+            print(f"| {corpus} | {args.entries} | {numbers} |", flush=True)
 
 
 if __name__ == "__main__":
