@@ -134,20 +134,7 @@ def _train_pieces(
     if not 0.0 < char_cover <= 1.0:
         raise UserError(f"bpe_char_cover must be above 0 and at most 1, not {char_cover}")
 
-    def train(size: int) -> bytes:
-        # Through a writer: with a file name, the model would store that name.
-        model = io.BytesIO()
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(lines),
-            model_writer=model,
-            vocab_size=size,
-            model_type=mode,
-            character_coverage=char_cover,
-            user_defined_symbols=nlsyms,
-            minloglevel=2,  # errors only, which are exceptions too
-        )
-        return model.getvalue()
-
+    train = _trainer(lines, mode, char_cover, nlsyms)
     try:
         model = train(nbpe)
     except RuntimeError as error:
@@ -163,17 +150,59 @@ def _train_pieces(
     return pieces[_META_PIECES:]
 
 
-def _bad_nbpe(train, nbpe: int, n_symbols: int, error: RuntimeError) -> str:
-    """Return the message for an nbpe that failed, with the legal range."""
+def _trainer(
+    lines: list[str], mode: str, char_cover: float, nlsyms: list[str]
+) -> Callable[[int], bytes]:
+    """Return what trains a model of a size."""
+
+    def train(size: int) -> bytes:
+        # Through a writer: with a file name, the model would store that name.
+        model = io.BytesIO()
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(lines),
+            model_writer=model,
+            vocab_size=size,
+            model_type=mode,
+            character_coverage=char_cover,
+            user_defined_symbols=nlsyms,
+            minloglevel=2,  # errors only, which are exceptions too
+        )
+        return model.getvalue()
+
+    return train
+
+
+def fewest_pieces(
+    texts: Iterable[str], bpe_char_cover: float = 1.0, bpe_nlsyms: Sequence[str] = ()
+) -> int | None:
+    """Return the least nbpe that these texts allow, without training; None: it cannot be told.
+
+    Args:
+        texts: see `build_token_list`, as the others.
+        bpe_char_cover: see there.
+        bpe_nlsyms: see there.
+    """
+    lines = [line for line in (" ".join(text.split()) for text in texts) if line]
+    symbols = list(bpe_nlsyms)
+    return _fewest(_trainer(lines, "unigram", bpe_char_cover, symbols), len(symbols))
+
+
+def _fewest(train: Callable[[int], bytes], n_symbols: int) -> int | None:
     try:
         # Fewer than the characters need, so this fails before it trains. With no more
         # than the meta pieces it would fail otherwise.
         train(_META_PIECES + n_symbols + 1)
-        too_few = None
-    except RuntimeError as too_few_error:
-        too_few = _TOO_FEW.search(str(too_few_error))
-    if too_few is None:
+    except RuntimeError as error:
+        too_few = _TOO_FEW.search(str(error))
+        return int(too_few[1]) if too_few else None
+    return None
+
+
+def _bad_nbpe(train, nbpe: int, n_symbols: int, error: RuntimeError) -> str:
+    """Return the message for an nbpe that failed, with the legal range."""
+    fewest = _fewest(train, n_symbols)
+    if fewest is None:
         return f"nbpe {nbpe}: sentencepiece fails: {str(error).splitlines()[-1]}"
     too_many = _TOO_MANY.search(str(error))
-    legal = f"{too_few[1]} to {too_many[1]}" if too_many else f"{too_few[1]} or more"
+    legal = f"{fewest} to {too_many[1]}" if too_many else f"{fewest} or more"
     return f"nbpe {nbpe} is out of range: this text allows {legal}"

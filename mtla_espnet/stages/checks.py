@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from mtla_espnet.data.tables import read_table
 from mtla_espnet.files import UserError
 from mtla_espnet.stages.layout import Layout
 from mtla_espnet.stages.recipe import Recipe
@@ -32,6 +33,8 @@ def check_needs(recipe: Recipe, stages: Sequence[int]) -> None:
     options, stages = recipe.options, set(stages)
     _check_scripts(recipe.layout, stages)
     _check_text_options(recipe.layout)
+    if 5 in stages:
+        _check_pieces(recipe.layout)
     if options.use_ngram and 9 in stages:
         _check_programs()
     if 13 in stages:
@@ -68,6 +71,27 @@ def _check_text_options(layout: Layout) -> None:
     for text in layout.texts:
         if options.g2p != "none" and text.tokens.token_type == "phn":
             tokenizer(layout, text.tokens)("a")  # what it needs is imported at the first call
+
+
+def _check_pieces(layout: Layout) -> None:
+    """Compare numbers of BPE pieces with texts that are there before stage 1."""
+    from mtla_espnet.data.token_list import fewest_pieces  # here: it loads sentencepiece
+
+    for text in layout.texts:
+        tokens = text.tokens
+        given = [path for path, maker in tokens.texts.items() if maker == 0 and path.is_file()]
+        nbpe = tokens.options.get("nbpe")
+        if nbpe is None or len(given) < len(tokens.texts):
+            continue
+        symbols = [symbol for symbol in tokens.options["bpe_nlsyms"].split(",") if symbol]
+        fewest = fewest_pieces(
+            [line for path in given for line in read_table(path).values()],
+            tokens.options["bpe_char_cover"],
+            symbols,
+        )
+        if fewest is not None and nbpe < fewest:
+            names = ", ".join(map(str, given))
+            raise UserError(f"--{text.kind.side}nbpe {nbpe}: {names} allows {fewest} or more", 2)
 
 
 def _check_programs() -> None:

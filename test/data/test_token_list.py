@@ -3,7 +3,7 @@ import sentencepiece
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtla_espnet.data.token_list import build_token_list, use_token_list
+from mtla_espnet.data.token_list import build_token_list, fewest_pieces, use_token_list
 from mtla_espnet.files import UserError
 
 # What mini_an4 trains on.
@@ -91,6 +91,16 @@ def test_a_tokenizer_decides_what_a_unit_is(tmp_path):
     assert tokens_of(tmp_path / "given")[2:-1] == ["a", "a a", "b", "b a"]
     build_token_list(["AH B AH"], tmp_path / "phn", "phn")
     assert tokens_of(tmp_path / "phn")[2:-1] == ["AH", "B"]
+
+
+@given(st.lists(st.text(alphabet="abc dé字", min_size=1), min_size=1, max_size=6))
+def test_the_fewest_pieces_are_foretold(tmp_path_factory, texts):
+    texts = [f"a {text}" for text in texts]
+    directory = tmp_path_factory.mktemp("bpe")
+    fewest = fewest_pieces(texts)
+    if fewest is not None:
+        with pytest.raises(UserError, match=rf"this text allows {fewest}( to|$| or more)"):
+            build_token_list(texts, directory, "bpe", nbpe=fewest - 1)
 
 
 @pytest.mark.parametrize(

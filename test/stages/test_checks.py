@@ -8,6 +8,7 @@ import pytest
 import soundfile
 
 from mtla_espnet.data.datadir import write_data_dir
+from mtla_espnet.data.tables import write_table
 from mtla_espnet.files import UserError
 from mtla_espnet.stages import checks
 from mtla_espnet.stages.layout import Layout
@@ -50,6 +51,16 @@ def test_what_is_missing_stops_the_run_before_stage_1(root, monkeypatch, argv, m
     assert raised.value.exit_code != 0
     assert "\n" not in str(raised.value)
     assert not (root / "ran").exists()
+
+
+def test_too_few_pieces_for_a_given_text(root):
+    write_table(root / "more.txt", {"a": "THE QUICK BROWN FOX", "b": "JUMPS OVER"})
+    argv = ["--bpe_train_text", "more.txt", "--nbpe"]
+    with pytest.raises(UserError, match="--nbpe 23: .*more.txt allows 24 or more"):
+        run_recipe([*ARGV, *argv, "23"], root)
+    assert not (root / "ran").exists()
+    checks.check_needs(recipe_of(root, *argv, "24"), [1, 5])
+    checks.check_needs(recipe_of(root, *argv, "23"), [1, 3])
 
 
 def test_only_what_the_chosen_stages_need_is_looked_at(root, monkeypatch):
