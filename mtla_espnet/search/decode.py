@@ -36,6 +36,7 @@ def decode(
     keys: Sequence[str] | None,
     output_dir: Path,
     batch_size: int,
+    batch_length: int = 0,
     max_memory_bytes: int | None,
     ngpu: int,
     progress: bool,
@@ -59,6 +60,8 @@ def decode(
         keys: ids to decode; None: all.
         output_dir: where to write.
         batch_size: utterances decoded together, at most.
+        batch_length: length of a batch with its padding, at most, in samples of speech, frames of
+            features or tokens of text (an utterance that is longer is decoded alone); 0: any.
         max_memory_bytes: that a batch may take on a CPU above what the model takes, as far as
             can be told before; None: any.
         ngpu: 0: CPU; 1: CUDA.
@@ -113,6 +116,8 @@ def decode(
         return _summary(meter.cost, decoded, data.audio_s(model, decoded)) | described
 
     most = _affordable_length(model, max_memory_bytes)
+    if batch_length:
+        most = min(most, max(batch_length, *lengths.values()))
     with _Progress(len(lengths), progress) as advance, meter.whole():
         for batch, results in in_batches(lengths, batch_size, recognize, most):
             if results is None:

@@ -292,6 +292,12 @@ OPTIONS: dict[str, list[Option]] = {
         Option("inference_{model}_model", "valid.acc.ave.pth", "Model file of the experiment."),
         Option("batch_size", 1, "Utterances that are decoded together."),
         Option(
+            "batch_length",
+            0,
+            "Their length in all, with padding, in samples of speech, frames of features or "
+            "tokens of text, at most. 0: any.",
+        ),
+        Option(
             "max_memory",
             0.0,
             "GB (10^9 bytes) that decoding on CPUs may take above the model, all jobs together; "

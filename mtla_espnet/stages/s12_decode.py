@@ -29,7 +29,9 @@ def parts(recipe: Recipe) -> list[Part]:
         result.append(
             Part(
                 directory=directory,
-                options=used_options(options, "batch_size", "gpu_inference", "inference_nj")
+                options=used_options(
+                    options, "batch_size", "batch_length", "gpu_inference", "inference_nj"
+                )
                 | {"config": recipe.inference_config},
                 inputs={data_dir / table: 3 for table in _tables_read(layout)}
                 | {layout.model_file: 11, layout.exp_dir / "config.yaml": 11}
@@ -101,6 +103,7 @@ def run(recipe: Recipe, part: Part) -> None:
                 keys=shard,
                 output_dir=output,
                 batch_size=options.batch_size,
+                batch_length=options.batch_length,
                 max_memory_bytes=memory_bytes and memory_bytes // side_by_side,
                 ngpu=int(options.gpu_inference),
                 progress=n_jobs == 1,

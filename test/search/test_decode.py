@@ -15,6 +15,8 @@ from mtla_espnet.score.efficiency import (
     merge_runs,
     read_efficiency,
 )
+from mtla_espnet.search import decode as decode_module
+from mtla_espnet.search.batching import in_batches
 from mtla_espnet.search.decode import decode
 from mtla_espnet.search.journal import Journal, read_journals
 
@@ -77,6 +79,28 @@ def test_batches_change_nothing(recipe, model, one_by_one, tmp_path, batch_size)
     assert found["token_int"] == tables["token_int"]
     for key, score in tables["score"].items():
         assert float(found["score"][key]) == pytest.approx(float(score), abs=1e-3)
+
+
+@pytest.mark.parametrize("batch_length", [1, 30000])
+def test_the_length_of_a_batch_changes_nothing(recipe, model, one_by_one, tmp_path, batch_length):
+    # 1: every utterance is longer, and is decoded alone.
+    _, failed = run(recipe, model, tmp_path, batch_size=100, batch_length=batch_length)
+    assert not failed
+    assert tables_of(tmp_path)["text"] == one_by_one[0]["text"]
+
+
+def test_no_batch_is_longer_than_asked(recipe, model, tmp_path, monkeypatch):
+    seen = []
+
+    def spy(lengths, batch_size, decode_batch, most):
+        seen.append((dict(lengths), most))
+        return in_batches(lengths, batch_size, decode_batch, most)
+
+    monkeypatch.setattr(decode_module, "in_batches", spy)
+    run(recipe, model, tmp_path, batch_size=100, batch_length=10**9)
+    run(recipe, model, tmp_path / "short", batch_size=100, batch_length=1)
+    (lengths, most), (_, shortest) = seen
+    assert most == 10**9 and shortest == max(lengths.values())
 
 
 def test_shards_make_up_the_set(recipe, model, one_by_one, tmp_path):

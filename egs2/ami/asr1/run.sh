@@ -14,7 +14,8 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
     --feats_normalize utterance_mvn \
     --nj 16 \
     --inference_nj 1 \
-    --batch_size 400 \
+    --batch_size 1000 \
+    --batch_length 19200000 \
     --asr_config conf/train_asr.yaml \
     --inference_config conf/decode_asr.yaml \
     --inference_asr_model valid.acc.ave_10best.pth \

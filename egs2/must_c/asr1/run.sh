@@ -14,7 +14,8 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
     --max_wav_duration 30 \
     --nj 16 \
     --inference_nj 1 \
-    --batch_size 100 \
+    --batch_size 1000 \
+    --batch_length 8000000 \
     --asr_config conf/train_asr.yaml \
     --inference_config conf/decode_asr.yaml \
     --inference_asr_model valid.acc.ave_10best.pth \

@@ -19,7 +19,8 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
     --max_wav_duration 30 \
     --nj 16 \
     --inference_nj 1 \
-    --batch_size 80 \
+    --batch_size 1000 \
+    --batch_length 8000000 \
     --st_config conf/train_st.yaml \
     --inference_config conf/decode_st.yaml \
     --inference_st_model valid.acc.ave_10best.pth \

@@ -11,7 +11,8 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
     --feats_normalize utterance_mvn \
     --nj 16 \
     --inference_nj 1 \
-    --batch_size 400 \
+    --batch_size 1000 \
+    --batch_length 20800000 \
     --unknown_intents wrong \
     --slu_config conf/train_slu.yaml \
     --inference_config conf/decode_slu.yaml \

@@ -11,7 +11,8 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
     --use_lm false \
     --nj 16 \
     --inference_nj 1 \
-    --batch_size 140 \
+    --batch_size 1000 \
+    --batch_length 70000 \
     --detokenize true \
     --rouge paper \
     --mt_config conf/train_sum.yaml \
