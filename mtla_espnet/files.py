@@ -93,13 +93,33 @@ def remove_leftovers(directory: Path) -> None:
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Say whether an exception means that the disk, or what one may use of it, is full."""
-    return isinstance(error, OSError) and error.errno in _DISK_IS_FULL
+    """Say whether an exception means that the disk, or what one may use of it, is full.
+
+    Libraries may raise another one while they handle it, as PyTorch does.
+    """
+    return _disk_error(error) is not None
 
 
-def no_room(path: str | os.PathLike, error: OSError) -> UserError:
-    """Return the error for a file that the disk has no room for."""
-    return UserError(f"{path}: cannot be written: {error.strerror}: free some space and run again")
+def no_room(path: str | os.PathLike, error: BaseException) -> UserError:
+    """Return the error for a file that the disk has no room for.
+
+    Args:
+        path: the file, or its directory where the exception names a file.
+        error: for which `is_disk_full` holds.
+    """
+    cause = _disk_error(error)
+    return UserError(
+        f"{cause.filename or path}: cannot be written: {cause.strerror}: "
+        "free some space and run again"
+    )
+
+
+def _disk_error(error: BaseException | None) -> OSError | None:
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _DISK_IS_FULL:
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

@@ -131,7 +131,7 @@ def _outcome(function, argument) -> tuple[str, Any]:
         return "user error", error
     except Exception as error:
         if is_disk_full(error):
-            return "user error", no_room(error.filename or os.getcwd(), error)
+            return "user error", no_room(os.getcwd(), error)
         return "error", traceback.format_exc()
 
 

@@ -39,6 +39,15 @@ def test_a_full_disk_is_one_line_that_names_the_file(tmp_path, code):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_full_disk_is_seen_behind_another_error(tmp_path):
+    with pytest.raises(UserError, match="a.txt: cannot be written: No space left"):
+        with atomic_path(tmp_path / "a.txt"):
+            try:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            finally:
+                raise RuntimeError("unexpected pos 13248 vs 13142")
+
+
 def test_other_errors_pass_as_they_are(tmp_path):
     with pytest.raises(PermissionError), atomic_path(tmp_path / "a.txt"):
         raise PermissionError(errno.EACCES, "Permission denied")

@@ -97,7 +97,7 @@ def job_log(
         except Exception as error:
             _note(stream, traceback.format_exc())
             if is_disk_full(error):
-                raise no_room(error.filename or path.parent, error) from None
+                raise no_room(path.parent, error) from None
             raise JobFailed(f"run.pl: job failed, log is in {path}", path) from None
         finally:
             elapsed = round(time.monotonic() - begin)

@@ -161,7 +161,7 @@ def run_stage(recipe: Recipe, number: int) -> None:
             ran.append(_run_part(recipe, number, module, part, title))
         except OSError as error:
             if is_disk_full(error):
-                raise no_room(error.filename or part.directory, error) from None
+                raise no_room(part.directory, error) from None
             raise
     if any(ran):
         say(f"Stage {number}: finished in {time.monotonic() - begin:.1f} s")
