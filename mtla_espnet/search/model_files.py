@@ -16,6 +16,8 @@ MODEL_FILES = ("valid.acc.ave.pth", "valid.acc.best.pth", "latest.pth")
 
 # Files that ESPnet's config.yaml names by paths relative to the recipe's directory.
 _CONFIG_PATHS = (("bpemodel",), ("src_bpemodel",), ("normalize_conf", "stats_file"))
+# Folders and files of pretrained encoders; what is not there may be a name on a hub or a URL.
+_ENCODER_PATHS = (("frontend_conf", "model"), ("frontend_conf", "frontend_conf", "path_or_url"))
 # Keys that only one task's configurations have, as ESPnet's training writes them.
 _TASK_KEYS = {"st": "st_joint_net_conf", "mt": "src_token_list", "slu": "deliberationencoder"}
 _TASK_NAMES = {
@@ -170,22 +172,29 @@ def read_config(path: Path) -> dict:
         raise UserError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from None
     if not isinstance(config, dict) or not isinstance(config.get("token_list"), list):
         raise UserError(f"{path}: not a configuration that ESPnet's training wrote")
-    for *parents, name in _CONFIG_PATHS:
+    for *parents, name in (*_CONFIG_PATHS, *_ENCODER_PATHS):
         section = config
         for parent in parents:
             section = section.get(parent) or {}
-        if section.get(name) is not None:
-            section[name] = str(_find(section[name], path))
+        if section.get(name) is None:
+            continue
+        found = _find(str(section[name]), path)
+        if found is not None:
+            section[name] = str(found)
+        elif (*parents, name) in _CONFIG_PATHS:
+            raise UserError(
+                f"{path}: names {section[name]}, which is not there: not in a directory above it"
+            )
     return config
 
 
-def _find(name: str, config: Path) -> Path:
-    """Find a file that is given relative to the recipe's directory, which is above `config`."""
+def _find(name: str, config: Path) -> Path | None:
+    """Find what is given relative to the recipe's directory, which is above `config`."""
     directories = [directory / name.lstrip("/") for directory in config.absolute().parents]
     for candidate in (Path(name), *directories):
-        if candidate.is_file():
+        if name and candidate.exists():
             return candidate.absolute()
-    raise UserError(f"{config}: names {name}, which is not there: not in a directory above it")
+    return None
 
 
 def _read_parameters(path: Path) -> dict[str, torch.Tensor]:

@@ -26,6 +26,7 @@ def parts(recipe: Recipe) -> list[Part]:
     inputs |= {path: 9 for path in layout.ngram_files.values()}
     inputs |= {text.tokens.bpe_model: 5 for text in layout.texts if text.tokens.bpe_model}
     inputs |= layout.normalization | text_inputs(layout)
+    inputs |= {path: 0 for path in _pretrained_files(recipe)}
     if results.exists():
         inputs[results] = 13
     return [
@@ -70,6 +71,16 @@ def _named(recipe: Recipe) -> dict[str, Path]:
         **layout.lm_files,
         **layout.ngram_files,
     }
+
+
+def _pretrained_files(recipe: Recipe) -> list[Path]:
+    """Return the files of a pretrained encoder that the front end reads, where they are local."""
+    conf = recipe.train_config.get("frontend_conf") or {}
+    inner = conf.get("frontend_conf") or {}
+    names = [conf.get("model"), inner.get("path_or_url")]
+    paths = [recipe.layout.root / str(name) for name in names if name]
+    files = [path for each in paths for path in ([each] if each.is_file() else each.glob("*"))]
+    return sorted(path for path in files if path.is_file())
 
 
 def _others(recipe: Recipe, part: Part) -> list[Path]:

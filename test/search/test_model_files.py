@@ -51,6 +51,25 @@ def test_paths_of_the_configuration_become_absolute(model, recipe):
     assert config["normalize_conf"]["stats_file"] == str(stats)
 
 
+def test_encoders_are_found_above_or_stay_names(model, recipe):
+    config = yaml.safe_load(model.config_file.read_text())
+    (recipe / "downloads/whisper").mkdir(parents=True)
+    (recipe / "tiny.pt").write_bytes(b"")
+    for given, expected in (
+        ({"model": "downloads/whisper"}, {"model": f"{recipe}/downloads/whisper"}),
+        ({"model": "openai/whisper-tiny"}, {"model": "openai/whisper-tiny"}),
+        (
+            {"frontend_conf": {"path_or_url": "tiny.pt"}},
+            {"frontend_conf": {"path_or_url": f"{recipe}/tiny.pt"}},
+        ),
+        ({"frontend_conf": {"upstream": "fbank"}}, {"frontend_conf": {"upstream": "fbank"}}),
+    ):
+        path = model.directory / "with_encoder.yaml"
+        path.write_text(yaml.safe_dump({**config, "frontend_conf": given}))
+        assert read_config(path)["frontend_conf"] == expected
+        path.unlink()
+
+
 class TestErrors:
     """Each is one line that names what is wrong."""
 

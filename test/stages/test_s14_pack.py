@@ -25,6 +25,25 @@ ARGV = [
 ZIP = "exp/asr_tiny/asr_tiny_valid.acc.ave.zip"
 
 
+def test_a_local_encoder_goes_along(tmp_path):
+    folder = tmp_path / "downloads/whisper"
+    folder.mkdir(parents=True)
+    for name in ("config.json", "model.safetensors"):
+        (folder / name).write_bytes(b"x")
+    both = [folder / "config.json", folder / "model.safetensors"]
+    upstream = {"upstream": "wavlm_local", "path_or_url": "downloads/whisper/config.json"}
+    for conf, expected in (
+        ({"model": "downloads/whisper"}, both),
+        ({"model": "openai/whisper-tiny"}, []),
+        ({"frontend_conf": upstream}, both[:1]),
+        ({"frontend_conf": {"upstream": "fbank"}}, []),
+    ):
+        config = {"frontend_conf": conf}
+        recipe = Recipe(Layout(parse_options(ARGV), tmp_path), config, config, {})
+        (part,) = s14_pack.parts(recipe)
+        assert [path for path in part.inputs if path.parent == folder] == expected
+
+
 def trained(recipe):
     """Write the files of an experiment with random weights; return the weights."""
     import torch
