@@ -56,6 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max_document_words", type=int, default=100, help="words that a document keeps"
     )
     parser.add_argument(
+        "--max_summary_characters",
+        type=int,
+        default=160,
+        help="of a training pair: one long text in a batch costs as much as all being long",
+    )
+    parser.add_argument(
         "--measured_sources", type=Path, help="name==version lines that results were measured with"
     )
     parser.add_argument(
@@ -80,7 +86,7 @@ def prepare(args: argparse.Namespace) -> None:
         UserError: a package is in two sets, one of validation or test is not installed, a set has
             no pair, or a number is below 1.
     """
-    for name in ("max_document_words", "nj"):
+    for name in ("max_document_words", "max_summary_characters", "nj"):
         if getattr(args, name) < 1:
             raise UserError(f"--{name} must be at least 1, not {getattr(args, name)}", 2)
     sets = {name: getattr(args, f"{name}_packages").split() for name in PACKAGES}
@@ -94,8 +100,10 @@ def prepare(args: argparse.Namespace) -> None:
     seen: set[str] = set()
     for name, names in sets.items():
         documents = {each: pairs[each] for each in names if each in pairs}
+        summaries = args.max_summary_characters if name == "train" else None
         auxiliary = name == "train" and args.auxiliary == "true"
-        _write_set(args.output / name, documents, args.max_document_words, seen, auxiliary)
+        limits = (args.max_document_words, summaries)
+        _write_set(args.output / name, documents, limits, seen, auxiliary)
     listed = sorted(f"{name}=={number}\n" for name, number in versions.items())
     write_text(args.output / "sources.txt", "".join(listed))
 
@@ -147,7 +155,7 @@ def _compare(path: Path, versions: Mapping[str, str]) -> None:
 def _write_set(
     output: Path,
     documents: Mapping[str, Sequence[Pair]],
-    max_words: int,
+    limits: tuple[int, int | None],
     seen: set[str],
     auxiliary: bool,
 ) -> None:
@@ -156,12 +164,13 @@ def _write_set(
     Args:
         output: directory to write.
         documents: package -> its pairs.
-        max_words: that a document keeps.
+        limits: words that a document keeps, and characters of the longest summary (None: any).
         seen: documents that a set has; those of this one are added.
         auxiliary: add the pairs that are made of documents alone.
     """
     summaries, sources, packages = {}, {}, {}
     count = 0
+    max_words, max_characters = limits
     for package, pairs in documents.items():
         # ids sort as their speakers do: no speaker has the character that follows it
         speaker = package.replace("-", "_")
@@ -170,12 +179,14 @@ def _write_set(
             if key in packages or pair.document in seen:
                 continue
             seen.add(pair.document)
-            count += 1
             pair = pair._replace(document=" ".join(pair.document.split()[:max_words]))
             for each in (pair, *(auxiliary_pairs(pair) if auxiliary else ())):
+                if max_characters is not None and len(each.summary) > max_characters:
+                    continue
                 key = f"{speaker}-{each.name}"
                 summaries[key], sources[key] = each.summary, each.document
                 packages[key] = speaker
+                count += each is pair
     if not packages:
         raise UserError(f"{output}: no docstring of {', '.join(documents) or 'any package'}")
     write_table(output / "text", summaries)

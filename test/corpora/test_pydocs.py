@@ -85,6 +85,17 @@ def test_a_longer_document(packages):
     assert {len(document.split()) for document in documents} == {17}
 
 
+def test_training_leaves_out_summaries_of_long_words(packages):
+    words = "Return " + " ".join(4 * ["x" * 40])
+    install(packages / "site", "fake-long", "1.0", {"f": (words, rest("x"))})
+    install(packages / "site", "fake-long-test", "1.0", {"f": (words, rest("y"))})
+    prepare(packages, train="fake fake-long", test="fake-long-test")
+    assert list(read_table(packages / "data/train/text")) == ["fake-fake.f", "fake-fake.h"]
+    assert list(read_table(packages / "data/test/text")) == ["fake_long_test-fake_long_test.f"]
+    prepare(packages, "--max_summary_characters", "200", train="fake-long", test="fake-long-test")
+    assert list(read_table(packages / "data/train/text")) == ["fake_long-fake_long.f"]
+
+
 def test_training_has_pairs_that_teach_to_copy(packages):
     install(
         packages / "site", "fake-aux", "1.0", {

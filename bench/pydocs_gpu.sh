@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# pydocs/sum1 with every attention kind on a GPU machine, which may have no network.
+#
+# usage: bench/pydocs_gpu.sh pack FILE        here: stages 1 to 10, then what training reads, as a tar
+#        bench/pydocs_gpu.sh run FILE OUT     there: train, decode, score; OUT gets results.tgz and
+#                                             the parameters in float16
+# Environment of `run`:
+#   KINDS      of conf/attention; default: mha gqa mqa mla mtla mtla_s3
+#   SIDE       trainings side by side on a GPU, default 1: one has the GPU for itself
+#   TRAIN_S    seconds of a training at most, default 400; one that is stopped is averaged over
+#              the epochs that it has
+#   CONFIG     of the training, default train_sum_gpu; its tag is CONFIG_raw_en_bpe4000_KIND
+#   NGPU       0: on the CPU
+# A second `run` with the same OUT goes on where the first was stopped.
+set -uo pipefail
+
+checkout=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+recipe=$checkout/egs2/pydocs/sum1
+: "${KINDS:=mha gqa mqa mla mtla mtla_s3}" "${SIDE:=1}" "${TRAIN_S:=400}" "${NGPU:=1}"
+: "${CONFIG:=train_sum_gpu}"
+
+usage() {
+    sed -n '4,6p' "${BASH_SOURCE[0]}" | cut -c 3- >&2
+    exit 2
+}
+
+pack() {
+    mkdir -p "$(dirname -- "$1")"
+    file=$(cd -- "$(dirname -- "$1")" && pwd)/$(basename -- "$1")
+    cd "$recipe" || exit 1
+    ./run.sh --stop_stage 10 || exit 1
+    tar cJf "$file" --exclude=logdir --exclude=train.txt --exclude=.lock \
+        data/en_token_list dump/raw/train dump/raw/valid dump/raw/test exp/mt_stats_raw_en_bpe4000
+    ls -l "$file"
+}
+
+# One kind: train until TRAIN_S, average, decode, score.
+one() {
+    kind=$1
+    tag=${CONFIG}_raw_en_bpe4000_$kind
+    summary=exp/mt_$tag/training.json
+    on_gpu=true
+    [ "$NGPU" != 0 ] || on_gpu=false
+    call=(./run.sh --mt_config "conf/$CONFIG.yaml" --attention "$kind" --mt_tag "$tag"
+        --ngpu "$NGPU" --gpu_inference "$on_gpu" --batch_size 64)
+    args=()
+    timeout "$TRAIN_S" "${call[@]}" --stage 11 --stop_stage 11
+    code=$?
+    if [ $code -ne 0 ]; then
+        [ -f "$summary" ] || { echo "$kind: no epoch (code $code)"; return 1; }
+        epochs=$("$python" -c \
+            'import json, sys; print(json.load(open(sys.argv[1]))["epochs"])' "$summary") || return 1
+        echo "$kind: stopped after $epochs epochs (code $code)"
+        args=(--mt_args "--max_epoch $epochs --keep_nbest_models $((epochs < 5 ? epochs : 5))")
+        "${call[@]}" "${args[@]}" --stage 11 --stop_stage 11 || return 1
+    fi
+    "${call[@]}" "${args[@]}" --stage 12 --stop_stage 13
+}
+
+run() {
+    mkdir -p "$2/logs"
+    out=$(cd -- "$2" && pwd)
+    file=$(cd -- "$(dirname -- "$1")" && pwd)/$(basename -- "$1")
+    cd "$recipe" || exit 1
+    [ -d exp/mt_stats_raw_en_bpe4000 ] || tar xJf "$file" || exit 1
+    # shellcheck source=../egs2/TEMPLATE/asr1/path.sh
+    . ./path.sh
+    gpus=1
+    if [ "$NGPU" != 0 ]; then
+        gpus=$(nvidia-smi -L | wc -l)
+    fi
+    number=0
+    for kind in $KINDS; do
+        while [ "$(jobs -pr | wc -l)" -ge $((gpus * SIDE)) ]; do wait -n; done
+        CUDA_VISIBLE_DEVICES=$((number % gpus)) one "$kind" >"$out/logs/$kind.log" 2>&1 &
+        number=$((number + 1))
+    done
+    wait
+    tail -n 2 "$out"/logs/*.log
+    "$python" -m mtla_espnet report .
+    tar czf "$out/results.tgz" --exclude='*.pth' --exclude=tensorboard --exclude=images \
+        --exclude='mt_stats*' exp -C "$out" logs
+    for kind in $KINDS; do
+        directory=exp/mt_${CONFIG}_raw_en_bpe4000_$kind
+        [ -f "$directory/valid.acc.ave.pth" ] || continue
+        "$python" -c '
+import sys, torch
+shared = {}  # tied parameters once
+weights = torch.load(sys.argv[1], map_location="cpu", weights_only=True)
+def half(x):
+    return shared.setdefault(x.numpy().tobytes(), x.half() if x.is_floating_point() else x)
+torch.save({name: half(value) for name, value in weights.items()}, sys.argv[2])
+' "$directory/valid.acc.ave.pth" "$out/$kind.pth"
+    done
+    ls -l "$out"
+}
+
+if [ "${1:-}" = pack ] && [ $# -eq 2 ]; then
+    pack "$2"
+elif [ "${1:-}" = run ] && [ $# -eq 3 ]; then
+    run "$2" "$3"
+else
+    usage
+fi
