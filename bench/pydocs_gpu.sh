@@ -51,6 +51,7 @@ one() {
         epochs=$("$python" -c \
             'import json, sys; print(json.load(open(sys.argv[1]))["epochs"])' "$summary") || return 1
         echo "$kind: stopped after $epochs epochs (code $code)"
+        sleep 10 # until the stopped process has left its directory
         args=(--mt_args "--max_epoch $epochs --keep_nbest_models $((epochs < 5 ? epochs : 5))")
         "${call[@]}" "${args[@]}" --stage 11 --stop_stage 11 || return 1
     fi

@@ -17,6 +17,7 @@ from pathlib import Path
 from mtla_espnet.files import UserError
 
 _INTERRUPTED = 130
+_AGAIN_S = 0.05
 
 # Verb -> ESPnet's name of the task, and the help.
 _DECODING_VERBS = {
@@ -53,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         (interrupted). A mistake is one line on stderr.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.unraisablehook = _not_raised
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
         if argv[:1] == ["recipe"]:
@@ -70,6 +72,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
+
+
+def _not_raised(lost: "sys.UnraisableHookArgs") -> None:
+    """Interrupt again where an interruption was lost.
+
+    Python only reports an exception that comes up in a finaliser: a signal that arrives there
+    would stop nothing.
+    """
+    if not issubclass(lost.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(lost)
+        return
+    signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:

@@ -267,3 +267,21 @@ def test_a_training_that_fails_shows_its_log(recipe):
     assert f"run.pl: job failed, log is in {log}\n" in done.stderr
     assert "AssertionError" in done.stderr
     assert not (recipe / "exp/asr_stats_raw_en_char/.done.10").exists()
+
+
+def test_an_interruption_in_a_finaliser_is_not_lost():
+    program = (
+        "import os, signal, time, weakref\n"
+        "from mtla_espnet import cli\n"
+        "class Thing: pass\n"
+        "def run(arguments):\n"
+        "    thing = Thing()\n"
+        "    lost = weakref.ref(thing, lambda _: os.kill(os.getpid(), signal.SIGTERM))\n"
+        "    del thing\n"
+        "    time.sleep(60)\n"
+        "cli._report = run\n"
+        "raise SystemExit(cli.main(['report', '.']))\n"
+    )
+    done = call(program=(sys.executable, "-c", program))
+    assert (done.returncode, done.seconds < 30) == (130, True)
+    assert "interrupted" in done.stderr and "Traceback" not in done.stderr
