@@ -215,7 +215,10 @@ class Layout:
     @property
     def lm_stats_dir(self) -> Path:
         """Directory of the text of the language model, and of its statistics."""
-        return self.root / self.options.expdir / f"lm_stats{self._lm_token_tag}"
+        options = self.options
+        return self.root / (
+            options.lm_stats_dir or f"{options.expdir}/lm_stats{self._lm_token_tag}"
+        )
 
     @property
     def lm_exp_dir(self) -> Path:

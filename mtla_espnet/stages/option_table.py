@@ -234,6 +234,14 @@ OPTIONS: dict[str, list[Option]] = {
         ),
         Option("lm_dev_text", "", "Text to validate it on; default: the validation set's."),
         Option("lm_test_text", "", "Text of its perplexity; default: that of the first test set."),
+        Option("lm_stats_dir", "", "Directory of the statistics of stage 6."),
+        Option("num_splits_lm", 1, "Parts that its training text is split into."),
+        Option(
+            "use_word_lm",
+            False,
+            "A language model of words.",
+            unsupported={True: "not supported, as in ESPnet: --use_lm trains one of tokens"},
+        ),
         Option("lm_fold_length", 150, "Tokens that halve a batch of its training."),
         Option("inference_lm", "valid.loss.ave.pth", "Model file of the language model."),
         Option(
@@ -291,6 +299,20 @@ OPTIONS: dict[str, list[Option]] = {
         Option("inference_tag", "", "Name of the decoding; default: made of its options."),
         Option("inference_{model}_model", "valid.acc.ave.pth", "Model file of the experiment."),
         Option("batch_size", 1, "Utterances that are decoded together."),
+        Option(
+            "use_k2",
+            False,
+            "Decode by k2.",
+            unsupported={True: "not supported: decoding is a beam search of this project's own"},
+            tasks=("asr",),
+        ),
+        Option(
+            "use_streaming",
+            False,
+            "Decode while the speaker speaks.",
+            unsupported={True: "not supported: the decoder reads the whole utterance first"},
+            tasks=("asr", "st"),
+        ),
         Option(
             "batch_length",
             0,

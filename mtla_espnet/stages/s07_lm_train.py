@@ -5,7 +5,9 @@ import shlex
 from mtla_espnet.stages.espnet_arguments import lm_arguments
 from mtla_espnet.stages.layout import used_options
 from mtla_espnet.stages.marks import Part
+from mtla_espnet.stages.processes import training_place
 from mtla_espnet.stages.recipe import Recipe
+from mtla_espnet.stages.splits import in_splits
 from mtla_espnet.stages.tokens import text_inputs, text_options
 from mtla_espnet.stages.training import MAY_CHANGE, gpu_arguments, run_training
 
@@ -22,7 +24,8 @@ def parts(recipe: Recipe) -> list[Part]:
             directory=layout.lm_exp_dir,
             options=text_options(layout)
             | used_options(options, "lm_fold_length")
-            | {"config": recipe.lm_config},
+            | {"config": recipe.lm_config}
+            | ({"num_splits": options.num_splits_lm} if options.num_splits_lm > 1 else {}),
             inputs={layout.token_list: 5} | text_inputs(layout) | {path: 6 for path in texts},
             outputs=[
                 *layout.lm_files.values(),
@@ -36,7 +39,7 @@ def parts(recipe: Recipe) -> list[Part]:
 
 def commands(recipe: Recipe, part: Part) -> list[str]:
     """Return the command that trains."""
-    return [shlex.join(["lm_train", *_arguments(recipe, part)])]
+    return [shlex.join(["lm_train", *_training(recipe, part, False)])]
 
 
 def run(recipe: Recipe, part: Part) -> None:
@@ -45,7 +48,13 @@ def run(recipe: Recipe, part: Part) -> None:
     Raises:
         JobFailed: ESPnet's program failed.
     """
-    run_training(recipe, "lm_train", _arguments(recipe, part), part.directory)
+    argv = _training(recipe, part, training_place(recipe.options).rank == 0)
+    run_training(recipe, "lm_train", argv, part.directory)
+
+
+def _training(recipe: Recipe, part: Part, write_splits: bool) -> list[str]:
+    n_splits = recipe.options.num_splits_lm
+    return in_splits(_arguments(recipe, part), part.directory, n_splits, write_splits)
 
 
 def _arguments(recipe: Recipe, part: Part) -> list[str]:

@@ -10,7 +10,7 @@ from mtla_espnet.stages.layout import used_options
 from mtla_espnet.stages.marks import Part
 from mtla_espnet.stages.processes import training_place
 from mtla_espnet.stages.recipe import Recipe
-from mtla_espnet.stages.splits import split_arguments, write_splits
+from mtla_espnet.stages.splits import in_splits
 from mtla_espnet.stages.tokens import text_inputs, text_options
 from mtla_espnet.stages.training import MAY_CHANGE, gpu_arguments, run_training
 
@@ -70,8 +70,7 @@ def _pretrained(recipe: Recipe) -> list[str]:
 
 def commands(recipe: Recipe, part: Part) -> list[str]:
     """Return the command that trains."""
-    argv, _ = _training(recipe, part.directory)
-    return [shlex.join([recipe.layout.task.program, *argv])]
+    return [shlex.join([recipe.layout.task.program, *_training(recipe, part.directory, False)])]
 
 
 def run(recipe: Recipe, part: Part) -> None:
@@ -82,22 +81,13 @@ def run(recipe: Recipe, part: Part) -> None:
     """
     if _is_merged(recipe):
         write_text(_config(recipe), dump_yaml(recipe.laid_config))
-    argv, split = _training(recipe, part.directory)
-    if split and training_place(recipe.options).rank == 0:
-        write_splits(split, _splits(recipe, part.directory), recipe.layout.model_splits)
+    argv = _training(recipe, part.directory, training_place(recipe.options).rank == 0)
     run_training(recipe, recipe.layout.task.program, argv, part.directory)
 
 
-def _splits(recipe: Recipe, exp_dir: Path) -> Path:
-    return exp_dir / f"splits{recipe.layout.model_splits}"
-
-
-def _training(recipe: Recipe, exp_dir: Path) -> tuple[list[str], list[Path]]:
-    """Return the arguments of the training, and the tables that are split for it."""
-    argv = _arguments(recipe, exp_dir)
-    if recipe.layout.model_splits < 2:
-        return argv, []
-    return split_arguments(argv, _splits(recipe, exp_dir))
+def _training(recipe: Recipe, exp_dir: Path, write_splits: bool) -> list[str]:
+    """Return the arguments of the training; the parts of a split set are written if asked to."""
+    return in_splits(_arguments(recipe, exp_dir), exp_dir, recipe.layout.model_splits, write_splits)
 
 
 def _is_merged(recipe: Recipe) -> bool:

@@ -1,4 +1,4 @@
-"""A large training set in parts (`--num_splits_asr N`): one at a time is in memory.
+"""A large training set in parts (`--num_splits_asr N`, `_lm`): one at a time is in memory.
 
 ESPnet reads a part an epoch of its own, in turn (`--multiple_iterator true`), from directories
 with `num_splits` and `split.<number>` in place of tables.
@@ -13,6 +13,30 @@ from mtla_espnet.data.tables import read_table, write_table
 from mtla_espnet.files import UserError, scratch_directory, write_text
 
 _DATA, _SHAPE = "--train_data_path_and_name_and_type", "--train_shape_file"
+
+
+def in_splits(argv: list[str], exp_dir: Path, n_splits: int, write: bool) -> list[str]:
+    """Let a training read its training set in parts, which are beside its model.
+
+    Args:
+        argv: arguments of ESPnet's training.
+        exp_dir: of the training.
+        n_splits: parts; below 2 the arguments stay as they are.
+        write: write the parts too.
+
+    Returns:
+        The arguments.
+
+    Raises:
+        UserError: see `write_splits`.
+    """
+    if n_splits < 2:
+        return argv
+    directory = exp_dir / f"splits{n_splits}"
+    words, tables = split_arguments(argv, directory)
+    if write:
+        write_splits(tables, directory, n_splits)
+    return words
 
 
 def split_arguments(argv: Sequence[str], directory: Path) -> tuple[list[str], list[Path]]:

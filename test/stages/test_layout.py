@@ -73,6 +73,7 @@ def test_directories_of_a_language_model():
     assert recipe.inference_tag == (
         "inference_lm_lm_train_lm_en_bpe100_max_epoch3_valid.loss.ave_asr_model_valid.acc.ave"
     )
+    assert layout(*argv, "--lm_stats_dir", "exp/other").lm_stats_dir == Path("exp/other")
     recipe = layout(*argv, "--lm_tag", "mine", "--inference_lm", "2epoch.pth")
     assert recipe.inference_tag == "inference_lm_lm_mine_2epoch_asr_model_valid.acc.ave"
     assert recipe.lm_files == {

@@ -89,6 +89,9 @@ def test_what_cannot_be_parsed(argv, message, code):
     ("argv", "message"),
     [
         (["--feats_type", "raw_copy"], "--feats_type raw_copy: not supported"),
+        (["--use_word_lm", "true"], "--use_word_lm true: not supported, as in ESPnet"),
+        (["--use_k2", "true"], "--use_k2 true: not supported: decoding is a beam search"),
+        (["--use_streaming", "true"], "--use_streaming true: not supported: the decoder reads"),
     ],
 )
 def test_what_cannot_be_done_yet_is_said(argv, message):

@@ -6,7 +6,7 @@ import pytest
 
 from mtla_espnet.data.tables import read_table, write_table
 from mtla_espnet.files import UserError
-from mtla_espnet.stages.splits import split_arguments, write_splits
+from mtla_espnet.stages.splits import in_splits, split_arguments, write_splits
 
 KEYS = [f"utt{number}" for number in range(7)]
 ARGV = [
@@ -25,6 +25,14 @@ def test_only_the_training_set_is_replaced():
         *("--multiple_iterator", "true"),
     ]
     assert tables == [Path("d/wav.scp"), Path("s/speech_shape")]
+
+
+def test_one_part_is_none(tmp_path):
+    assert in_splits(ARGV, tmp_path, 1, write=True) == ARGV
+    assert not list(tmp_path.iterdir())
+    words = in_splits(ARGV, tmp_path, 3, write=False)
+    assert words[1] == f"{tmp_path}/splits3/wav.scp,speech,sound"
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.espnet
