@@ -130,9 +130,12 @@ def rouge_of_each(
         hypotheses: likewise, with the same ids.
         normalisation: `rouge` or `paper`.
     """
-    from rouge_score.rouge_scorer import RougeScorer  # here: only summaries need it
+    # here: only summaries need them
+    from rouge_score.rouge_scorer import RougeScorer
+    from rouge_score.tokenizers import DefaultTokenizer
 
-    scorer = RougeScorer(list(_KINDS), use_stemmer=True)
+    # the tokenizer that it takes by itself, which it would tell in the log
+    scorer = RougeScorer(list(_KINDS), tokenizer=DefaultTokenizer(use_stemmer=True))
     found = {}
     for key, reference in references.items():
         texts = [reference, hypotheses[key]]
