@@ -14,12 +14,14 @@ usage: bench/features.py --data egs2/smarthome/asr1/data/train --work /tmp/route
 import argparse
 import os
 import random
+import resource
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import soundfile
@@ -64,11 +66,24 @@ def make_speech(source: Path, work: Path, hours: float) -> tuple[Path, float]:
     return data, seconds / 3600
 
 
-def timed(function: Callable) -> float:
-    """Return the seconds that a call takes."""
-    begin = time.perf_counter()
+class Cost(NamedTuple):
+    """Seconds of wall, and of all cores with those of child processes."""
+
+    wall_s: float
+    core_s: float
+
+
+def timed(function: Callable) -> Cost:
+    """Return what a call takes. Cores' seconds hardly depend on what else runs."""
+    begin, before = time.perf_counter(), core_seconds()
     function()
-    return time.perf_counter() - begin
+    return Cost(time.perf_counter() - begin, core_seconds() - before)
+
+
+def core_seconds() -> float:
+    """Return the time of all cores of this process and its ended children."""
+    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def size_bytes(directory: Path) -> int:
@@ -91,17 +106,17 @@ def prepare_routes(data: Path, work: Path) -> dict[str, dict]:
     results = {}
     for name, (function, arguments, options) in routes.items():
         out = work / name.replace(" ", "_").replace(",", "")
-        seconds = timed(
+        cost = timed(
             lambda f=function, out=out, a=arguments, o=options: f(
                 data, out, *a, nj=WORKERS, progress=False, **o
             )
         )
-        results[name] = {"dir": out, "prepare_s": seconds, "bytes": size_bytes(out / "data")}
+        results[name] = {"dir": out, "prepare": cost, "bytes": size_bytes(out / "data")}
     return results
 
 
-def load_once(table: Path, kind: str, samples: int) -> float:
-    """Return the seconds that two workers take to load a table once, in a random order."""
+def load_once(table: Path, kind: str, samples: int) -> None:
+    """Load a table once by two workers, in a random order."""
     keys = list(read_table(table))
     random.Random(0).shuffle(keys)
     dataset = ESPnetDataset([(str(table), "speech", kind)], float_dtype="float32")
@@ -109,10 +124,8 @@ def load_once(table: Path, kind: str, samples: int) -> float:
     loader = torch.utils.data.DataLoader(
         dataset, batch_sampler=batches, num_workers=WORKERS, collate_fn=lengths
     )
-    begin = time.perf_counter()
     total = sum(sum(found) for found in loader)
     assert total == samples or kind != "sound", (total, samples)
-    return time.perf_counter() - begin
 
 
 def lengths(batch: list) -> list[int]:
@@ -156,7 +169,7 @@ def differences(data: Path, results: dict[str, dict]) -> None:
 
 
 def fbank_speeds(data: Path) -> dict[str, float]:
-    """Return hours a second of features on one core: ours alone, ours in batches, torchaudio."""
+    """Return hours a core second of features: ours alone, ours in batches, torchaudio."""
     waves = [read_audio(path)[0] for path in list(read_table(data / "wav.scp").values())[:COMPARED]]
     waves.sort(key=len)
     hours = sum(map(len, waves)) / RATE_HZ / 3600
@@ -179,12 +192,12 @@ def fbank_speeds(data: Path) -> dict[str, float]:
 
 
 def least(function: Callable, times: int = 3) -> float:
-    """Return the least of several timings."""
-    return min(timed(function) for _ in range(times))
+    """Return the least core seconds of several calls."""
+    return min(timed(function).core_s for _ in range(times))
 
 
 def per_core(data: Path, work: Path, programs: dict[str, str]) -> dict[str, float]:
-    """Return hours a second of wav -> flac on one core, the same files by every program."""
+    """Return hours a core second of wav -> flac, the same files by every program."""
     entries = dict(list(read_table(data / "wav.scp").items())[:COMPARED])
     few = work / "few"
     write_data_dir(few, entries, dict.fromkeys(entries, "X"), {key: key for key in entries})
@@ -249,7 +262,8 @@ def main() -> None:
     differences(data, results)
     kinds = {"extracted": "kaldi_ark", "fairseq_zip": "fairseq_zip"}
     samples = sum(soundfile.info(path).frames for path in read_table(data / "wav.scp").values())
-    rows = [["route", "disk MB", "prepare h/s", "load h/s", "max difference", "loader"]]
+    head = ["disk MB", "prepare h/s", "h/core s", "load h/s", "h/core s", "difference", "loader"]
+    rows = [["route", *head]]
     npy = write_npy(data, work)
     results["(features, a .npy each)"] = {"dir": None, "bytes": size_bytes(work / "npy")}
     for name, result in results.items():
@@ -260,18 +274,19 @@ def main() -> None:
             path, kind = out / "feats.scp", kinds[name.split()[0]]
         else:
             path, kind = out / "wav.scp", "kaldi_ark" if name.endswith("ark") else "sound"
-        seconds = min(load_once(path, kind, samples) for _ in range(2))
-        prepared = f"{hours / result['prepare_s']:.2f}" if "prepare_s" in result else ""
+        costs = [timed(lambda p=path, k=kind: load_once(p, k, samples)) for _ in range(2)]
+        loads = [f"{hours / min(each):.2f}" for each in zip(*costs, strict=True)]
+        prepared = [f"{hours / seconds:.2f}" for seconds in result.get("prepare", ())]
         differs = f"{result['difference']:.1e}" if "difference" in result else ""
         megabytes = f"{result['bytes'] / 1e6:.0f}"
-        rows.append([name, megabytes, prepared, f"{hours / seconds:.2f}", differs, kind])
+        rows.append([name, megabytes, *(prepared or ["", ""]), *loads, differs, kind])
     print(table(rows), flush=True)
     programs = {name: getattr(arguments, name) for name in ("sox", "ffmpeg", "flac")}
     for title, speeds in (
-        (f"wav -> flac, {COMPARED} files, one core", per_core(data, work, programs)),
-        (f"features, {COMPARED} utterances, one core", fbank_speeds(data)),
+        (f"wav -> flac, {COMPARED} files", per_core(data, work, programs)),
+        (f"features, {COMPARED} utterances", fbank_speeds(data)),
     ):
-        lines = [[title, "h/s"], *([name, f"{speed:.3f}"] for name, speed in speeds.items())]
+        lines = [[title, "h/core s"], *([name, f"{speed:.3f}"] for name, speed in speeds.items())]
         print("\n" + table(lines), flush=True)
     print(f"load {os.getloadavg()[0]:.1f}")
 
