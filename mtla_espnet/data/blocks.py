@@ -5,6 +5,7 @@ same whatever the number of workers. A block that is there and was made of the s
 so that interrupted work goes on where it stopped.
 """
 
+import hashlib
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -12,11 +13,20 @@ from pathlib import Path
 
 from mtla_espnet.data.audio import Part
 from mtla_espnet.data.rejected import Rejection
-from mtla_espnet.files import UserError, digest, read_json, scratch_directory, write_json
+from mtla_espnet.files import (
+    UserError,
+    digest,
+    read_json,
+    scratch_directory,
+    write_json,
+    write_text,
+)
 from mtla_espnet.parallel import run_jobs
 
 _BLOCK_UTTERANCES = 200
 _RECORD = "block.json"
+DIGEST = ".digest"
+_READ_BYTES = 1 << 20
 
 # Utterance -> the place in the block's directory, then numbers that describe it.
 Written = dict[str, list]
@@ -35,7 +45,8 @@ def write_blocks(
 
     Args:
         parts: the utterances, in order.
-        directory: of the blocks; what else it holds is removed.
+        directory: of the blocks; what else it holds is removed. `DIGEST` in it tells one
+            content of all their files from another.
         write: writes a block's files to a directory, and returns for each utterance its
             place there and what else is to be known of it; see `Collector`.
         settings: what the result depends on beside `parts` and the files that they name.
@@ -62,6 +73,7 @@ def write_blocks(
         n_workers=max(1, min(nj, os.cpu_count() or 1)),
         progress=label,
     )
+    write_text(directory / DIGEST, digest([record["content"] for record in records]) + "\n")
     written, rejections = {}, []
     for (path, _), record in zip(blocks, records, strict=True):
         for utterance, (place, *numbers) in record["written"].items():
@@ -95,7 +107,7 @@ def _block(path: Path, parts: Sequence[Part], write: Callable, settings: Mapping
     if record_path.exists():
         record = read_json(record_path)
         # What was refused is looked at again: its file may be there now.
-        if record["made_of"] == made_of and not record["rejected"]:
+        if record.get("made_of") == made_of and "content" in record and not record["rejected"]:
             return record
     shutil.rmtree(path, ignore_errors=True)
     with scratch_directory(path.parent) as temporary:
@@ -103,10 +115,26 @@ def _block(path: Path, parts: Sequence[Part], write: Callable, settings: Mapping
         unfinished.mkdir()
         collector = Collector()
         written = write(unfinished, parts, collector)
-        record = {"made_of": made_of, "written": written, "rejected": collector.rejections}
+        record = {
+            "made_of": made_of,
+            "content": _content(unfinished),
+            "written": written,
+            "rejected": collector.rejections,
+        }
         write_json(unfinished / _RECORD, record)
         unfinished.rename(path)
     return record
+
+
+def _content(directory: Path) -> str:
+    """Return a digest of the files of a block."""
+    total = hashlib.blake2b(digest_size=16)
+    for path in sorted(directory.iterdir()):
+        total.update(f"{path.name} {path.stat().st_size} ".encode())
+        with open(path, "rb") as stream:
+            while part := stream.read(_READ_BYTES):
+                total.update(part)
+    return total.hexdigest()
 
 
 def _stamp(path: str) -> list[int] | None:

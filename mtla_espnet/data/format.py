@@ -17,7 +17,7 @@ import soxr
 
 from mtla_espnet.data.ark import write_ark_audio
 from mtla_espnet.data.audio import AudioReader, Part
-from mtla_espnet.data.blocks import Collector, Written, write_blocks
+from mtla_espnet.data.blocks import DIGEST, Collector, Written, write_blocks
 from mtla_espnet.data.datadir import Segment, read_segments, validate_data_dir
 from mtla_espnet.data.rejected import DEFAULT_PERCENT, Rejection, report_rejected
 from mtla_espnet.data.tables import read_table, spk2utt_from, write_table
@@ -104,6 +104,8 @@ def copy_tables(
 ) -> None:
     """Copy `utt2spk`, `spk2utt` and other tables without the utterances that are left out.
 
+    Also writes `content_digest`, by which later stages see that audio or features changed.
+
     Args:
         data_dir: where the tables are.
         out_dir: where to write them, and `rejected.tsv`.
@@ -120,6 +122,8 @@ def copy_tables(
         lacking = next((part.utterance for part in parts if part.utterance not in table), None)
         if lacking is not None:
             raise UserError(f"{data_dir / name}: has no line for {lacking!r}")
+    content = (out_dir / "data" / DIGEST).read_text(encoding="utf-8")
+    write_text(out_dir / "content_digest", content)
     left_out = report_rejected(out_dir, rejections, len(parts), max_rejected)
     kept = [part.utterance for part in parts if part.utterance not in left_out]
     for name, table in found.items():

@@ -22,9 +22,12 @@ def training_inputs(recipe: Recipe) -> dict[Path, int]:
     """Return the files that training reads, or that say it changed -> the stage of each."""
     layout = recipe.layout
     speech = layout.speech
-    tables = [speech.scp, speech.lengths, *speech.facts] if speech else []
+    tables = [speech.scp, speech.lengths] if speech else []
     tables += [text.table for text in layout.texts]
-    files = {path / name: 4 for path in training_sets(recipe).values() for name in tables}
+    files = {}
+    for path in training_sets(recipe).values():
+        facts = speech.facts_of(path) if speech else []
+        files |= {path / name: 4 for name in (*tables, *facts)}
     return {text.tokens.token_list: 5 for text in layout.texts} | files
 
 

@@ -23,7 +23,8 @@ def parts(recipe: Recipe) -> list[Part]:
     layout, speech = recipe.layout, recipe.layout.speech
     names = [] if speech.is_features else ["audio_format"]
     options = used_options(recipe.options, *names, "channel", "max_rejected")
-    written = (speech.scp, speech.lengths, *speech.facts, *_SPEAKERS, *layout.tables, "data")
+    written = [speech.scp, speech.lengths, *speech.facts, *_SPEAKERS, *layout.tables]
+    written += ["content_digest", "data"]
     result = []
     for name in (layout.train_set, layout.valid_set, *layout.test_sets):
         source, target = layout.data_dir(name), layout.formatted_dir(name)

@@ -15,12 +15,12 @@ TITLE = "Remove short, long and empty utterances"
 
 def parts(recipe: Recipe) -> list[Part]:
     """One part for the training set and one for the validation set; test sets stay whole."""
-    layout, facts = recipe.layout, recipe.layout.speech.facts
+    layout = recipe.layout
     options = used_options(recipe.options, "min_wav_duration", "max_wav_duration")
     result = []
     for name in (layout.train_set, layout.valid_set):
         source, target = layout.formatted_dir(name), layout.dump_set_dir(name)
-        tables = _tables(layout)
+        tables, facts = _tables(layout), layout.speech.facts_of(source)
         inputs = {source / table: 3 for table in (*tables, *facts)}
         outputs = [target / table for table in (*tables, "spk2utt", *facts)]
         if name == layout.train_set:
@@ -57,7 +57,7 @@ def run(recipe: Recipe, part: Part) -> None:
     say(f"{part.name}: {len(kept)} utterances kept{f'; left out: {counts}' if counts else ''}")
     if not kept:
         raise UserError(f"{source}: no utterance is left ({counts}): see --max_wav_duration")
-    write_subset(source, part.directory, kept, _tables(layout), layout.speech.facts)
+    write_subset(source, part.directory, kept, _tables(layout), layout.speech.facts_of(source))
     if part.name == layout.train_set:
         write_lm_text(layout)
 

@@ -33,7 +33,7 @@ def parts(recipe: Recipe) -> list[Part]:
                     options, "batch_size", "batch_length", "gpu_inference", "inference_nj"
                 )
                 | {"config": recipe.inference_config},
-                inputs={data_dir / table: 3 for table in _tables_read(layout)}
+                inputs={data_dir / table: 3 for table in _tables_read(layout, data_dir)}
                 | {layout.model_file: 11, layout.exp_dir / "config.yaml": 11}
                 | {layout.token_list: 5}
                 | {path: 7 for path in layout.lm_files.values()}
@@ -45,11 +45,11 @@ def parts(recipe: Recipe) -> list[Part]:
     return result
 
 
-def _tables_read(layout: Layout) -> list[str]:
+def _tables_read(layout: Layout, data_dir: Path) -> list[str]:
     """Return the tables of a set that are decoded, the one with all keys first."""
     if layout.speech:
         beside = [text.table for text in layout.texts if text.name == "transcript"]
-        facts = ["frame_shift"] if layout.speech.is_features else []
+        facts = layout.speech.facts_of(data_dir)
         return [layout.speech.scp, layout.speech.lengths, *facts, *beside]
     return [text.table for text in layout.texts if text.name == "src_text"]
 
@@ -80,7 +80,7 @@ def run(recipe: Recipe, part: Part) -> None:
     known, earlier = read_journals(journals, identity)
     if known:
         say(f"{part.name}: {len(known)} utterances were decoded by an interrupted run")
-    keys = list(read_table(data_dir / _tables_read(layout)[0]))
+    keys = list(read_table(data_dir / _tables_read(layout, data_dir)[0]))
     n_jobs = 1 if options.gpu_inference else max(1, min(options.inference_nj, len(keys)))
     shards = split_keys(keys, n_jobs)
     memory_bytes = round(1e9 * options.max_memory) or available_memory()

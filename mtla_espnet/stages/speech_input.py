@@ -46,6 +46,11 @@ class SpeechInput:
         more = ["feats_dim", "frame_shift"] if self.is_features else ["audio_format"]
         return ["feats_type", *more]
 
+    def facts_of(self, set_dir: Path) -> list[str]:
+        """Return `facts`, and `content_digest` where there is one: dumps of ESPnet lack it."""
+        digest = ["content_digest"] if (set_dir / "content_digest").exists() else []
+        return [*self.facts, *digest]
+
     @property
     def loader(self) -> str:
         """ESPnet's name of the type of data."""

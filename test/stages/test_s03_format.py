@@ -1,0 +1,102 @@
+"""Stage 3 by options: what is read, what is written, and what makes it run again."""
+
+import numpy as np
+import pytest
+import soundfile
+
+from audio_files import SPH, make_data_dir, noise, write_wav
+from mtla_espnet.data.tables import read_table
+from mtla_espnet.files import UserError
+from mtla_espnet.stages import runner, s03_format, s04_filter
+from mtla_espnet.stages.layout import Layout
+from mtla_espnet.stages.options import parse_options
+from mtla_espnet.stages.recipe import Recipe
+
+SETS = ["--train_set", "train", "--valid_set", "dev", "--test_sets", "test", "--nj", "1"]
+
+
+@pytest.fixture
+def root(tmp_path):
+    stereo = write_wav(tmp_path / "s.wav", noise(8000, channels=2))
+    for name in ("train", "dev", "test"):
+        make_data_dir(tmp_path / "data" / name, {"a-1": stereo, "a-2": stereo})
+    return tmp_path
+
+
+def recipe(root, *argv):
+    return Recipe(Layout(parse_options([*SETS, *argv]), root), {}, {}, {})
+
+
+def run(root, *argv):
+    made = recipe(root, *argv)
+    for stage in (3, 4):
+        runner.run_stage(made, stage)
+    return made
+
+
+@pytest.mark.parametrize("feats_type", ["extracted", "fairseq_zip"])
+def test_features_go_where_raw_audio_would(root, feats_type, capsys):
+    made = run(root, "--feats_type", feats_type, "--min_wav_duration", "0.3")
+    dump = root / "dump" / feats_type
+    assert made.layout.dump_dir == dump
+    assert read_table(dump / "test/feats_shape") == {"a-1": "48,80", "a-2": "48,80"}
+    for name in ("feats_dim", "frame_shift", "feats_type"):
+        assert (dump / "train" / name).read_text() == (dump / "org/train" / name).read_text()
+    run(root, "--feats_type", feats_type, "--min_wav_duration", "0.3")
+    assert capsys.readouterr().out.count("done already, skipped") == 2
+    with pytest.raises(UserError, match=r"no utterance is left \(2 too short\)"):
+        run(root, "--feats_type", feats_type, "--min_wav_duration", "0.48")
+
+
+def test_features_that_are_there_are_the_input(root):
+    np.save(root / "a.npy", np.ones((30, 7), np.float32))
+    for name in ("train", "dev", "test"):
+        (root / "data" / name / "feats.scp").write_text(f"a-1 {root}/a.npy\na-2 {root}/a.npy\n")
+    made = run(root, "--feats_type", "fairseq_zip")
+    (part, *_) = s03_format.parts(made)
+    assert {path.name for path in part.inputs} == {"feats.scp", "utt2spk", "spk2utt", "text"}
+    assert read_table(root / "dump/fairseq_zip/train/feats.scp")["a-1"] == f"{root}/a.npy"
+
+
+def test_the_channel_is_an_option_and_changes_the_copy(root, capsys):
+    def first_sample():
+        return soundfile.read(root / "dump/raw/test/data/format.1/a-1.flac", dtype="int16")[0][0]
+
+    run(root)
+    assert first_sample() == noise(8000, channels=2)[0, 0]
+    capsys.readouterr()
+    run(root, "--channel", "1")
+    assert first_sample() == noise(8000, channels=2)[0, 1]
+    out = capsys.readouterr().out
+    assert "Stage 3: Format audio [train] (again: option.channel" in out
+    # Lengths and paths are as they were: the content tells.
+    assert "[train] (again: input.dump/raw/org/train/content_digest changed)" in out
+    with pytest.raises(UserError, match="--channel must be a number from 0, or mean, not 'left'"):
+        run(root, "--channel", "left")
+
+
+def test_bad_audio_is_left_out_up_to_the_limit(root):
+    table = root / "data/train/wav.scp"
+    table.write_text(table.read_text().replace(f"a-2 {root}/s.wav", f"a-2 {root}/none.wav"))
+    with pytest.raises(UserError, match=r"org/train/rejected.tsv: 1 of 2 utterances rejected"):
+        run(root)
+    run(root, "--max_rejected", "50")
+    assert list(read_table(root / "dump/raw/train/text")) == ["a-1"]
+
+
+def test_commands_need_permission(root):
+    for name in ("train", "dev", "test"):
+        (root / "data" / name / "wav.scp").write_text(f"a-1 cat {SPH} |\na-2 cat {SPH} |\n")
+    with pytest.raises(UserError, match="allow them by --allow_pipes true"):
+        run(root)
+    run(root, "--allow_pipes", "true")
+    assert read_table(root / "dump/raw/test/utt2num_samples") == {"a-1": "4000", "a-2": "4000"}
+
+
+def test_stage_4_counts_frames(root):
+    (root / "dump/extracted/org/train").mkdir(parents=True)
+    made = recipe(root, "--feats_type", "extracted")
+    (part, _) = s04_filter.parts(made)
+    names = {path.name for path in part.inputs}
+    assert {"feats.scp", "feats_shape", "feats_dim", "frame_shift"} <= names
+    assert not names & {"wav.scp", "utt2num_samples", "audio_format"}
