@@ -1,6 +1,6 @@
 """Training on one and on two GPUs of one machine: speed, memory, loss, resume, a killed worker.
 
-    python bench/train_ddp.py WORK_DIR [--device cpu] [--small]
+    python bench/train_ddp.py WORK_DIR [--parts smarthome kill paper] [--device cpu] [--small]
 
 Two models, trained by ESPnet's trainer as users train: the smarthome ASR recipe (2.2 M
 parameters) by its own stage 11, and a model of the paper's size on generated features by
@@ -15,7 +15,6 @@ measurement.
 """
 
 import argparse
-import concurrent.futures
 import contextlib
 import dataclasses
 import json
@@ -35,6 +34,7 @@ import numpy as np
 import torch
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+PARTS = ("smarthome", "kill", "paper")
 FEATURES, FRAMES_A_SECOND = 80, 100
 _LOSS = re.compile(r"(\d+)epoch:train:(\d+)-\d+batch: .*?\bloss=([\d.]+)")
 _ITERATION = re.compile(r"epoch:train:.*?\biter_time=([-\d.e]+), .*train_time=([-\d.e]+)")
@@ -371,10 +371,34 @@ def table(results: list[tuple[Result, Result, int]]) -> str:
     return head + "".join(rows)
 
 
+def train_smarthome(smarthome: Smarthome, small: bool) -> None:
+    """Compare one and two devices on smarthome, and what another seed does."""
+    epochs = f"--max_epoch {2 if small else 3}"
+    one = smarthome.train("smarthome_1", 1, epochs)
+    two = smarthome.train("smarthome_2_same", 2, epochs)
+    more = f"{epochs} --batch_size {32 if small else 64}"
+    double = smarthome.train("smarthome_2_double", 2, more)
+    other = smarthome.train("smarthome_1_seed", 1, f"{epochs} --seed 1")
+    print(table([(one, one, 1), (two, one, 2), (double, one, 2)]))
+    print(f"loss curve, mean relative difference of {len(one.losses)} blocks of updates:")
+    print(f"  1 and 2 devices {loss_difference(one, two):.4f}")
+    print(f"  two seeds on 1 device {loss_difference(one, other):.4f}", flush=True)
+
+
+def train_paper(paper: PaperSize) -> None:
+    """Compare one and two devices on the model of the paper's size."""
+    one = paper.train("paper_1", 1)
+    two = paper.train("paper_2_same", 2)
+    double = paper.train("paper_2_double", 2, double=True)
+    print(table([(one, one, 1), (two, one, 2), (double, one, 2)]))
+    print(f"loss curve, 1 and 2 devices: {loss_difference(one, two):.4f}", flush=True)
+
+
 def main() -> None:
-    """Run everything and print the tables."""
+    """Run the chosen parts, and print a table after each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("work", type=Path, help="new directory for data and models")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--small", action="store_true", help="tiny models and little data")
     args = parser.parse_args()
@@ -384,37 +408,17 @@ def main() -> None:
     if args.device == "cuda":
         names = {torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())}
         print(f"{torch.cuda.device_count()} x {', '.join(names)}, torch {torch.__version__}")
-    rows: list[tuple[Result, Result, int]] = []
-
-    smarthome = Smarthome(work, launcher, args.small)
-    print(f"smarthome: {smarthome.seconds:.0f} s of audio", flush=True)
-    epochs = f"--max_epoch {2 if args.small else 3}"
-    one = smarthome.train("smarthome_1", 1, epochs)
-    two = smarthome.train("smarthome_2_same", 2, epochs)
-    double = f"{epochs} --batch_size {32 if args.small else 64}"
-    rows += [(one, one, 1), (two, one, 2)]
-    rows.append((smarthome.train("smarthome_2_double", 2, double), one, 2))
-    killed = kill_and_resume(smarthome)
-    print(json.dumps(killed, indent=1), flush=True)
-
-    # Its times are not used, so the other data may be made meanwhile.
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        other = pool.submit(smarthome.train, "smarthome_1_seed", 1, f"{epochs} --seed 1")
+    if "paper" in args.parts:
         paper = PaperSize(work, launcher, args.small)
-        other = other.result()
-    print(f"paper: {paper.seconds:.0f} s of features", flush=True)
-    paper_one = paper.train("paper_1", 1)
-    paper_two = paper.train("paper_2_same", 2)
-    rows += [(paper_one, paper_one, 1), (paper_two, paper_one, 2)]
-    rows.append((paper.train("paper_2_double", 2, double=True), paper_one, 2))
-
-    print(table(rows))
-    print(f"loss curve of smarthome, mean relative difference of {len(one.losses)} blocks:")
-    print(f"  1 and 2 devices {loss_difference(one, two):.4f}")
-    print(f"  two seeds on 1 device {loss_difference(one, other):.4f}")
-    print(
-        f"  and of the paper's size, 1 and 2 devices: {loss_difference(paper_one, paper_two):.4f}"
-    )
+        print(f"paper: {paper.seconds:.0f} s of features", flush=True)
+        train_paper(paper)
+    if {"smarthome", "kill"} & set(args.parts):
+        smarthome = Smarthome(work, launcher, args.small)
+        print(f"smarthome: {smarthome.seconds:.0f} s of audio", flush=True)
+        if "smarthome" in args.parts:
+            train_smarthome(smarthome, args.small)
+        if "kill" in args.parts:
+            print(json.dumps(kill_and_resume(smarthome), indent=1), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Several processes that train one model, by gloo on a CPU."""
 
 import json
+import multiprocessing
 import os
 import pickle
 import subprocess
@@ -15,11 +16,13 @@ import espnet2.tasks.st
 import pytest
 import torch
 
+from mtla_espnet.tasks.own_task import settle_in_spawned_process
 from mtla_espnet.tasks.register import run_espnet
 
 pytestmark = pytest.mark.espnet
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
 TASKS = [
     espnet2.tasks.asr.ASRTask,
     espnet2.tasks.lm.LMTask,
@@ -48,6 +51,7 @@ for module in modules:
 
 import torch
 from mtla_espnet.tasks import trainer
+from mtla_espnet.tasks.own_task import settle_in_spawned_process
 from mtla_espnet.tasks.register import run_espnet
 
 saved, save = [], trainer.save_whole
@@ -70,7 +74,7 @@ print(json.dumps({"modules": modules, "saved": saved}))
 def start(code, *argv):
     return subprocess.Popen(
         [sys.executable, "-c", code, *argv],
-        env={**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"},
+        env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -121,3 +125,35 @@ def test_two_processes_give_the_loss_of_one_and_write_once(corpus, tmp_path):
     summary = json.loads((two / "training.json").read_text())
     assert (summary["processes"], summary["updates"]) == (2, 6)
     assert json.loads((one / "training.json").read_text())["processes"] == 1
+
+
+SPAWNED = """
+import multiprocessing
+
+def tell(queue):
+    before = multiprocessing.get_start_method()
+    from mtla_espnet.tasks.own_task import settle_in_spawned_process
+    settle_in_spawned_process()
+    queue.put((before, multiprocessing.get_start_method()))
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    context.Process(target=tell, args=(queue,)).start()
+    print(*queue.get())
+"""
+
+
+def test_a_spawned_process_forks_the_processes_that_load_data(tmp_path):
+    script = tmp_path / "spawned.py"
+    script.write_text(SPAWNED)
+    child = subprocess.run(
+        [sys.executable, script], env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
+    assert child.stdout.split() == ["spawn", "fork"], child.stderr
+
+
+def test_nothing_changes_in_a_process_that_was_not_spawned():
+    before = multiprocessing.get_start_method()
+    settle_in_spawned_process()
+    assert multiprocessing.get_start_method() == before
