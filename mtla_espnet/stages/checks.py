@@ -3,6 +3,7 @@
 A recipe's configurations are checked where they are read, in `mtla_espnet.stages.recipe`.
 """
 
+import importlib.util
 import os
 import shutil
 from collections.abc import Sequence
@@ -37,6 +38,8 @@ def check_needs(recipe: Recipe, stages: Sequence[int]) -> None:
         _check_pieces(recipe.layout)
     if options.use_ngram and 9 in stages:
         _check_programs()
+    if options.use_ngram and 12 in stages and importlib.util.find_spec("kenlm") is None:
+        raise UserError("--use_ngram true: decoding needs the package kenlm: pip install kenlm")
     if 13 in stages:
         score_options(options)
     if 15 in stages:

@@ -132,7 +132,7 @@ def _now() -> str:
 
 @contextlib.contextmanager
 def _logging_to(stream: TextIO) -> Iterator[None]:
-    """Send the root logger to `stream` alone.
+    """Send the root logger, and warnings, to `stream` alone.
 
     ESPnet calls `logging.basicConfig`, which acts once in a process. A handler of our own
     is there first, so that it never acts and each job has its log.
@@ -145,9 +145,11 @@ def _logging_to(stream: TextIO) -> Iterator[None]:
     old_handlers, old_level = root.handlers[:], root.level
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
+    logging.captureWarnings(True)
     try:
         yield
     finally:
+        logging.captureWarnings(False)
         root.handlers[:] = old_handlers
         root.setLevel(old_level)
 

@@ -1,6 +1,7 @@
 """What is missing is said before stage 1 runs."""
 
 import collections
+import importlib.util
 import shutil
 
 import numpy as np
@@ -67,12 +68,17 @@ def test_only_what_the_chosen_stages_need_is_looked_at(root, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     recipe = recipe_of(root, "--use_ngram", "true", "--ngpu", "1", "--gpu_inference", "true")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "kenlm" else name)
     checks.check_needs(recipe, [3, 4, 5, 10, 13])
     for stage in (9, 11, 12):
         with pytest.raises(UserError):
             checks.check_needs(recipe, [stage])
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
-    checks.check_needs(recipe, [11, 12])
+    checks.check_needs(recipe, [11])
+    with pytest.raises(UserError, match="decoding needs the package kenlm: pip install kenlm"):
+        checks.check_needs(recipe, [12])
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    checks.check_needs(recipe, [12])
 
 
 def test_scripts_must_be_there_and_executable(root):

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import time
+import warnings
 
 import pytest
 
@@ -82,6 +83,13 @@ def test_a_job_that_is_not_silent_prints_on_the_console(tmp_path, capsys):
         logging.info("logged")
     assert capsys.readouterr().out == "seen\n"
     assert "logged" in (tmp_path / "x").read_text()
+
+
+def test_warnings_go_to_the_log(tmp_path, capsys):
+    with job_log(tmp_path / "x", "x", silent=False):
+        warnings.warn("loops are slow", stacklevel=1)
+    assert "loops are slow" in (tmp_path / "x").read_text()
+    assert "loops" not in capsys.readouterr().err
 
 
 def test_tail(tmp_path):
