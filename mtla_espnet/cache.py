@@ -271,21 +271,30 @@ class DecodingCache:
 
     @property
     def suffix_bias(self) -> Tensor:
-        """(N, 1, S): 0 where a row holds a slot, else minus infinity; one tensor a step."""
+        """(N, 1, S): 0 where a row holds a slot, else minus infinity; one tensor a step.
+
+        (1, 1, 1) where every row holds all.
+        """
         if self._suffix_bias is None:
-            self._suffix_bias = _bias(self.suffix_mask, self._suffix)
+            mask = self._everything if self._aligned else self.suffix_mask
+            self._suffix_bias = _bias(mask, self._suffix)
         return self._suffix_bias
 
     @property
     def prefix_bias(self) -> Tensor:
         """(B, 1, P): likewise of the prefixes."""
         if self._prefix_bias is None:
-            self._prefix_bias = _bias(self._prefix_mask, self._suffix)
+            mask = self._everything if self._full_prefix else self._prefix_mask
+            self._prefix_bias = _bias(mask, self._suffix)
         return self._prefix_bias
 
     def _suffix_slots(self, step: int) -> int:
         rate = self.spec.down_rate
         return max((n % rate + step + rate - 1) // rate for n in self._host_lengths)
+
+    @property
+    def _everything(self) -> Tensor:
+        return torch.ones(1, 1, dtype=torch.bool, device=self._suffix.device)
 
     def _spread(self) -> None:
         """Derive what follows from utterances and the number of rows."""
@@ -373,7 +382,7 @@ class LayerCache:
 
     @property
     def prefix_bias(self) -> Tensor:
-        """(B, 1, P): 0 where held, else minus infinity."""
+        """(B, 1, P): 0 where held, else minus infinity; (1, 1, 1) where all is held."""
         return self._cache.prefix_bias
 
     @property
@@ -388,7 +397,7 @@ class LayerCache:
 
     @property
     def suffix_bias(self) -> Tensor:
-        """(N, 1, S): 0 where held, else minus infinity."""
+        """(N, 1, S): 0 where held, else minus infinity; (1, 1, 1) where all is held."""
         return self._cache.suffix_bias
 
 

@@ -106,7 +106,7 @@ class _PackedHeads(PackedStep):
         suffix = cache.suffix.unflatten(-1, (2, self._groups, self._size))
         suffix_key, suffix_value = suffix.permute(2, 0, 3, 1, 4).flatten(1, 2)
         own = torch.baddbmm(
-            cache.suffix_bias.repeat_interleave(self._groups, dim=0),
+            _spread(cache.suffix_bias, self._groups),
             query.flatten(0, 1),
             suffix_key.transpose(1, 2),
             alpha=self._scale,
@@ -148,22 +148,26 @@ class _PackedLatent(PackedStep):
         self._write(joint, cache)
         absorbed = torch.bmm(nope.transpose(0, 1), self._key_weight).transpose(0, 1)
         latent_query = torch.cat((absorbed, rope), dim=-1)  # (N, H, r + rope)
-        if cache.materialised:
-            shared = _prefix_scores(query[:, :, None], cache, self._scale)[:, :, 0]
-        else:
-            shared = _prefix_scores(latent_query[:, None], cache, self._scale)[:, 0]
         suffix = cache.suffix.to(x.dtype)
         own = torch.baddbmm(
             cache.suffix_bias, latent_query, suffix.transpose(1, 2), alpha=self._scale
         )
-        shared, own = _softmax(shared, own)
         if cache.materialised:
-            latent = torch.bmm(own, suffix[..., :rank])
-            output = self._values(latent)
+            shared = _prefix_scores(query[:, :, None], cache, self._scale)[:, :, 0]
+            shared, own = _softmax(shared, own)
+            output = self._values(torch.bmm(own, suffix[..., :rank]))
             output += _prefix_output(shared[:, :, None], cache)[:, :, 0]
-        else:
-            latent = _prefix_output(shared[:, None], cache, rank)[:, 0]
-            output = self._values(torch.baddbmm(latent, own, suffix[..., :rank]))
+            return self._output(output.flatten(1))
+        # the hypotheses and heads of an utterance are the rows of one product
+        prefix = cache.prefix.to(x.dtype)
+        rows = len(prefix), -1
+        shared = _product(
+            cache.prefix_bias, prefix, latent_query.view(*rows, rank + rope.size(-1)), self._scale
+        )
+        shared, own = _softmax(shared, own.view(*rows, own.size(-1)))
+        latent = torch.bmm(shared, prefix[..., :rank]).view(len(x), -1, rank)
+        own = own.unflatten(1, (-1, self._heads)).flatten(0, 1)
+        output = self._values(torch.baddbmm(latent, own, suffix[..., :rank]))
         return self._output(output.flatten(1))
 
     def _values(self, latent: Tensor) -> Tensor:
@@ -178,9 +182,11 @@ class _PackedLatent(PackedStep):
         if self._network is not None:
             gate, offset = self._gates()
             weight = torch.baddbmm(offset, gate[:, None], accurate(latent)[..., None]).sigmoid_()
-            latent = accurate(latent) * weight[:, 0]
             if self._merges:  # a slot is zero before its first member
-                latent += slots.index_select(0, newest)[:, :rank]
+                partial = accurate(slots.index_select(0, newest)[:, :rank])
+                latent = torch.addcmul(partial, accurate(latent), weight[:, 0])
+            else:
+                latent = accurate(latent) * weight[:, 0]
         entry = torch.cat((latent.to(slots.dtype), joint[:, rank:].to(slots.dtype)), dim=-1)
         slots.index_copy_(0, newest, entry)
 
@@ -208,24 +214,28 @@ def _unfold(x: Tensor, groups: int, heads: int) -> Tensor:
 def _prefix_scores(query: Tensor, cache: LayerCache, scale: float) -> Tensor:
     """Score the prefix, (N, G, R, D) -> (N, G, R, P): one product an utterance and group."""
     groups, heads = query.shape[1:3]
-    key = cache.prefix_key_value[0] if cache.materialised else cache.prefix[:, None]
-    batch, bias = len(key), cache.prefix_bias
-    if groups > 1:
-        bias = bias.repeat_interleave(groups, dim=0)
-    key, query = key.to(query.dtype).flatten(0, 1), _fold(query, batch).transpose(1, 2)
+    key, _ = cache.prefix_key_value
+    bias = _spread(cache.prefix_bias, groups)
+    query = _fold(query, len(key))
+    return _unfold(_product(bias, key.flatten(0, 1), query, scale), groups, heads)
+
+
+def _product(bias: Tensor, key: Tensor, query: Tensor, scale: float) -> Tensor:
+    """(X, 1, P), (X, P, D), (X, M, D) -> scores (X, M, P)."""
     # transposed, since MKL takes half the time for it
-    scores = torch.baddbmm(bias.transpose(1, 2), key, query, alpha=scale).transpose(1, 2)
-    return _unfold(scores, groups, heads)
+    product = torch.baddbmm(bias.transpose(1, 2), key, query.transpose(1, 2), alpha=scale)
+    return product.transpose(1, 2)
 
 
-def _prefix_output(weight: Tensor, cache: LayerCache, rank: int | None = None) -> Tensor:
-    """Weigh the prefix's values, (N, G, R, P) -> (N, G, R, Dv).
+def _spread(bias: Tensor, groups: int) -> Tensor:
+    """Repeat the rows of a bias once a key head; one for all rows stays one."""
+    return bias.repeat_interleave(groups, dim=0) if groups > 1 and len(bias) > 1 else bias
 
-    `rank`: of latents, which are their own values.
-    """
+
+def _prefix_output(weight: Tensor, cache: LayerCache) -> Tensor:
+    """Weigh the prefix's values, (N, G, R, P) -> (N, G, R, Dv)."""
     groups, heads = weight.shape[1:3]
-    value = cache.prefix_key_value[1] if rank is None else cache.prefix[:, None, :, :rank]
-    value = value.to(weight.dtype)
+    _, value = cache.prefix_key_value
     return _unfold(torch.bmm(_fold(weight, len(value)), value.flatten(0, 1)), groups, heads)
 
 

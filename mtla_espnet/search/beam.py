@@ -188,6 +188,7 @@ def beam_search(
     steps = torch.arange(int(limits[:, 1].max()), device=device)
     ends = Ends(batch, len(steps), sos_eos, options, device)
     history: list[dict[str, Tensor]] = []
+    first = placed = None  # the first row of each utterance, and for which shape that is
     offer_scorers = offer_scorers or {}
     holders = (*scorers.values(), *offer_scorers.values())
     few = int(options.pre_beam_ratio * beam) if ctc is not None or offer_scorers else None
@@ -202,7 +203,9 @@ def beam_search(
             each[name] = scorer.score(newest, flat).unflatten(0, shape)
         if ctc is not None:
             each["ctc"] = ctc.score(state, offered)
-        score = sum(weights[name] * each[name].double() for name in parts) + options.penalty
+        score = _weighted({name: each[name] for name in parts}, weights)
+        if options.penalty:
+            score = score + options.penalty
         if twice is not None:
             score = score.masked_fill(twice, _NOTHING)
         candidates = (total[..., None] + score).flatten(1)  # (B, W * S)
@@ -213,16 +216,19 @@ def beam_search(
         # where nothing is left (fewer live hypotheses than the beam) the slot stays dead
         taken = {name: x.flatten(1).gather(1, which) for name, x in each.items()}
         parts = {name: part.gather(1, parent) + taken[name] for name, part in parts.items()}
-        total, ended_score = ends.settle(chosen, token, limits[utterance], index)
+        total, ended_score = ends.settle(chosen, token, limits, index)
         made = {"parent": parent, "token": token, "ended": ended_score, **parts}
         history.append({n: _placed(x, utterance, batch, beam) for n, x in made.items()})
 
         keep = total.isfinite().any(dim=1).nonzero()[:, 0]
         if not len(keep):
             break
-        rows = parent + torch.arange(len(utterance), device=device)[:, None] * tokens.size(1)
+        if shape != placed:
+            placed = shape
+            first = torch.arange(0, shape[0] * shape[1], shape[1], device=device)[:, None]
+        rows = (parent + first).flatten()
         for scorer in holders:
-            scorer.reorder(rows.flatten())
+            scorer.reorder(rows)
         if state is not None:
             state = ctc.extend(state, parent, token, taken["ctc"])
         if len(keep) < len(utterance):  # finished utterances leave the batch
@@ -231,7 +237,8 @@ def beam_search(
             if state is not None:
                 ctc.select(keep)
                 state = state.select(keep)
-            utterance, token, total = utterance[keep], token[keep], total[keep]
+            utterance, limits = utterance[keep], limits[keep]
+            token, total = token[keep], total[keep]
             parts = {name: part[keep] for name, part in parts.items()}
             ends.select(keep)
         tokens = token
@@ -349,6 +356,19 @@ def _placed(x: Tensor, utterance: Tensor, batch: int, beam: int) -> Tensor:
     return whole
 
 
+def _weighted(
+    scores: Mapping[str, Tensor], weights: Mapping[str, float], dtype: torch.dtype = torch.float64
+) -> Tensor:
+    """Return the weighted sum of scores."""
+    total = None
+    for name, score in scores.items():
+        score = score.to(dtype)
+        if weights[name] != 1:
+            score = weights[name] * score
+        total = score if total is None else total + score
+    return total
+
+
 def _offered(full, weights, shape, beam, few, sos_eos):
     """Return the tokens that each hypothesis offers, (B, W, S), and which stand there twice.
 
@@ -361,8 +381,9 @@ def _offered(full, weights, shape, beam, few, sos_eos):
         sos_eos: the end.
     """
     # One scorer alone orders tokens by itself. float32 orders as well, but for ties.
-    ranking = [weights[name] * score if len(full) > 1 else score for name, score in full.items()]
-    ranking = sum(ranking[1:], start=ranking[0])
+    ranking = (
+        _weighted(full, weights, torch.float32) if len(full) > 1 else next(iter(full.values()))
+    )
     vocabulary = ranking.size(-1)
     size = min(beam if few is None else few, vocabulary)
     if size == vocabulary:
