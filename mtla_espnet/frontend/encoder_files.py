@@ -33,7 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--layer", default="all", help="a number from 0 (-1: the last), or all, side by side"
     )
-    parser.add_argument("--form", default="ark", choices=FORMS, help="kind of files")
+    parser.add_argument(
+        "--form", dest="files_form", default="ark", choices=FORMS, help="kind of files"
+    )
     parser.add_argument("--device", default="cpu", help="cpu, or cuda with --nj 1")
     parser.add_argument("--dtype", default="float32", choices=sorted(DTYPES), help="precision")
 
@@ -56,9 +58,8 @@ def write(arguments: argparse.Namespace, kind: str) -> None:
     frontend = _load(arguments, kind).eval().to(arguments.device)
     if layer is not None:
         layer = _check_layer(frontend, layer)
-    files.write_files(
-        arguments, layer_extractor(frontend, _name(arguments, kind), layer), arguments.form
-    )
+    extractor = layer_extractor(frontend, _name(arguments, kind), layer)
+    files.write_files(arguments, extractor, arguments.files_form)
     if layer is None:
         logging.info(
             "train on them with frontend: stored_layers, frontend_conf: {num_layers: %d, "

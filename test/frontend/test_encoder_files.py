@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+import transformers
 
 from mtla_espnet.cli import main
 from mtla_espnet.data.datadir import write_data_dir
@@ -13,6 +14,7 @@ from mtla_espnet.data.fairseq_zip import read_manifest
 from mtla_espnet.data.features import read_features
 from mtla_espnet.data.tables import read_table
 from mtla_espnet.frontend.pretrained import StoredLayersFrontend
+from mtla_espnet.frontend.transformers import TransformersFrontend
 
 pytest.importorskip("s3prl", reason="espnet-s3prl is not installed")
 with contextlib.redirect_stderr(io.StringIO()):
@@ -78,6 +80,26 @@ def test_one_layer_in_a_zip(root, frontend, tmp_path):
         found = read_features(f"{tmp_path}/zip/{row.fields['audio']}")
         assert int(row.fields["n_frames"]) == lengths[0]
         np.testing.assert_allclose(found, states[-1][0].detach(), atol=1e-5)
+
+
+def test_an_encoder_of_transformers(root, tmp_path):
+    torch.manual_seed(0)
+    config = transformers.HubertConfig(
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=24,
+        conv_dim=(8,) * 7,
+        num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=2,
+    )
+    transformers.HubertModel(config).save_pretrained(tmp_path / "hubert")
+    words = ["--model", f"{tmp_path}/hubert", "--layer", "1", "--nj", "1"]
+    assert main(["feats", "transformers", f"{root}/data/dev", f"{tmp_path}/out", *words]) == 0
+    encoder = TransformersFrontend(str(tmp_path / "hubert")).eval()
+    for name, place in read_table(tmp_path / "out/dev/feats.scp").items():
+        states, _ = encoder.layers(*wave(root, name))
+        np.testing.assert_allclose(kaldiio.load_mat(place), states[1][0].detach(), atol=1e-5)
 
 
 @pytest.mark.parametrize(
