@@ -129,6 +129,8 @@ def check_room(recipe: Recipe) -> None:
     layout, options = recipe.layout, recipe.options
     if not layout.task.speech:
         return
+    from humanfriendly import format_size  # here: needed once
+
     from mtla_espnet.data.dump_space import dump_bytes, feature_bytes  # here: they read audio
 
     needed = 0.0
@@ -151,8 +153,8 @@ def check_room(recipe: Recipe) -> None:
     free = shutil.disk_usage(_nearest_existing(layout.dump_dir)).free
     if needed > free:
         raise UserError(
-            f"{layout.dump_dir}: the formatted audio takes about {_gigabytes(needed)}, and "
-            f"{_gigabytes(free)} are free there: free some, or name another disk by --dumpdir"
+            f"{layout.dump_dir}: the formatted audio takes about {format_size(needed)}, and "
+            f"{format_size(free)} are free there: free some, or name another disk by --dumpdir"
         )
 
 
@@ -161,7 +163,3 @@ def _nearest_existing(path: Path) -> Path:
     while not path.exists():
         path = path.parent
     return path
-
-
-def _gigabytes(size: float) -> str:
-    return f"{size / 1e9:.1f} GB"

@@ -36,7 +36,7 @@ class TrainingProgress(logging.Handler):
         self._batches = _BatchBar(console)
         self._n_epochs = 0
         self._epochs_done = 0
-        self._begin = time.monotonic()
+        self._begin: float | None = None  # the first epoch's: loading ESPnet is not training
 
     def __enter__(self):
         logging.getLogger().addHandler(self)
@@ -80,11 +80,12 @@ class TrainingProgress(logging.Handler):
         """Print a line if a line of the log ends an epoch."""
         if started := _STARTED.search(message):
             self._n_epochs = int(started[2])
+            self._begin = self._begin or time.monotonic()
             self._batches.start(f"epoch {started[1]}/{started[2]}")
         elif results := _RESULTS.search(message):
             self._epochs_done += 1
             epoch = int(results[1])
-            elapsed_s = time.monotonic() - self._begin
+            elapsed_s = time.monotonic() - (self._begin or time.monotonic())
             left_s = elapsed_s / self._epochs_done * (self._n_epochs - epoch)
             self._batches.start(None)
             line = (
