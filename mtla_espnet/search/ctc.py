@@ -59,8 +59,8 @@ class CTCPrefixScorer:
     def __init__(
         self, log_probability: Tensor, lengths: Tensor, blank: int, eos: int, skip: int = 0
     ):
-        self._log_probability = log_probability.double()
-        self._probability = self._log_probability.exp()
+        self._log_probability = log_probability  # few of it are needed in float64
+        self._probability = log_probability.double().exp()
         size = log_probability.size(1)
         index = torch.arange(size, device=log_probability.device)
         self._held = index < lengths.to(log_probability.device)[:, None]  # (B, T)
@@ -68,7 +68,7 @@ class CTCPrefixScorer:
         self._lengths = lengths.to(log_probability.device)
         self._blank, self._eos, self._skip = blank, eos, skip
         # a padded frame costs nothing, so that cumulative sums stay finite
-        blank_score = self._log_probability[..., blank].masked_fill(~self._held, 0.0)
+        blank_score = log_probability[..., blank].double().masked_fill(~self._held, 0.0)
         self._blank_sum = blank_score.cumsum(dim=1)  # (B, T)
 
     def start(self) -> CTCState:
@@ -152,7 +152,7 @@ class CTCPrefixScorer:
         """Return (B, K, T) log posteriors of one label a hypothesis; 0 where padded."""
         size = self._log_probability.size(1)
         index = label[:, None].expand(-1, size, -1)
-        frames = self._log_probability.gather(2, index).transpose(1, 2)
+        frames = self._log_probability.gather(2, index).transpose(1, 2).double()
         return frames.masked_fill(~self._held[:, None], 0.0)
 
     def select(self, index: Tensor) -> None:
