@@ -57,7 +57,19 @@ class Together:
 
     def split(self, x: Tensor) -> tuple[Tensor, ...]:
         """(N, d) -> (N, output) of each layer, views of one tensor."""
-        return self(x).split(self._sizes, dim=-1)
+        return torch.split_with_sizes(self(x), self._sizes, dim=-1)
+
+
+class Norm:
+    """A LayerNorm without what a module's call costs beside it, 3 us."""
+
+    def __init__(self, norm: nn.LayerNorm):
+        self._arguments = (norm.normalized_shape, norm.weight.detach(), norm.bias.detach())
+        self._eps = norm.eps
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(N, d) -> (N, d)."""
+        return torch.layer_norm(x, *self._arguments, self._eps)
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from mtla_espnet.attention.base import SelfAttention
 from mtla_espnet.attention.mha import GroupedQuery
 from mtla_espnet.attention.mla import Latent
 from mtla_espnet.attention.mtla import TemporalLatent
-from mtla_espnet.attention.packed import Together, merge_table
+from mtla_espnet.attention.packed import Norm, Together, merge_table
 from mtla_espnet.cache import DecodingCache, LayerCache
 from mtla_espnet.position import accurate, rotation
 
@@ -68,8 +68,8 @@ def pack(attention: SelfAttention, tables: StepTables) -> "PackedStep":
 class PackedStep:
     """One new position of every hypothesis; see `pack`."""
 
-    def __init__(self, attention: SelfAttention, tables: StepTables):
-        self._attention, self._tables = attention, tables
+    def __init__(self, tables: StepTables):
+        self._tables = tables
 
     def __call__(self, x: Tensor, cache: LayerCache) -> Tensor:
         """(N, d) normalised input -> (N, d); the cache is written in place."""
@@ -78,7 +78,8 @@ class PackedStep:
     def _turn(self, x: Tensor) -> None:
         """Turn the last axis of (N, heads, D) in place."""
         if x.dtype in (torch.float32, torch.float64):
-            torch.view_as_complex(x.unflatten(-1, (-1, 2))).mul_(self._tables.angle)
+            # `view`, here as elsewhere: `unflatten` does the same in Python, at 3 us a call
+            torch.view_as_complex(x.view(*x.shape[:-1], -1, 2)).mul_(self._tables.angle)
         else:
             pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
             x.copy_(torch.view_as_real(pairs * self._tables.angle).flatten(-2))
@@ -88,7 +89,7 @@ class _PackedHeads(PackedStep):
     """Of the kinds with key and value heads; their prefix is kept by heads too."""
 
     def __init__(self, attention: GroupedQuery, tables: StepTables):
-        super().__init__(attention, tables)
+        super().__init__(tables)
         self._project = Together(attention.wq, attention.wk, attention.wv)
         self._output = Together(attention.wo)
         self._scale = attention.head_dim**-0.5
@@ -96,12 +97,12 @@ class _PackedHeads(PackedStep):
         self._size = attention.head_dim
 
     def __call__(self, x: Tensor, cache: LayerCache) -> Tensor:
-        joint = self._project(x).unflatten(-1, (-1, self._size))  # (N, H + 2 G, h)
+        joint = self._project(x).view(len(x), -1, self._size)  # (N, H + 2 G, h)
         self._turn(joint[:, : -self._groups])
         query, entry = joint[:, : self._heads], joint[:, self._heads :]
         slots, newest = cache.newest()
         slots.index_copy_(0, newest, entry.flatten(1).to(slots.dtype))
-        query = query.unflatten(1, (self._groups, -1))  # (N, G, R, h)
+        query = query.view(len(x), self._groups, -1, self._size)  # (N, G, R, h)
         shared = _prefix_scores(query, cache, self._scale)
         suffix = cache.suffix.unflatten(-1, (2, self._groups, self._size))
         suffix_key, suffix_value = suffix.permute(2, 0, 3, 1, 4).flatten(1, 2)
@@ -121,10 +122,13 @@ class _PackedLatent(PackedStep):
     """Of the latent kinds; their prefix is kept as latents or materialised."""
 
     def __init__(self, attention: Latent, tables: StepTables):
-        super().__init__(attention, tables)
+        super().__init__(tables)
         first = attention.wq_a if attention.q_lora_rank else attention.wq
         self._project = Together(first, attention.wkv_a)
-        self._widen = Together(attention.wq_b) if attention.q_lora_rank else None
+        self._widen = None
+        if attention.q_lora_rank:
+            self._widen, self._query_norm = Together(attention.wq_b), Norm(attention.q_norm)
+        self._norm = Norm(attention.kv_norm)
         self._output = Together(attention.wo)
         self._heads, self._rank = attention.num_heads, attention.kv_lora_rank
         self._nope = attention.qk_nope_head_dim
@@ -137,11 +141,11 @@ class _PackedLatent(PackedStep):
         self._positions = 0
 
     def __call__(self, x: Tensor, cache: LayerCache) -> Tensor:
-        attention, rank = self._attention, self._rank
+        rank = self._rank
         query, joint = self._project.split(x)
         if self._widen is not None:
-            query = self._widen(attention.q_norm(query))
-        query = query.unflatten(-1, (self._heads, -1))
+            query = self._widen(self._query_norm(query))
+        query = query.view(len(x), self._heads, -1)
         nope, rope = query[..., : self._nope], query[..., self._nope :]
         self._turn(rope)
         self._turn(joint[:, None, rank:])
@@ -166,7 +170,7 @@ class _PackedLatent(PackedStep):
         )
         shared, own = _softmax(shared, own.view(*rows, own.size(-1)))
         latent = torch.bmm(shared, prefix[..., :rank]).view(len(x), -1, rank)
-        own = own.unflatten(1, (-1, self._heads)).flatten(0, 1)
+        own = own.view(len(x), self._heads, -1)
         output = self._values(torch.baddbmm(latent, own, suffix[..., :rank]))
         return self._output(output.flatten(1))
 
@@ -176,9 +180,9 @@ class _PackedLatent(PackedStep):
 
     def _write(self, joint: Tensor, cache: LayerCache) -> None:
         """Cache the newest position, given [latent before its norm ; turned key] (N, width)."""
-        rank, norm = self._rank, self._attention.kv_norm
+        rank = self._rank
         slots, newest = cache.newest()
-        latent = norm(joint[:, :rank])
+        latent = self._norm(joint[:, :rank])
         if self._network is not None:
             gate, offset = self._gates()
             weight = torch.baddbmm(offset, gate[:, None], accurate(latent)[..., None]).sigmoid_()
@@ -241,6 +245,6 @@ def _prefix_output(weight: Tensor, cache: LayerCache) -> Tensor:
 
 def _softmax(shared: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
     """Normalise both parts of the scores as one, along the last axis."""
-    sizes = shared.size(-1), own.size(-1)
     scores = accurate(torch.cat((shared, own), dim=-1))
-    return scores.softmax(dim=-1).to(own.dtype).split(sizes, dim=-1)
+    weight = scores.softmax(dim=-1).to(own.dtype)
+    return weight[..., : shared.size(-1)], weight[..., shared.size(-1) :]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mtla_espnet.attention.mla import Latent
-from mtla_espnet.attention.packed import Together
+from mtla_espnet.attention.packed import Norm, Together
 from mtla_espnet.attention.packed_step import StepTables, pack
 from mtla_espnet.cache import DecodingCache
 from mtla_espnet.decoder.decoder_only import DecoderOnly
@@ -32,7 +32,10 @@ class PackedDecoder:
         self._attend = [pack(block.attention, self._tables) for block in decoder.blocks]
         self._wide = [Together(block.feed_forward[0], relu=True) for block in decoder.blocks]
         self._narrow = [Together(block.feed_forward[3]) for block in decoder.blocks]
-        self._output = Together(decoder.output_layer)
+        self._norms = [
+            (Norm(block.attention_norm), Norm(block.feed_forward_norm)) for block in decoder.blocks
+        ]
+        self._norm, self._output = Norm(decoder.norm), Together(decoder.output_layer)
 
     @torch.no_grad()
     def init_cache(
@@ -67,8 +70,8 @@ class PackedDecoder:
         self._tables.prepare(cache)
         embedding = decoder.embed[0]
         x = embedding(tokens).mul_(math.sqrt(embedding.embedding_dim))
-        layers = zip(decoder.blocks, self._attend, self._wide, self._narrow, strict=True)
-        for layer, (block, attend, wide, narrow) in enumerate(layers):
-            x += attend(block.attention_norm(x), cache.layer(layer))
-            x += narrow(wide(block.feed_forward_norm(x)))
-        return self._output(decoder.norm(x))
+        layers = zip(self._norms, self._attend, self._wide, self._narrow, strict=True)
+        for layer, ((norm, next_norm), attend, wide, narrow) in enumerate(layers):
+            x += attend(norm(x), cache.layer(layer))
+            x += narrow(wide(next_norm(x)))
+        return self._output(self._norm(x))

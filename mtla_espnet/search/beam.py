@@ -198,9 +198,9 @@ def beam_search(
         full = {name: scorer.score(newest) for name, scorer in scorers.items()}
         offered, twice = _offered(full, weights, shape, beam, few, sos_eos)  # (B, W, S)
         flat = offered.flatten(0, 1)
-        each = {name: score.gather(1, flat).unflatten(0, shape) for name, score in full.items()}
+        each = {name: score.gather(1, flat).view(*shape, -1) for name, score in full.items()}
         for name, scorer in offer_scorers.items():
-            each[name] = scorer.score(newest, flat).unflatten(0, shape)
+            each[name] = scorer.score(newest, flat).view(*shape, -1)
         if ctc is not None:
             each["ctc"] = ctc.score(state, offered)
         score = _weighted({name: each[name] for name in parts}, weights)
@@ -389,7 +389,7 @@ def _offered(full, weights, shape, beam, few, sos_eos):
     if size == vocabulary:
         token = torch.arange(vocabulary, device=ranking.device)
         return token.expand(*shape, -1), None
-    token = ranking.topk(size, dim=-1, sorted=False).indices.unflatten(0, shape)
+    token = ranking.topk(size, dim=-1, sorted=False).indices.view(*shape, -1)
     if few is None:
         return token, None
     # CTC, above all, always knows the end
