@@ -12,6 +12,13 @@ import importlib.util
 import runpy
 import sys
 
+# Programs of ESPnet that load no model, and so none of our classes: registration costs ten
+# seconds, and a recipe's scoring alone calls tokenize_text six times a set.
+WITHOUT_MODELS = frozenset(
+    f"espnet2.bin.{name}"
+    for name in ("aggregate_stats_dirs", "launch", "split_scps", "tokenize_text")
+)
+
 
 def _run_as_main(module: str, arguments: list[str]) -> None:
     try:
@@ -21,7 +28,8 @@ def _run_as_main(module: str, arguments: list[str]) -> None:
     if found is None:
         sys.exit(f"error: no module named {module}")
     # Local imports, here and below: each form takes only the start-up time that it needs.
-    import mtla_espnet.tasks  # noqa: F401  (registers)
+    if module not in WITHOUT_MODELS:
+        import mtla_espnet.tasks  # noqa: F401  (registers)
 
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -20,6 +20,20 @@ def test_an_espnet_program_runs_as_main_with_our_classes():
 
 
 @pytest.mark.espnet
+def test_programs_that_load_no_model_start_without_our_classes():
+    # If a new ESPnet loads a model there, ours must be known to it.
+    code = (
+        "import importlib, sys; from mtla_espnet.__main__ import WITHOUT_MODELS\n"
+        "for module in WITHOUT_MODELS: importlib.import_module(module)\n"
+        "print(sorted(name for name in sys.modules if name.startswith('espnet2.tasks')))"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert finished.stdout.strip() == "[]", finished.stderr
+
+
+@pytest.mark.espnet
 def test_the_exit_code_of_an_espnet_program_is_ours():
     finished = run("-m", "espnet2.bin.asr_train", "--decoder", "nonsense")
     assert finished.returncode == 2

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch.multiprocessing import ProcessExitedException
+from torch.multiprocessing.spawn import ProcessContext
 
 from mtla_espnet.data.tables import write_table
 from mtla_espnet.files import UserError
@@ -145,6 +146,33 @@ def test_a_lost_worker_is_named_and_the_spawned_ones_are_ended(tmp_path, code, h
     assert loader.is_alive()
     loader.kill()
     loader.join()
+
+
+def spawn_two():
+    processes = [
+        multiprocessing.get_context("spawn").Process(target=time.sleep, args=(300,)) for _ in "ab"
+    ]
+    for process in processes:
+        process.start()
+    return processes
+
+
+def test_a_spawned_worker_is_killed_while_espnet_waits_for_all(tmp_path):
+    processes = spawn_two()
+    processes[1].kill()
+    with pytest.raises(JobFailed) as raised, lost_processes(tmp_path / "train.log", 2):
+        # As ESPnet's task waits.
+        while not ProcessContext(processes, [str(tmp_path / name) for name in "ab"]).join():
+            pass
+    assert "training process 2 of 2 was killed by SIGKILL (out of memory?)" in str(raised.value)
+    assert [process.is_alive() for process in processes] == [False, False]
+
+
+def test_an_interrupted_training_leaves_no_worker(tmp_path):
+    processes = spawn_two()
+    with pytest.raises(KeyboardInterrupt), lost_processes(tmp_path / "train.log", 2):
+        raise KeyboardInterrupt
+    assert [process.is_alive() for process in processes] == [False, False]
 
 
 def test_other_errors_of_a_training_pass(tmp_path):
