@@ -41,6 +41,8 @@ class FixedCache:
 
     Attributes:
         utterances: the first rows of B that are in use: what sizes count.
+        known: their prefix lengths and how many tokens each hypothesis holds, where the host
+            knows; None: sizes ask the device.
         lengths: (B,) int32, prefix positions.
         step: (1,) int32, tokens that every hypothesis held before the newest one.
         parents: (N,) int64, row of the previous step that each row goes on from.
@@ -67,6 +69,7 @@ class FixedCache:
         self.spec, self.num_layers = spec, num_layers
         self.batch, self.beams, self.rows = batch, beams, batch * beams
         self.utterances = batch
+        self.known: tuple[list[int], int] | None = None
         self.max_length = max_length
         rate = spec.down_rate
         self.capacity = max(1, (rate - 1 + max_length) // rate)
@@ -93,17 +96,24 @@ class FixedCache:
     @property
     def prefix_nbytes(self) -> int:
         """Bytes of the materialised prefixes, without padding."""
-        slots = int((self.lengths[: self.utterances] // self.spec.down_rate).sum())
+        lengths, _ = self._held()
+        slots = sum(length // self.spec.down_rate for length in lengths)
         sides = (self.prefix_key, self.prefix_value)
         return slots * sum(self.num_layers * x[0, 0, 0].numel() * x.element_size() for x in sides)
 
     @property
     def suffix_nbytes(self) -> int:
         """Bytes of the slots that the hypotheses hold, their seeds included."""
-        rate, lengths = self.spec.down_rate, self.lengths[: self.utterances].long()
-        slots = int((self.spec.slots(lengths + self.step) - lengths // rate).sum())
+        lengths, step = self._held()
+        rate = self.spec.down_rate
+        slots = sum(self.spec.slots(length + step) - length // rate for length in lengths)
         size = self.num_layers * self.spec.width * self.store.element_size()
         return slots * self.beams * size
+
+    def _held(self) -> tuple[list[int], int]:
+        if self.known is not None:
+            return self.known
+        return self.lengths[: self.utterances].tolist(), int(self.step)
 
     @property
     def nbytes(self) -> int:
@@ -157,7 +167,7 @@ class FixedCache:
         )
         for name in ("lengths", "step", "parents", "prefix_key", "prefix_value"):
             getattr(other, name).copy_(getattr(self, name))
-        other.utterances = self.utterances
+        other.utterances, other.known = self.utterances, self.known
         other.store[:, : self.capacity] = self.store[:, :-2]
         other.store[:, -2:] = self.store[:, -2:]
         other.ancestor[..., : self.capacity] = self.ancestor

@@ -304,7 +304,8 @@ class StepBuffers:
         idle = self._batch - len(lengths)
         encoded = torch.nn.functional.pad(encoded, (0, 0, 0, 0, 0, idle))
         self._decoder.start(encoded, torch.nn.functional.pad(lengths, (0, idle), value=1))
-        self.cache.utterances = len(lengths)
+        # sizes are noted at each step, which is not to wait for the device
+        self.cache.utterances, self.cache.known = len(lengths), (lengths.tolist(), 0)
 
     def grow(self, max_length: int) -> None:
         """Make room for more tokens."""
@@ -314,6 +315,8 @@ class StepBuffers:
     def step(self) -> Tensor:
         """Add `tokens`, which go on from `cache.parents`; return logits (B, beams, V)."""
         self._run(self._step)
+        lengths, count = self.cache.known
+        self.cache.known = lengths, count + 1
         return self._logits.unflatten(0, self.tokens.shape)
 
     def _step(self) -> None:
