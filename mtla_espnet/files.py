@@ -81,15 +81,16 @@ def remove_leftovers(directory: Path) -> None:
     Args:
         directory: it is walked, but for directories that have a lock of their own, and links.
     """
-    for path in directory.iterdir():
-        is_directory = path.is_dir() and not path.is_symlink()
-        if _TEMPORARY.fullmatch(path.name):
-            if is_directory:
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
-        elif is_directory and not (path / ".lock").exists():
-            remove_leftovers(path)
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            is_directory = entry.is_dir(follow_symlinks=False)
+            if _TEMPORARY.fullmatch(entry.name):
+                if is_directory:
+                    shutil.rmtree(entry, ignore_errors=True)
+                else:
+                    Path(entry).unlink(missing_ok=True)
+            elif is_directory and not os.path.exists(f"{entry.path}/.lock"):
+                remove_leftovers(Path(entry))
 
 
 def is_disk_full(error: BaseException) -> bool:
