@@ -97,8 +97,11 @@ def plot_lengths(path: Path, title: str, seconds: list[float], words: list[int])
     FigureCanvasAgg(figure)
     (axes,) = figure.subplots(1, len(panels), squeeze=False)
     for axis, (values, unit) in zip(axes, panels, strict=True):
-        axis.hist(values, bins=_BINS, color="#0072B2")
-        axis.axvline(float(np.median(values)), color="#D55E00", label="median")
+        most = max(values, default=0)
+        one_a_word = np.arange(most + 2) - 0.5 if unit == "words" and most < _BINS else _BINS
+        axis.hist(values, bins=one_a_word, rwidth=0.9, color="#0072B2")
+        median = float(np.median(values)) if values else 0.0
+        axis.axvline(median, color="#D55E00", label="median")
         axis.set_xlabel(f"{unit} of an utterance")
         axis.set_ylabel("utterances")
         axis.set_xlim(left=0)
