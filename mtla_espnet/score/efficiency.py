@@ -48,7 +48,7 @@ _EQUAL = (
     "beam_size",
     "batch",
 )
-# What files of before version 0.2 lack.
+# What files of earlier decodes lack.
 _LATER = {"cache_bytes_prefix_peak": None, "prefix_cache": None}
 KEYS = (*_SUMMED, *_RATIOS, *_LARGEST, *_EQUAL)
 

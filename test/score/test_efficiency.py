@@ -97,3 +97,12 @@ def test_the_log_has_the_lines_of_espnet():
         "RTF: 0.250000",
         "Latency: 625.000 [ms/sentence]",
     ]
+
+
+def test_files_of_earlier_decodes_are_read(tmp_path):
+    later = {"prefix_cache", "cache_bytes_prefix_peak"}
+    earlier = {key: value for key, value in SHARD.items() if key not in later}
+    (tmp_path / "efficiency.json").write_text(json.dumps(earlier))
+    read = read_efficiency(tmp_path / "efficiency.json")
+    assert read == earlier | dict.fromkeys(later)
+    assert merge_efficiency([earlier, earlier])["cache_bytes_prefix_peak"] is None
