@@ -5,8 +5,9 @@ A recipe's configurations are checked where they are read, in `mtla_espnet.stage
 
 import importlib.util
 import os
+import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mtla_espnet.data.tables import read_table
@@ -19,6 +20,9 @@ from mtla_espnet.stages.scores import score_options
 from mtla_espnet.stages.tokens import text_cleaner, tokenizer
 
 _TRAINING = {7, 11}
+# A model that training makes by a criterion: valid.acc.best.pth, valid.acc.ave_10best.pth.
+_BY_CRITERION = re.compile(r"((?:train|valid)\.\w+)\.(?:best|ave(?:_(\d+)best)?)\.pth")
+_ESPNETS_CRITERIA = ("train,loss,min", "valid,loss,min", "train,acc,max", "valid,acc,max")
 
 
 def check_needs(recipe: Recipe, stages: Sequence[int]) -> None:
@@ -36,6 +40,11 @@ def check_needs(recipe: Recipe, stages: Sequence[int]) -> None:
     _check_text_options(recipe.layout)
     if 5 in stages:
         _check_pieces(recipe.layout)
+    if stages & {11, 12} and not options.download_model:
+        name = f"inference_{recipe.layout.task.model}_model"
+        _check_model_name(name, getattr(options, name), recipe.train_config)
+    if options.use_lm and stages & {7, 8, 12} and not options.download_model:
+        _check_model_name("inference_lm", options.inference_lm, recipe.lm_config)
     if options.use_ngram and 9 in stages:
         _check_programs()
     if options.use_ngram and 12 in stages and importlib.util.find_spec("kenlm") is None:
@@ -74,6 +83,28 @@ def _check_text_options(layout: Layout) -> None:
     for text in layout.texts:
         if options.g2p != "none" and text.tokens.token_type == "phn":
             tokenizer(layout, text.tokens)("a")  # what it needs is imported at the first call
+
+
+def _check_model_name(option: str, name: str, config: Mapping) -> None:
+    """Refuse a best or averaged model that the training's configuration does not make."""
+    wanted = _BY_CRITERION.fullmatch(name)
+    if not wanted:
+        return
+    criteria = config.get("best_model_criterion", _ESPNETS_CRITERIA)
+    words = [each.split(",") if isinstance(each, str) else list(each) for each in criteria]
+    known = [f"{phase}.{key}" for phase, key, *_ in (map(str.strip, each) for each in words)]
+    if wanted[1] not in known:
+        raise UserError(
+            f"--{option} {name}: the training keeps the best by {', '.join(known)} alone: name "
+            f"one of those, such as {known[0]}.ave.pth, or change best_model_criterion"
+        )
+    kept = config.get("keep_nbest_models", 10)
+    numbers = kept if isinstance(kept, list) else [kept]
+    if wanted[2] and int(wanted[2]) not in (1, *numbers):
+        raise UserError(
+            f"--{option} {name}: the training averages {' and '.join(map(str, numbers))} models "
+            f"(keep_nbest_models): name {wanted[1]}.ave.pth, or change keep_nbest_models"
+        )
 
 
 def _check_pieces(layout: Layout) -> None:

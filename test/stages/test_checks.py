@@ -64,6 +64,43 @@ def test_too_few_pieces_for_a_given_text(root):
     checks.check_needs(recipe_of(root, *argv, "23"), [1, 3])
 
 
+@pytest.mark.parametrize(
+    ("criteria", "model", "refused"),
+    [
+        (None, "valid.acc.ave.pth", False),
+        ([["valid", "loss", "min"]], "valid.acc.ave.pth", True),
+        ([["valid", "loss", "min"]], "valid.loss.ave_10best.pth", False),
+        (["valid,loss,min", "train,acc,max"], "train.acc.best.pth", False),
+        ([["valid", "loss", "min"]], "train.loss.best.pth", True),
+        ([["valid", "loss", "min"]], "latest.pth", False),
+        ([["valid", "loss", "min"]], "7epoch.pth", False),
+    ],
+)
+def test_a_model_that_the_training_will_not_make(root, criteria, model, refused):
+    layout = recipe_of(root, "--inference_asr_model", model).layout
+    config = {} if criteria is None else {"best_model_criterion": criteria}
+    recipe = Recipe(layout, config, config, {})
+    checks.check_needs(recipe, [3, 13])
+    if not refused:
+        checks.check_needs(recipe, [11])
+        return
+    message = f"--inference_asr_model {model}: the training keeps the best by valid.loss alone"
+    with pytest.raises(UserError, match=message):
+        checks.check_needs(recipe, [11])
+
+
+def test_an_average_that_the_training_will_not_make(root):
+    layout = recipe_of(root, "--inference_asr_model", "valid.acc.ave_5best.pth").layout
+    for kept, refused in ((10, True), ([3, 5], False), ([3, 4], True), (5, False), (None, True)):
+        config = {} if kept is None else {"keep_nbest_models": kept}
+        recipe = Recipe(layout, config, config, {})
+        if not refused:
+            checks.check_needs(recipe, [11])
+            continue
+        with pytest.raises(UserError, match="name valid.acc.ave.pth, or change keep_nbest_models"):
+            checks.check_needs(recipe, [12])
+
+
 def test_only_what_the_chosen_stages_need_is_looked_at(root, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
