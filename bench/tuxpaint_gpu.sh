@@ -104,8 +104,6 @@ run() {
     [ -d downloads/opus ] || tar xzf "$file" || exit 1
     # shellcheck source=../egs2/TEMPLATE/asr1/path.sh
     . ./path.sh
-    # TF32 in what automatic mixed precision leaves in float32.
-    export TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=1
     gpus=1
     [ "$NGPU" = 0 ] || gpus=$(nvidia-smi -L | wc -l)
     for front in fbank whisper; do
