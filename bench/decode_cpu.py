@@ -134,8 +134,15 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=16)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--processor_time",
+        action="store_true",
+        help="count seconds of the processor, where others use the machine too; with 1 thread",
+    )
     parser.add_argument("experiments", type=Path, nargs="+")
     arguments = parser.parse_args()
+    if arguments.processor_time:
+        time.perf_counter = time.process_time  # for our meter as well
     torch.set_num_threads(arguments.threads)
     batches = read_batches(arguments.data, arguments.utterances, arguments.batch_size)
     count = sum(map(len, batches))
