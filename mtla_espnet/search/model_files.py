@@ -16,8 +16,12 @@ MODEL_FILES = ("valid.acc.ave.pth", "valid.acc.best.pth", "latest.pth")
 
 # Files that ESPnet's config.yaml names by paths relative to the recipe's directory.
 _CONFIG_PATHS = (("bpemodel",), ("src_bpemodel",), ("normalize_conf", "stats_file"))
-# Folders and files of pretrained encoders; what is not there may be a name on a hub or a URL.
-_ENCODER_PATHS = (("frontend_conf", "model"), ("frontend_conf", "frontend_conf", "path_or_url"))
+# What is not there may be a name on a hub or a URL of a pretrained encoder, or is not needed.
+_OPTIONAL_PATHS = (
+    ("non_linguistic_symbols",),
+    ("frontend_conf", "model"),
+    ("frontend_conf", "frontend_conf", "path_or_url"),
+)
 # Keys that only one task's configurations have, as ESPnet's training writes them.
 _TASK_KEYS = {"st": "st_joint_net_conf", "mt": "src_token_list", "slu": "deliberationencoder"}
 _TASK_NAMES = {
@@ -172,7 +176,7 @@ def read_config(path: Path) -> dict:
         raise UserError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from None
     if not isinstance(config, dict) or not isinstance(config.get("token_list"), list):
         raise UserError(f"{path}: not a configuration that ESPnet's training wrote")
-    for *parents, name in (*_CONFIG_PATHS, *_ENCODER_PATHS):
+    for *parents, name in (*_CONFIG_PATHS, *_OPTIONAL_PATHS):
         section = config
         for parent in parents:
             section = section.get(parent) or {}
