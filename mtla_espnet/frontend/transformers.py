@@ -10,9 +10,11 @@ on the batch:
   base models), each utterance passes them alone; the blocks take all, with a mask.
 """
 
+import contextlib
 import functools
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -308,7 +310,10 @@ def _read_whisper(network, model: str, **options):
 
 def _weights(load, model: str, config) -> torch.nn.Module:
     try:
-        network, found = load(model, config=config, output_loading_info=True, dtype=torch.float32)
+        with _without_progress_bar():
+            network, found = load(
+                model, config=config, output_loading_info=True, dtype=torch.float32
+            )
     except (OSError, ValueError, RuntimeError) as error:
         raise _not_there(model, error) from None
     missing = sorted(set(found["missing_keys"]) - set(_UNUSED))
@@ -317,6 +322,20 @@ def _weights(load, model: str, config) -> torch.nn.Module:
             f"{model}: {len(missing)} tensors of the encoder are missing, the first: {missing[0]}"
         )
     return network
+
+
+@contextlib.contextmanager
+def _without_progress_bar() -> Iterator[None]:
+    """Keep the bar of weights that are read from the console."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _check_folder(model: str) -> None:
