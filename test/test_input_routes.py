@@ -82,7 +82,6 @@ def test_flac_and_wav_ark_give_identical_models(root, monkeypatch):
         assert found[0] == found[1] and found[0].count(b"\n") == 6
 
 
-@pytest.mark.slow
 def test_features_in_files_are_those_of_the_model(root, monkeypatch):
     monkeypatch.chdir(root)
     online, ark, archive = (run(root, name, 12) for name in ("fbank", "extracted", "fairseq_zip"))
@@ -107,7 +106,6 @@ def test_features_in_files_are_those_of_the_model(root, monkeypatch):
     np.testing.assert_allclose(sums[0]["sum"], sums[1]["sum"], rtol=1e-4)
 
 
-@pytest.mark.slow
 def test_an_upstream_of_s3prl_is_trained_on_and_decoded(root, monkeypatch):
     monkeypatch.chdir(root)
     exp = run(root, "s3prl", 12)
@@ -116,7 +114,6 @@ def test_an_upstream_of_s3prl_is_trained_on_and_decoded(root, monkeypatch):
     assert (root / "exp_s3prl/asr_stats_raw_en_char_s3prl_fbank").is_dir()
 
 
-@pytest.mark.slow
 def test_manifests_of_fairseq_are_trained_on_and_decoded(root, monkeypatch):
     monkeypatch.chdir(root)
     sets = [f"data/{name}" for name in ("train", "valid", "test")]
