@@ -19,6 +19,7 @@ from mtla_espnet.data.tables import read_table, write_table
 from mtla_espnet.files import atomic_path
 from mtla_espnet.parallel import run_jobs
 
+SETS = ("train", "valid", "test")
 RATE_HZ = 16000
 # libsndfile's scale from 256 to 6 kbit/s: 20 kbit/s.
 COMPRESSION = 0.944
@@ -40,8 +41,10 @@ def main(recipe: Path, out: Path) -> None:
 
     blocks = [items[i : i + BLOCK] for i in range(0, len(items), BLOCK)]
     run_jobs(encode, blocks, n_workers=2, progress="Opus")
-    shutil.copytree(recipe / "data", out / "data", dirs_exist_ok=True)
+    (out / "data").mkdir(exist_ok=True)
+    shutil.copy2(recipe / "data/lm_text", out / "data")
     for name, table in tables.items():
+        shutil.copytree(recipe / "data" / name, out / "data" / name, dirs_exist_ok=True)
         places = {key: f"downloads/opus/{key}.opus" for key in table}
         write_table(out / "data" / name / "wav.scp", places)
 
@@ -59,8 +62,6 @@ def _encode(source: Path, target: Path) -> None:
             compression_level=COMPRESSION,
         )
 
-
-SETS = ("train", "valid", "test")
 
 if __name__ == "__main__":
     main(*map(Path, sys.argv[1:]))
