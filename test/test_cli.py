@@ -1,4 +1,4 @@
-"""The command line as a user calls it: exit codes, one-line errors, speed."""
+"""The command line as a user calls it: exit codes, one-line errors, what it loads."""
 
 import json
 import os
@@ -12,18 +12,24 @@ import pytest
 import yaml
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-INSTANT_S = 3.0  # a second where the machine is idle
-QUICK_S = 15.0  # five seconds where it is
 
 
-def call(*argv, cwd=CHECKOUT, program=(sys.executable, "-m", "mtla_espnet")):
-    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "python": sys.executable}
-    begin = time.monotonic()
-    done = subprocess.run(
+def call(*argv, cwd=CHECKOUT, program=(sys.executable, "-m", "mtla_espnet"), path=None):
+    """Call a program; `path` is a directory of modules that come before the installed ones."""
+    modules = os.pathsep.join(map(str, filter(None, (CHECKOUT, path))))
+    environment = {**os.environ, "PYTHONPATH": modules, "python": sys.executable}
+    return subprocess.run(
         [*program, *argv], cwd=cwd, env=environment, capture_output=True, text=True, check=False
     )
-    done.seconds = time.monotonic() - begin
-    return done
+
+
+@pytest.fixture
+def no_espnet(tmp_path):
+    """A directory whose `espnet2` cannot be imported: what runs with it has not waited for it."""
+    package = tmp_path / "modules/espnet2/__init__.py"
+    package.parent.mkdir(parents=True)
+    package.write_text("raise RuntimeError('ESPnet was imported')\n")
+    return package.parent.parent
 
 
 @pytest.fixture
@@ -56,21 +62,15 @@ def recipe(tmp_path):
         (["data", "--help"], "from-fairseq"),
     ],
 )
-def test_help_is_instant(argv, word):
-    done = call(*argv)
-    assert done.returncode == 0
-    assert word in done.stdout
-    assert done.seconds < INSTANT_S
-
-
-@pytest.mark.parametrize("argv", [["--help"], ["recipe", "asr", "--help"], ["report", "--help"]])
-def test_help_loads_neither_torch_nor_espnet(argv):
+def test_help_loads_neither_torch_nor_espnet(argv, word):
     program = (
         "import sys\nfrom mtla_espnet.cli import main\n"
         "try:\n    main(sys.argv[1:])\nexcept SystemExit:\n    pass\n"
         "print({'torch', 'espnet2'} & sys.modules.keys())"
     )
     done = call(*argv, program=(sys.executable, "-c", program))
+    assert done.returncode == 0
+    assert word in done.stdout
     assert done.stdout.splitlines()[-1] == "set()"
 
 
@@ -121,12 +121,11 @@ def test_wrong_verbs(argv, code, message):
         (["--python", "/no/python"], 2, "error: --python /no/python: no such program"),
     ],
 )
-def test_mistakes_in_a_recipes_call_are_one_line(recipe, argv, code, message):
-    done = call(*argv, cwd=recipe, program=("./run.sh",))
+def test_mistakes_in_a_recipes_call_are_one_line(recipe, no_espnet, argv, code, message):
+    done = call(*argv, cwd=recipe, program=("./run.sh",), path=no_espnet)
     assert done.returncode == code, done.stderr
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
-    assert done.seconds < QUICK_S
 
 
 def test_an_unset_corpus_is_said(recipe):
@@ -193,7 +192,7 @@ def test_force_redoes_a_stage(recipe):
 
 
 @pytest.mark.espnet
-def test_mini_an4_runs_through_all_stages_also_when_killed_on_the_way(recipe):
+def test_mini_an4_runs_through_all_stages_also_when_killed_on_the_way(recipe, no_espnet):
     argv = ["--asr_config", "conf/train_asr_tiny.yaml", "--attention", "mtla"]
     argv += ["--asr_args", "--max_epoch 8", "--batch_size", "2", "--inference_nj", "2"]
     exp = recipe / "exp/asr_train_asr_tiny_raw_en_char_mtla_max_epoch8"
@@ -241,10 +240,9 @@ def test_mini_an4_runs_through_all_stages_also_when_killed_on_the_way(recipe):
     assert json.loads((decoded / "efficiency.json").read_text())["attention"] == "mtla"
     assert "### CER" in (exp / "RESULTS.md").read_text()
 
-    again = call(*argv, cwd=recipe, program=("./run.sh",))
+    again = call(*argv, cwd=recipe, program=("./run.sh",), path=no_espnet)
     lines = [line.split(":main) ")[1] for line in again.stdout.splitlines()]
     assert [line for line in lines if "skipped" in line] == lines[:-1]
-    assert again.seconds < QUICK_S
 
     resumed = call(cwd=recipe, program=(exp / "run.sh",))
     assert "Stage 11: Train: done already" in resumed.stdout.splitlines()[0]
@@ -283,5 +281,5 @@ def test_an_interruption_in_a_finaliser_is_not_lost():
         "raise SystemExit(cli.main(['report', '.']))\n"
     )
     done = call(program=(sys.executable, "-c", program))
-    assert (done.returncode, done.seconds < 30) == (130, True)
+    assert done.returncode == 130
     assert "interrupted" in done.stderr and "Traceback" not in done.stderr

@@ -35,8 +35,8 @@ def test_times_are_those_of_the_parts():
             with meter.part("search_s"):
                 time.sleep(0.02)
         time.sleep(0.01)
-    assert 0.02 <= cost.encoder_s < 0.04
-    assert 0.04 <= cost.search_s < 0.08
+    assert cost.encoder_s >= 0.02
+    assert cost.search_s >= 0.04
     assert cost.total_s >= cost.encoder_s + cost.search_s + 0.01
 
 
@@ -53,7 +53,7 @@ def test_watched_methods_count_and_return_what_they_did():
     meter.watch("ctc_s", scorer, "score")
     assert scorer.score("tokens") == "tokens"
     scorer.select(None)  # not watched
-    assert 0.02 <= meter.cost.ctc_s < 0.04
+    assert meter.cost.ctc_s >= 0.02
     assert type(scorer) is Scorer
 
 

@@ -58,7 +58,7 @@ def test_children_of_a_killed_run_are_waited_for(tmp_path):
         process.wait()
         begin = time.monotonic()
         with directory_lock(tmp_path / "d"):
-            assert 0.5 < time.monotonic() - begin < 5
+            assert time.monotonic() - begin > 0.5
 
 
 def test_a_lock_is_free_again_after_a_failure(tmp_path):
