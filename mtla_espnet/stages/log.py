@@ -69,7 +69,7 @@ def job_log(
         command: what runs, for the first line.
         append: keep what the file holds.
         silent: also what is printed goes there, also by libraries, and only the yielded
-            stream reaches the console. False: only what is logged goes there.
+            stream reaches the console. False: what is logged goes there beside the console.
 
     Yields:
         The console.
@@ -84,7 +84,7 @@ def job_log(
         stream.write(f"# {command}\n# Started at {_now()}\n#\n")
         code = 1
         try:
-            with _logging_to(stream):
+            with _logging_to(stream, alone=silent):
                 if silent:
                     with _output_to(stream) as console:
                         yield console
@@ -131,8 +131,8 @@ def _now() -> str:
 
 
 @contextlib.contextmanager
-def _logging_to(stream: TextIO) -> Iterator[None]:
-    """Send the root logger, and warnings, to `stream` alone.
+def _logging_to(stream: TextIO, alone: bool) -> Iterator[None]:
+    """Send the root logger, and warnings, to `stream`, alone or beside where they go.
 
     ESPnet calls `logging.basicConfig`, which acts once in a process. A handler of our own
     is there first, so that it never acts and each job has its log.
@@ -143,7 +143,7 @@ def _logging_to(stream: TextIO) -> Iterator[None]:
     handler.setFormatter(logging.Formatter(form))
     root = logging.getLogger()
     old_handlers, old_level = root.handlers[:], root.level
-    root.handlers[:] = [handler]
+    root.handlers[:] = [handler] if alone else [*old_handlers, handler]
     root.setLevel(logging.INFO)
     logging.captureWarnings(True)
     try:

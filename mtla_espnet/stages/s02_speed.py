@@ -5,6 +5,7 @@ import os
 from mtla_espnet.data.speed import join_speeds, perturb_speed
 from mtla_espnet.files import UserError
 from mtla_espnet.stages.layout import Layout, used_options
+from mtla_espnet.stages.log import job_log
 from mtla_espnet.stages.marks import Part
 from mtla_espnet.stages.options import channel_number
 from mtla_espnet.stages.recipe import Recipe
@@ -67,17 +68,20 @@ def run(recipe: Recipe, part: Part) -> None:
     copies = _copies(layout)
     if part.name in copies:
         options = recipe.options
-        perturb_speed(
-            original,
-            part.directory,
-            copies[part.name],
-            nj=max(1, min(options.nj, os.cpu_count() or 1)),
-            tables=layout.tables,
-            max_rejected=options.max_rejected,
-            allow_pipes=options.allow_pipes,
-            channel=channel_number(options.channel),
-            fresh=options.force,
-        )
+        factor = copies[part.name]
+        log = part.directory / "logs/perturb_speed.log"
+        with job_log(log, f"perturb_speed {original} by {factor}", silent=False):
+            perturb_speed(
+                original,
+                part.directory,
+                factor,
+                nj=max(1, min(options.nj, os.cpu_count() or 1)),
+                tables=layout.tables,
+                max_rejected=options.max_rejected,
+                allow_pipes=options.allow_pipes,
+                channel=channel_number(options.channel),
+                fresh=options.force,
+            )
         return
     sources = [layout.data_dir(name) for name in copies]
     if len(copies) < len(layout.speed_factors):

@@ -9,6 +9,7 @@ from pathlib import Path
 from mtla_espnet.data.format import format_audio
 from mtla_espnet.data.format_features import format_features
 from mtla_espnet.stages.layout import Layout, used_options
+from mtla_espnet.stages.log import job_log
 from mtla_espnet.stages.marks import Part
 from mtla_espnet.stages.options import channel_number
 from mtla_espnet.stages.recipe import Recipe
@@ -55,6 +56,7 @@ def run(recipe: Recipe, part: Part) -> None:
 
     Raises:
         UserError: see `format_audio` and `format_features`.
+        JobFailed: a job failed; its traceback is in `logs/format.log`.
     """
     options, layout = recipe.options, recipe.layout
     common = {
@@ -66,11 +68,14 @@ def run(recipe: Recipe, part: Part) -> None:
         "fresh": options.force,
     }
     source, rate_hz = layout.data_dir(part.name), layout.rate
-    if layout.speech.is_features:
-        # Here: it loads torch.
-        from mtla_espnet.frontend.fbank import fbank_extractor
+    log = part.directory / "logs/format.log"
+    with job_log(log, f"format {source} as {options.feats_type}", silent=False):
+        if layout.speech.is_features:
+            # Here: it loads torch.
+            from mtla_espnet.frontend.fbank import fbank_extractor
 
-        feats_type = options.feats_type
-        format_features(source, part.directory, feats_type, fbank_extractor(), rate_hz, **common)
-    else:
-        format_audio(source, part.directory, rate_hz, options.audio_format, **common)
+            extract = fbank_extractor()
+            feats_type = options.feats_type
+            format_features(source, part.directory, feats_type, extract, rate_hz, **common)
+        else:
+            format_audio(source, part.directory, rate_hz, options.audio_format, **common)

@@ -77,16 +77,17 @@ def test_an_interrupted_job_has_no_end(tmp_path):
     assert "# Ended" not in (tmp_path / "x").read_text()
 
 
-def test_a_job_that_is_not_silent_prints_on_the_console(tmp_path, capsys):
+def test_a_job_that_is_not_silent_prints_and_logs_on_the_console_too(tmp_path, capsys, caplog):
     with job_log(tmp_path / "x", "x", silent=False):
         print("seen")
-        logging.info("logged")
+        logging.warning("logged")
     assert capsys.readouterr().out == "seen\n"
+    assert "logged" in caplog.text
     assert "logged" in (tmp_path / "x").read_text()
 
 
 def test_warnings_go_to_the_log(tmp_path, capsys):
-    with job_log(tmp_path / "x", "x", silent=False):
+    with job_log(tmp_path / "x", "x"):
         warnings.warn("loops are slow", stacklevel=1)
     assert "loops are slow" in (tmp_path / "x").read_text()
     assert "loops" not in capsys.readouterr().err

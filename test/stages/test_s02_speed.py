@@ -42,7 +42,7 @@ def content(directory):
     return {
         path.relative_to(directory): path.read_bytes()
         for path in sorted(directory.rglob("*"))
-        if path.is_file() and path.name[0] != "."
+        if path.is_file() and path.name[0] != "." and path.suffix != ".log"
     }
 
 
@@ -53,6 +53,9 @@ def test_the_set_has_every_speed(root):
     ]  # fmt: skip
     copies = [f"sp{factor}-{utt}" for factor in ("0.9", "1.1") for utt in IDS]
     assert list(read_table(root / "data/train_sp/text")) == [*IDS, *copies]
+    log = (root / "data/train_sp0.9/logs/perturb_speed.log").read_text()
+    assert log.startswith(f"# perturb_speed {root}/data/train by 0.9\n")
+    assert "# Ended (code 0)" in log
     run(root, 2, "0.9")
     assert list(read_table(root / "data/train_sp/text")) == copies[:2]
 

@@ -69,6 +69,7 @@ def test_the_channel_is_an_option_and_changes_the_copy(root, capsys):
     assert first_sample() == noise(8000, channels=2)[0, 1]
     out = capsys.readouterr().out
     assert "Stage 3: Format audio [train] (again: option.channel" in out
+    assert "# Ended (code 0)" in (root / "dump/raw/org/train/logs/format.log").read_text()
     # Lengths and paths are as they were: the content tells.
     assert "[train] (again: input.dump/raw/org/train/content_digest changed)" in out
     with pytest.raises(UserError, match="--channel must be a number from 0, or mean, not 'left'"):
