@@ -91,6 +91,7 @@ def test_no_frontend_makes_results_depend_on_the_batch(recipe):
         assert (
             not task_of(recipe).speech
             or config.get("frontend", "default") != "default"
+            or path.stem.endswith("_stored")  # of features in files, which have no front end
             or (config["frontend_conf"]["center"] is False)
         ), path
         assert config.get("num_att_plot") == 0, path
