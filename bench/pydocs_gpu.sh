@@ -84,14 +84,7 @@ run() {
     for kind in $KINDS; do
         directory=exp/mt_${CONFIG}_raw_en_bpe4000_$kind
         [ -f "$directory/valid.acc.ave.pth" ] || continue
-        "$python" -c '
-import sys, torch
-shared = {}  # tied parameters once
-weights = torch.load(sys.argv[1], map_location="cpu", weights_only=True)
-def half(x):
-    return shared.setdefault(x.numpy().tobytes(), x.half() if x.is_floating_point() else x)
-torch.save({name: half(value) for name, value in weights.items()}, sys.argv[2])
-' "$directory/valid.acc.ave.pth" "$out/$kind.pth"
+        "$python" "$checkout/bench/half_weights.py" "$directory/valid.acc.ave.pth" "$out/$kind.pth"
     done
     ls -l "$out"
 }

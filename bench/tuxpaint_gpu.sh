@@ -125,12 +125,8 @@ run() {
         directory=$WORK/exp/asr_${model//:/_}
         directory=${directory%_*}_seed${directory##*_}
         [ -f "$directory/valid.acc.ave.pth" ] || continue
-        "$python" -c '
-import sys, torch
-weights = torch.load(sys.argv[1], map_location="cpu", weights_only=True)
-kept = {key: each for key, each in weights.items() if not key.startswith("frontend.encoder.")}
-torch.save({k: v.half() if v.is_floating_point() else v for k, v in kept.items()}, sys.argv[2])
-' "$directory/valid.acc.ave.pth" "$out/${directory##*/}.pth"
+        "$python" "$checkout/bench/half_weights.py" "$directory/valid.acc.ave.pth" \
+            "$out/${directory##*/}.pth" frontend.encoder.
     done
     ls -l "$out"
 }

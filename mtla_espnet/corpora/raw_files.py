@@ -1,8 +1,9 @@
 """Raw files of a corpus, read strictly and in the same way by every corpus."""
 
 import argparse
+import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import soundfile
@@ -69,6 +70,29 @@ def read_lines(path: str | os.PathLike, variable: str) -> Iterator[str]:
                     f"{path}:{number}: not UTF-8 text (byte {error.start + 1}: {error.reason})"
                 ) from None
             yield text.removesuffix("\n").removesuffix("\r")
+
+
+def parse_record(line: str, where: str, fields: Mapping[str, type | tuple[type, ...]]) -> dict:
+    """Return the JSON object of a line.
+
+    Args:
+        line: the line.
+        where: `path:line`, for messages.
+        fields: what it must have: name -> type, or types.
+
+    Raises:
+        UserError: it is no JSON object, lacks a field or has one of a wrong type.
+    """
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where}: not a line of JSON ({error.msg})") from None
+    if not isinstance(record, dict):
+        raise UserError(f"{where}: not a JSON object")
+    for field, kind in fields.items():
+        if not isinstance(record.get(field), kind):
+            raise UserError(f"{where}: field {field!r} is missing or of a wrong type")
+    return record
 
 
 def plain_spaces(text: str) -> str:

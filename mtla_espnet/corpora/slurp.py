@@ -21,7 +21,6 @@ Raw layout:
 """
 
 import argparse
-import json
 import logging
 import re
 from collections.abc import Iterator
@@ -34,6 +33,7 @@ from mtla_espnet.corpora.corpus_set import CorpusSet, leave_out_rejected, write_
 from mtla_espnet.corpora.raw_files import (
     add_shared_arguments,
     durations,
+    parse_record,
     plain_spaces,
     read_lines,
     require,
@@ -107,15 +107,7 @@ def read_sentences(path: Path, lower: bool) -> Iterator[Sentence]:
     """
     for number, line in enumerate(read_lines(path, "SLURP"), 1):
         where = f"{path}:{number}"
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{where}: not a line of JSON ({error.msg})") from None
-        if not isinstance(record, dict):
-            raise UserError(f"{where}: not a JSON object")
-        for field, kind in _FIELDS.items():
-            if not isinstance(record.get(field), kind):
-                raise UserError(f"{where}: field {field!r} is missing or of a wrong type")
+        record = parse_record(line, where, _FIELDS)
         intent = f"{record['scenario']}_{record['action']}"
         if len(intent.split()) != 1:
             raise UserError(f"{where}: an intent is one word, not {intent!r}")

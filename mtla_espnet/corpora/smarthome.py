@@ -17,11 +17,11 @@ Data directories: `wav.scp`, `utt2spk` and `spk2utt`, and by the recipe's task
 """
 
 import argparse
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from mtla_espnet.corpora.raw_files import parse_record
 from mtla_espnet.corpora.smarthome_grammar import read_sentences
 from mtla_espnet.corpora.smarthome_synthesis import VOICES, synthesise
 from mtla_espnet.data.datadir import write_data_dir
@@ -131,15 +131,7 @@ def read_records(path: Path) -> Iterator[dict]:
     seen = set()
     for number, line in enumerate(lines, 1):
         where = f"{path}:{number}"
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{where}: not a line of JSON ({error.msg})") from None
-        if not isinstance(record, dict):
-            raise UserError(f"{where}: not a JSON object")
-        for field, kind in _FIELDS.items():
-            if not isinstance(record.get(field), kind):
-                raise UserError(f"{where}: field {field!r} is missing or of a wrong type")
+        record = parse_record(line, where, _FIELDS)
         if record["id"] in seen:
             raise UserError(f"{where}: id {record['id']!r} is there already")
         seen.add(record["id"])

@@ -1,14 +1,12 @@
 """Stage 2: copies of the training set at other speeds."""
 
-import os
-
 from mtla_espnet.data.speed import join_speeds, perturb_speed
 from mtla_espnet.files import UserError
 from mtla_espnet.stages.layout import Layout, used_options
 from mtla_espnet.stages.log import job_log
 from mtla_espnet.stages.marks import Part
-from mtla_espnet.stages.options import channel_number
 from mtla_espnet.stages.recipe import Recipe
+from mtla_espnet.stages.s03_format import reading_options
 
 TITLE = "Perturb the speed"
 
@@ -67,21 +65,10 @@ def run(recipe: Recipe, part: Part) -> None:
     original = layout.data_dir(layout.original_train_set)
     copies = _copies(layout)
     if part.name in copies:
-        options = recipe.options
         factor = copies[part.name]
         log = part.directory / "logs/perturb_speed.log"
         with job_log(log, f"perturb_speed {original} by {factor}", silent=False):
-            perturb_speed(
-                original,
-                part.directory,
-                factor,
-                nj=max(1, min(options.nj, os.cpu_count() or 1)),
-                tables=layout.tables,
-                max_rejected=options.max_rejected,
-                allow_pipes=options.allow_pipes,
-                channel=channel_number(options.channel),
-                fresh=options.force,
-            )
+            perturb_speed(original, part.directory, factor, **reading_options(recipe))
         return
     sources = [layout.data_dir(name) for name in copies]
     if len(copies) < len(layout.speed_factors):

@@ -3,7 +3,6 @@
 With `--feats_type extracted` or `fairseq_zip` features are checked or computed instead.
 """
 
-import os
 from pathlib import Path
 
 from mtla_espnet.data.format import format_audio
@@ -51,6 +50,19 @@ def _sources(layout: Layout, data_dir: Path) -> list[str]:
     return ["wav.scp", *(table for table in _OF_AUDIO if (data_dir / table).exists())]
 
 
+def reading_options(recipe: Recipe) -> dict:
+    """Return how audio is read, and what is left out: arguments that stages 2 and 3 share."""
+    options = recipe.options
+    return {
+        "nj": options.nj,
+        "tables": recipe.layout.tables,
+        "max_rejected": options.max_rejected,
+        "allow_pipes": options.allow_pipes,
+        "channel": channel_number(options.channel),
+        "fresh": options.force,
+    }
+
+
 def run(recipe: Recipe, part: Part) -> None:
     """Format one set.
 
@@ -59,14 +71,7 @@ def run(recipe: Recipe, part: Part) -> None:
         JobFailed: a job failed; its traceback is in `logs/format.log`.
     """
     options, layout = recipe.options, recipe.layout
-    common = {
-        "nj": max(1, min(options.nj, os.cpu_count() or 1)),
-        "tables": layout.tables,
-        "max_rejected": options.max_rejected,
-        "allow_pipes": options.allow_pipes,
-        "channel": channel_number(options.channel),
-        "fresh": options.force,
-    }
+    common = reading_options(recipe)
     source, rate_hz = layout.data_dir(part.name), layout.rate
     log = part.directory / "logs/format.log"
     with job_log(log, f"format {source} as {options.feats_type}", silent=False):

@@ -1,6 +1,6 @@
 """Stage 4: leave out utterances that are too short, too long or without text."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from mtla_espnet.data.tables import read_table, spk2utt_from, write_table
@@ -53,13 +53,37 @@ def run(recipe: Recipe, part: Part) -> None:
         round(options.min_wav_duration * units_per_s),
         round(options.max_wav_duration * units_per_s),
     )
-    counts = ", ".join(f"{count} {reason}" for reason, count in dropped.items() if count)
-    say(f"{part.name}: {len(kept)} utterances kept{f'; left out: {counts}' if counts else ''}")
-    if not kept:
-        raise UserError(f"{source}: no utterance is left ({counts}): see --max_wav_duration")
+    tell_kept(part.name, source, kept, dropped, "utterance", "--max_wav_duration")
     write_subset(source, part.directory, kept, _tables(layout), layout.speech.facts_of(source))
     if part.name == layout.train_set:
         write_lm_text(layout)
+
+
+def tell_kept(
+    name: str,
+    source: Path,
+    kept: Collection[str],
+    dropped: Mapping[str, int],
+    thing: str,
+    option: str,
+) -> None:
+    """Say how many are kept, and how many are left out for which reason.
+
+    Args:
+        name: of the set.
+        source: where it is.
+        kept: ids.
+        dropped: reason -> number.
+        thing: what an id is, such as utterance.
+        option: where to look if nothing is left.
+
+    Raises:
+        UserError: nothing is left.
+    """
+    counts = ", ".join(f"{count} {reason}" for reason, count in dropped.items() if count)
+    say(f"{name}: {len(kept)} {thing}s kept{f'; left out: {counts}' if counts else ''}")
+    if not kept:
+        raise UserError(f"{source}: no {thing} is left ({counts}): see {option}")
 
 
 def _tables(layout: Layout) -> list[str]:

@@ -3,12 +3,10 @@
 from collections.abc import Mapping
 
 from mtla_espnet.data.tables import read_table, write_table
-from mtla_espnet.files import UserError
 from mtla_espnet.stages.layout import used_options
-from mtla_espnet.stages.log import say
 from mtla_espnet.stages.marks import Part
 from mtla_espnet.stages.recipe import Recipe
-from mtla_espnet.stages.s04_filter import write_lm_text
+from mtla_espnet.stages.s04_filter import tell_kept, write_lm_text
 
 TITLE = "Remove long and empty texts"
 
@@ -45,10 +43,7 @@ def run(recipe: Recipe, part: Part) -> None:
     tables = {name: read_table(source / name) for name in layout.tables}
     target, document = (tables[text.table] for text in layout.texts)
     kept, dropped = keep(document, target, options.max_src_words, options.max_tgt_words)
-    counts = ", ".join(f"{count} {reason}" for reason, count in dropped.items() if count)
-    say(f"{part.name}: {len(kept)} texts kept{f'; left out: {counts}' if counts else ''}")
-    if not kept:
-        raise UserError(f"{source}: no text is left ({counts}): see --max_src_words")
+    tell_kept(part.name, source, kept, dropped, "text", "--max_src_words")
     for name, table in tables.items():
         write_table(part.directory / name, {key: table[key] for key in table if key in kept})
     if part.name == layout.train_set:

@@ -4,7 +4,13 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtla_espnet.corpora.raw_files import durations, plain_spaces, read_lines, require
+from mtla_espnet.corpora.raw_files import (
+    durations,
+    parse_record,
+    plain_spaces,
+    read_lines,
+    require,
+)
 from mtla_espnet.files import UserError
 
 lines = st.lists(st.text(st.characters(exclude_characters="\n\r", exclude_categories=["Cs"])))
@@ -57,3 +63,19 @@ def test_durations_of_good_and_bad_files(tmp_path, nj):
     assert all(reason.startswith(f"{tmp_path / name}: ") for name, reason in reasons.items())
     assert "truncated" in reasons["cut.wav"] and "no samples" in reasons["empty.wav"]
     assert "cannot be read as audio" in reasons["text.wav"] and "no such" in reasons["none.wav"]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"a": 1', "x:3: not a line of JSON (Expecting ',' delimiter)"),
+        ("[1]", "x:3: not a JSON object"),
+        ('{"b": "c"}', "x:3: field 'a' is missing or of a wrong type"),
+        ('{"a": "1"}', "x:3: field 'a' is missing or of a wrong type"),
+    ],
+)
+def test_a_record_that_is_not_as_it_should_be_is_named(line, message):
+    with pytest.raises(UserError) as error:
+        parse_record(line, "x:3", {"a": int})
+    assert str(error.value) == message
+    assert parse_record('{"a": 1, "b": 2}', "x:3", {"a": int}) == {"a": 1, "b": 2}
