@@ -70,6 +70,7 @@ def score_summaries(
     hypothesis_text: Path,
     output_dir: Path,
     document_text: Path | None = None,
+    heading_mark: str = "",
     normalisation: str = "rouge",
     detokenizer: Callable[[str], str] | None = None,
 ) -> SummaryScores:
@@ -84,12 +85,14 @@ def score_summaries(
         hypothesis_text: table of id -> summary, with the same ids.
         output_dir: the decoded set's directory.
         document_text: table of id -> document, with at least these ids, for the baseline.
+        heading_mark: word that ends a document's heading, which the baseline does not read; empty:
+            there are no headings.
         normalisation: `rouge` or `paper`.
         detokenizer: joins tokens to a text, where all were tokenised; None: they are raw.
 
     Raises:
         UserError: a file is missing or malformed, an id is on one side only, or a document is
-            empty.
+            empty or has not the mark.
     """
     if normalisation not in NORMALISATIONS:
         known = " or ".join(NORMALISATIONS)
@@ -97,7 +100,7 @@ def score_summaries(
     references, hypotheses = read_pairs(reference_text, hypothesis_text)
     systems = {"model": hypotheses}
     if document_text is not None:
-        systems["lead"] = _leads(document_text, references)
+        systems["lead"] = _leads(document_text, references, heading_mark)
     if detokenizer is not None:
         references = _each(detokenizer, references)
         systems = {name: _each(detokenizer, texts) for name, texts in systems.items()}
@@ -170,13 +173,20 @@ def read_summaries(path: Path) -> SummaryScores:
         raise UserError(f"{path}: not a result of summaries; score it again") from None
 
 
-def _leads(path: Path, references: Mapping[str, str]) -> dict[str, str]:
+def _leads(path: Path, references: Mapping[str, str], heading_mark: str) -> dict[str, str]:
     documents = read_table(path)
     check_ids(references, documents, f"{path}: no document of", "add it")
+    leads = {}
     for key in references:
-        if not documents[key]:
+        words = documents[key].split()
+        if heading_mark:
+            if heading_mark not in words:
+                raise UserError(f"{path}: no heading of {key!r}: no {heading_mark}")
+            words = words[words.index(heading_mark) + 1 :]
+        if not words:
             raise UserError(f"{path}: the document of {key!r} is empty")
-    return {key: lead_sentence(documents[key]) for key in references}
+        leads[key] = lead_sentence(" ".join(words))
+    return leads
 
 
 def _each(change: Callable[[str], str], texts: Mapping[str, str]) -> dict[str, str]:

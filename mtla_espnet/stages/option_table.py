@@ -355,6 +355,13 @@ OPTIONS: dict[str, list[Option]] = {
             tasks=("sum",),
         ),
         Option(
+            "heading_mark",
+            "",
+            "Word that ends the heading of each document, as in pydocs; the first sentence, which "
+            "is scored beside the model, is that of what follows. Empty: there are no headings.",
+            tasks=("sum",),
+        ),
+        Option(
             "scorer",
             "ours",
             "Who aligns for word, character and token error rates: our own scorer, or NIST's "

@@ -180,6 +180,7 @@ def _score_summaries(recipe: Recipe, data_dir: Path, directory: Path) -> None:
         directory / "text",
         directory,
         document_text=data_dir / document.table,
+        heading_mark=recipe.options.heading_mark,
         normalisation=recipe.options.rouge,
         detokenizer=_detokenizer(recipe.options, recipe.options.lang),
     )
@@ -203,7 +204,7 @@ SCORES = {
         _score_intents,
     ),
     "summaries": Score(
-        ("rouge", "detokenize", "lang"),
+        ("rouge", "heading_mark", "detokenize", "lang"),
         _summary_inputs,
         lambda layout: [f"{rouge.DIRECTORY}/{rouge.FILE}", f"{rouge.DIRECTORY}/{rouge.SUM_FILE}"],
         _score_summaries,

@@ -85,6 +85,14 @@ def test_the_lead_is_scored_beside_the_model(tables):
     assert dataclasses.astuple(result.lead) == pytest.approx(expected, abs=1e-4)
 
 
+def test_the_lead_is_that_of_what_follows_the_heading(tables):
+    plain = score(tables, document_text=tables / "src_text")
+    headed = {key: f"function f. Of [x] {text} [x] End." for key, text in DOCUMENTS.items()}
+    write_table(tables / "src_text", headed)
+    assert score(tables, document_text=tables / "src_text", heading_mark="[x]") == plain
+    assert score(tables, document_text=tables / "src_text") != plain
+
+
 def test_files(tables):
     result = score(tables, document_text=tables / "src_text")
     directory = tables / "out/score_rouge"
@@ -121,6 +129,18 @@ def test_lead_sentence(document, lead):
         ("hyp", HYPOTHESES | {"np-3": "x"}, {}, "text: no line for 1 of 3 ids: np-3"),
         ("src_text", {"np-1": "x"}, {}, "src_text: no document of 1 of 2 ids: np-2"),
         ("src_text", DOCUMENTS | {"np-2": ""}, {}, "src_text: the document of 'np-2' is empty"),
+        (
+            "src_text",
+            DOCUMENTS,
+            {"heading_mark": "[x]"},
+            "src_text: no heading of 'np-1': no \\[x\\]",
+        ),
+        (
+            "src_text",
+            {key: "f [x]" for key in DOCUMENTS},
+            {"heading_mark": "[x]"},
+            "src_text: the document of 'np-1' is empty",
+        ),
         ("hyp", HYPOTHESES, {"normalisation": "none"}, "is rouge or paper, not 'none'"),
     ],
 )

@@ -152,6 +152,16 @@ def test_summarisation(tmp_path, normalisation):
     assert (decoded.directory / "score_rouge/result.sum").read_text().startswith("RESULT ")
 
 
+def test_a_heading_is_no_lead(tmp_path):
+    decoded = Decoded(tmp_path, "sum", "--heading_mark", "[x]")
+    decoded.write("text", {"a": "Return the sum."})
+    decoded.write("src_text", {"a": "function sum [x] Return the sum. It is returned."})
+    decoded.decode({"a": "sum"})
+    decoded.score()
+    found = json.loads((decoded.directory / "score_rouge/result.json").read_text())
+    assert found["lead"]["rouge_l"] == 100.0 > found["model"]["rouge_l"]
+
+
 def test_a_missing_hypothesis_is_named(tmp_path):
     decoded = Decoded(tmp_path, "sum")
     decoded.write("text", {"a": "x y", "b": "x y"})
