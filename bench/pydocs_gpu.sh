@@ -3,10 +3,11 @@
 #
 # usage: bench/pydocs_gpu.sh pack FILE        here: stages 1 to 10, then what training reads, as a tar
 #        bench/pydocs_gpu.sh run FILE OUT     there: train, decode, score; OUT gets results.tgz and
-#                                             the parameters in float16
+#                                             parameters in float16
 # Environment of `run`:
 #   KINDS      of conf/attention; default: mha gqa mqa mla mtla mtla_s3
-#   SIDE       trainings side by side on a GPU, default 1: one has the GPU for itself
+#   KEEP       kinds whose parameters OUT gets, default mtla
+#   SIDE       trainings side by side on a GPU, default 3
 #   TRAIN_S    seconds of a training at most, default 400; one that is stopped is averaged over
 #              the epochs that it has
 #   CONFIG     of the training, default train_sum_gpu; its tag is CONFIG_raw_en_bpe4000_KIND
@@ -16,8 +17,8 @@ set -uo pipefail
 
 checkout=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 recipe=$checkout/egs2/pydocs/sum1
-: "${KINDS:=mha gqa mqa mla mtla mtla_s3}" "${SIDE:=1}" "${TRAIN_S:=400}" "${NGPU:=1}"
-: "${CONFIG:=train_sum_gpu}"
+: "${KINDS:=mha gqa mqa mla mtla mtla_s3}" "${KEEP:=mtla}" "${SIDE:=3}" "${TRAIN_S:=400}"
+: "${CONFIG:=train_sum_gpu}" "${NGPU:=1}"
 
 usage() {
     sed -n '4,6p' "${BASH_SOURCE[0]}" | cut -c 3- >&2
@@ -66,6 +67,8 @@ run() {
     [ -d exp/mt_stats_raw_en_bpe4000 ] || tar xJf "$file" || exit 1
     # shellcheck source=../egs2/TEMPLATE/asr1/path.sh
     . ./path.sh
+    # batches differ in shape, and trainings side by side have no memory to leave unused
+    export PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True
     gpus=1
     if [ "$NGPU" != 0 ]; then
         gpus=$(nvidia-smi -L | wc -l)
@@ -81,7 +84,7 @@ run() {
     "$python" -m mtla_espnet report .
     tar czf "$out/results.tgz" --exclude='*.pth' --exclude=tensorboard --exclude=images \
         --exclude='mt_stats*' exp -C "$out" logs
-    for kind in $KINDS; do
+    for kind in $KEEP; do
         directory=exp/mt_${CONFIG}_raw_en_bpe4000_$kind
         [ -f "$directory/valid.acc.ave.pth" ] || continue
         "$python" "$checkout/bench/half_weights.py" "$directory/valid.acc.ave.pth" "$out/$kind.pth"
