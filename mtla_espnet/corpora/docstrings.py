@@ -11,6 +11,12 @@ rest is the document:
         x : float
             The number.
         \"\"\"
+
+A summary takes up the object's name, which the rest does not hold. So a model reads the document
+behind a heading in words, made from the source but for the docstring (`docstring_heading`); a
+mark ends the heading and says what is asked:
+
+    function square ( x ) in module [summary] Parameters ---------- x : float The number.
 """
 
 import ast
@@ -19,10 +25,12 @@ import re
 import sys
 import sysconfig
 import warnings
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from mtla_espnet.corpora.docstring_heading import Documented, heading
 from mtla_espnet.data.datadir import ILLEGAL_WORDS
 from mtla_espnet.data.sentences import split_sentences
 from mtla_espnet.files import UserError
@@ -31,7 +39,8 @@ from mtla_espnet.files import UserError
 STANDARD_LIBRARY = "python"
 SUMMARY_WORDS = (4, 25)
 DOCUMENT_WORDS_LEAST = 25
-FIRST_MARK, GAP_MARK = "[first]", "[gap]"
+# The end of a heading, and what is asked: the summary, or of an auxiliary pair.
+SUMMARY_MARK, FIRST_MARK, GAP_MARK = "[summary]", "[first]", "[gap]"
 
 # Directories of tests, and of other packages' code that a package carries with it.
 _SKIPPED = {"test", "tests", "testing", "idlelib", "site-packages", "_vendor", "vendored"} | {
@@ -47,13 +56,22 @@ class Pair(NamedTuple):
 
     Args:
         name: of what it documents, `module.Class.method`.
+        heading: what it documents, in words.
         summary: its first paragraph, on one line.
         document: the rest, on one line.
+        mark: what is asked.
     """
 
     name: str
+    heading: str
     summary: str
     document: str
+    mark: str = SUMMARY_MARK
+
+    @property
+    def source(self) -> str:
+        """What the model reads."""
+        return f"{self.heading} {self.mark} {self.document}"
 
 
 def version(package: str) -> str | None:
@@ -114,21 +132,21 @@ def read_pairs(path: Path, module: str) -> list[Pair]:
     except (SyntaxError, ValueError, RecursionError, OSError):
         return []
     pairs = []
-    for name, node in _documented(tree, module):
-        pair = split_docstring(name, ast.get_docstring(node) or "")
-        if pair is not None:
-            pairs.append(pair)
+    for name, node, owner in _documented(tree, module):
+        parts = split_docstring(ast.get_docstring(node) or "")
+        if parts is not None:
+            pairs.append(Pair(name, heading(node, module, owner), *parts))
     return pairs
 
 
-def split_docstring(name: str, docstring: str) -> Pair | None:
-    r"""Split a docstring; None where it has no summary or no document of sufficient length.
+def split_docstring(docstring: str) -> tuple[str, str] | None:
+    r"""Split a docstring into summary and document; None where one has not the length.
 
     Example:
         >>> text = "Return the square of x.\n\n" + "It multiplies. " * 13
-        >>> split_docstring("square", text).summary
+        >>> split_docstring(text)[0]
         'Return the square of x.'
-        >>> split_docstring("square", "Return the square of x.") is None
+        >>> split_docstring("Return the square of x.") is None
         True
     """
     first, *rest = _BLANK_LINE.split(docstring.strip(), maxsplit=1)
@@ -138,40 +156,42 @@ def split_docstring(name: str, docstring: str) -> Pair | None:
         return None
     if not _usable(summary) or not _usable(document):
         return None
-    return Pair(name, " ".join(summary), " ".join(document))
+    return " ".join(summary), " ".join(document)
 
 
-def auxiliary_pairs(pair: Pair) -> list[Pair]:
+def auxiliary_pairs(pair: Pair, share: float = 1.0) -> list[Pair]:
     """Make pairs that teach to copy, from a document alone; its summary is not used.
 
-    A mark before the document says what is asked: `FIRST_MARK` for its first sentence, and
-    `GAP_MARK` for the sentence that was taken out of it, the one that shares most words with the
-    rest (gap sentences: arXiv 1912.08777).
+    The mark says what is asked: `FIRST_MARK` for the document's first sentence, and `GAP_MARK` for
+    the sentence that was taken out of it, the one that shares most words with the rest (gap
+    sentences: arXiv 1912.08777).
 
     Args:
         pair: of a training set.
+        share: of all auxiliary pairs that are made; the name decides, so that it is the same
+            ones each time.
 
     Returns:
         None, one or two; a summary has the length of a real one.
 
     Example:
         >>> document = "It adds two numbers. Two numbers are added here."
-        >>> made = auxiliary_pairs(Pair("f", "", document))
-        >>> made[0].document
-        '[first] It adds two numbers. Two numbers are added here.'
-        >>> made[1].document, made[1].summary
-        ('[gap] It adds two numbers.', 'Two numbers are added here.')
+        >>> made = auxiliary_pairs(Pair("m.add", "function add in m", "", document))
+        >>> made[0].source
+        'function add in m [first] It adds two numbers. Two numbers are added here.'
+        >>> made[1].source, made[1].summary
+        ('function add in m [gap] It adds two numbers.', 'Two numbers are added here.')
     """
     first, *others = split_sentences(pair.document)
     made = []
     if _fits(first):
-        made.append(Pair(f"{pair.name}~first", first, f"{FIRST_MARK} {pair.document}"))
+        made.append(pair._replace(name=f"{pair.name}~first", summary=first, mark=FIRST_MARK))
     candidates = [number for number, each in enumerate(others) if _fits(each)]
     if candidates:
         best = max(candidates, key=lambda number: _overlap([first, *others], number + 1))
         rest = " ".join([first, *others[:best], *others[best + 1 :]])
-        made.append(Pair(f"{pair.name}~gap", others[best], f"{GAP_MARK} {rest}"))
-    return made
+        made.append(Pair(f"{pair.name}~gap", pair.heading, others[best], rest, GAP_MARK))
+    return [each for each in made if zlib.crc32(each.name.encode()) < share * 2**32]
 
 
 def _fits(sentence: str) -> bool:
@@ -186,19 +206,19 @@ def _overlap(sentences: list[str], number: int) -> float:
     return 2 * len(words & rest) / (len(words) + len(rest))
 
 
-def _documented(tree: ast.AST, name: str) -> Iterator[tuple[str, ast.AST]]:
-    """Yield a module and every class and function in it, with names."""
-    pending = [(name, tree)]
+def _documented(tree: ast.Module, module: str) -> Iterator[tuple[str, Documented, Documented]]:
+    """Yield a module and every class and function in it: name, node, and in whose body it is."""
+    yield module, tree, tree
+    pending: list[tuple[str, ast.AST, Documented]] = [(module, tree, tree)]
     while pending:
-        name, node = pending.pop()
-        named = isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef | ast.Module)
-        if named:
-            yield name, node
+        name, node, owner = pending.pop()
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            name = f"{name}.{node.name}"
+            yield name, node, owner
+            owner = node
         for child in reversed(list(ast.iter_child_nodes(node))):
-            if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-                pending.append((f"{name}.{child.name}", child))
-            elif isinstance(child, ast.stmt):
-                pending.append((name, child))
+            if isinstance(child, ast.stmt):
+                pending.append((name, child, owner))
 
 
 def _usable(words: list[str]) -> bool:

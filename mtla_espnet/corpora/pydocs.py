@@ -8,13 +8,17 @@ Choices, and why:
 - Test packages differ in subject (audio, language, audio with PyTorch); training has others
   that are written in the same conventions.
 - A document is cut to its first words: the median has 77, the longest thousands.
+- The name of what is documented, which a person would summarise by, is not in the document: it
+  stands before it, as a heading in words that a mark ends. Duplicates are told by the documents
+  alone.
 - Pairs are few for a model that begins with nothing, and the words of a test package are new to
   it: it must learn to copy. So training also has pairs that are made of the training documents
-  alone (`auxiliary_pairs`), told apart by a mark before the document.
+  alone (`auxiliary_pairs`), told apart by the mark. By default it is half of those that could
+  be made, so that the task itself has most of the updates.
 
-Data directories: `text` (summary), `src_text` (document), `utt2spk` and `spk2utt`, where a
-package is the speaker. `sources.txt` beside them lists name==version of every package, since
-texts change with versions.
+Data directories: `text` (summary), `src_text` (heading and document), `utt2spk` and `spk2utt`,
+where a package is the speaker. `sources.txt` beside them lists name==version of every package,
+since texts change with versions.
 """
 
 import argparse
@@ -65,10 +69,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--measured_sources", type=Path, help="name==version lines that results were measured with"
     )
     parser.add_argument(
-        "--auxiliary",
-        choices=("true", "false"),
-        default="true",
-        help="train also on pairs made of the training documents alone, which teach to copy",
+        "--auxiliary_share",
+        type=float,
+        default=0.5,
+        help="train also on this share, 0 to 1, of the pairs that can be made of the training "
+        "documents alone, which teach to copy",
     )
     for name, packages in PACKAGES.items():
         parser.add_argument(
@@ -84,11 +89,13 @@ def prepare(args: argparse.Namespace) -> None:
 
     Raises:
         UserError: a package is in two sets, one of validation or test is not installed, a set has
-            no pair, or a number is below 1.
+            no pair, or a number is out of range.
     """
     for name in ("max_document_words", "max_summary_characters", "nj"):
         if getattr(args, name) < 1:
             raise UserError(f"--{name} must be at least 1, not {getattr(args, name)}", 2)
+    if not 0 <= args.auxiliary_share <= 1:
+        raise UserError(f"--auxiliary_share must be 0 to 1, not {args.auxiliary_share}", 2)
     sets = {name: getattr(args, f"{name}_packages").split() for name in PACKAGES}
     versions = _versions(sets)
     if args.measured_sources is not None:
@@ -101,7 +108,7 @@ def prepare(args: argparse.Namespace) -> None:
     for name, names in sets.items():
         documents = {each: pairs[each] for each in names if each in pairs}
         summaries = args.max_summary_characters if name == "train" else None
-        auxiliary = name == "train" and args.auxiliary == "true"
+        auxiliary = args.auxiliary_share if name == "train" else 0.0
         limits = (args.max_document_words, summaries)
         _write_set(args.output / name, documents, limits, seen, auxiliary)
     listed = sorted(f"{name}=={number}\n" for name, number in versions.items())
@@ -157,7 +164,7 @@ def _write_set(
     documents: Mapping[str, Sequence[Pair]],
     limits: tuple[int, int | None],
     seen: set[str],
-    auxiliary: bool,
+    auxiliary_share: float,
 ) -> None:
     """Write the data directory of one set.
 
@@ -166,7 +173,7 @@ def _write_set(
         documents: package -> its pairs.
         limits: words that a document keeps, and characters of the longest summary (None: any).
         seen: documents that a set has; those of this one are added.
-        auxiliary: add the pairs that are made of documents alone.
+        auxiliary_share: of the pairs that are made of documents alone, to be added.
     """
     summaries, sources, packages = {}, {}, {}
     count = 0
@@ -180,11 +187,11 @@ def _write_set(
                 continue
             seen.add(pair.document)
             pair = pair._replace(document=" ".join(pair.document.split()[:max_words]))
-            for each in (pair, *(auxiliary_pairs(pair) if auxiliary else ())):
+            for each in (pair, *auxiliary_pairs(pair, auxiliary_share)):
                 if max_characters is not None and len(each.summary) > max_characters:
                     continue
                 key = f"{speaker}-{each.name}"
-                summaries[key], sources[key] = each.summary, each.document
+                summaries[key], sources[key] = each.summary, each.source
                 packages[key] = speaker
                 count += each is pair
     if not packages:
@@ -198,5 +205,5 @@ def _write_set(
         output,
         count,
         len(documents),
-        f", and {len(packages) - count} auxiliary pairs" if auxiliary else "",
+        f", and {len(packages) - count} auxiliary pairs" if auxiliary_share else "",
     )

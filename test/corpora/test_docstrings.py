@@ -27,24 +27,24 @@ REST = " ".join(f"w{number}" for number in range(25))
 def test_lengths_decide(summary_words, document_words):
     summary = " ".join(["word"] * summary_words)
     document = " ".join(["more"] * document_words)
-    pair = split_docstring("f", f"{summary}\n   \n{document}\n")
+    parts = split_docstring(f"{summary}\n   \n{document}\n")
     if 4 <= summary_words <= 25 and document_words >= 25:
-        assert pair == ("f", summary, document)
+        assert parts == (summary, document)
     else:
-        assert pair is None
+        assert parts is None
 
 
 def test_only_the_first_paragraph_is_the_summary():
-    pair = split_docstring("f", f"\n  One that\ngoes on.\n\nSecond.\n\n{REST}")
-    assert pair.summary == "One that goes on."
-    assert pair.document == f"Second. {REST}"
+    summary, document = split_docstring(f"\n  One that\ngoes on.\n\nSecond.\n\n{REST}")
+    assert summary == "One that goes on."
+    assert document == f"Second. {REST}"
 
 
 @pytest.mark.parametrize("word", ["\u200bfour", "\x07", "#0", "<s>"])
 def test_what_cannot_stand_in_a_text_is_left_out(word):
-    assert split_docstring("f", f"One two three four.\n\n{REST}") is not None
-    assert split_docstring("f", f"One two three {word}.\n\n{REST} {word}") is None
-    assert split_docstring("f", f"One two three four {word}\n\n{REST}") is None
+    assert split_docstring(f"One two three four.\n\n{REST}") is not None
+    assert split_docstring(f"One two three {word}.\n\n{REST} {word}") is None
+    assert split_docstring(f"One two three four {word}\n\n{REST}") is None
 
 
 def test_every_documented_object_is_read(tmp_path):
@@ -55,7 +55,7 @@ def test_every_documented_object_is_read(tmp_path):
         "if True:\n"
         "    class A:\n"
         f"        {doc % 'Class'}\n"
-        "        async def b(self):\n"
+        "        async def b(self, maxItems):\n"
         f"            {doc % 'Method'}\n"
         "            def inner():\n"
         f"                {doc % 'Inner'}\n"
@@ -63,12 +63,13 @@ def test_every_documented_object_is_read(tmp_path):
         "    def undocumented(): pass\n"
     )
     found = read_pairs(path, "pkg.a")
-    assert [(pair.name, pair.summary.split()[0]) for pair in found] == [
-        ("pkg.a", "Module"),
-        ("pkg.a.A", "Class"),
-        ("pkg.a.A.b", "Method"),
-        ("pkg.a.A.b.inner", "Inner"),
+    assert [(pair.name, pair.summary.split()[0], pair.heading) for pair in found] == [
+        ("pkg.a", "Module", "module pkg a"),
+        ("pkg.a.A", "Class", "class a in pkg a"),
+        ("pkg.a.A.b", "Method", "method b ( max items ) of a in pkg a"),
+        ("pkg.a.A.b.inner", "Inner", "function inner of b in pkg a"),
     ]
+    assert found[1].source == f"class a in pkg a [summary] {REST}"
 
 
 def test_docstrings_are_those_of_the_imported_module():
@@ -109,20 +110,37 @@ def test_auxiliary_pairs_are_made_of_the_document_alone(lengths):
         for number, length in enumerate(lengths)
     ]
     document = " ".join(sentences)
-    made = {pair.name: pair for pair in auxiliary_pairs(Pair("f", "not used", document))}
+    pair = Pair("f", "function f in m", "not used", document)
+    made = {each.name: each for each in auxiliary_pairs(pair)}
     fitting = [number for number, length in enumerate(lengths) if 4 <= length <= 25]
     assert ("f~first" in made) == (0 in fitting)
     assert ("f~gap" in made) == any(fitting)
     if "f~first" in made:
-        assert made["f~first"][1:] == (sentences[0], f"{FIRST_MARK} {document}")
+        assert made["f~first"].summary == sentences[0]
+        assert made["f~first"].source == f"function f in m {FIRST_MARK} {document}"
     if "f~gap" in made:
-        _, summary, source = made["f~gap"]
+        summary = made["f~gap"].summary
         rest = [sentence for sentence in sentences if sentence != summary]
         assert len(rest) == len(sentences) - 1 and summary != sentences[0]
-        assert source == f"{GAP_MARK} {' '.join(rest)}"
+        assert made["f~gap"].source == f"function f in m {GAP_MARK} {' '.join(rest)}"
 
 
 def test_the_gap_is_the_sentence_that_shares_most_words():
     document = "It sorts the list. Nothing else is ever done. The list it sorts stays."
-    made = {pair.name: pair for pair in auxiliary_pairs(Pair("f", "", document))}
+    made = {pair.name: pair for pair in auxiliary_pairs(Pair("f", "", "", document))}
     assert made["f~gap"].summary == "The list it sorts stays."
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_a_share_of_the_auxiliary_pairs(one, other):
+    pairs = [
+        Pair(f"f{number}", "", "", "It sorts the list. It keeps the list.") for number in range(200)
+    ]
+
+    def made(share):
+        return {each for pair in pairs for each in auxiliary_pairs(pair, share)}
+
+    assert made(min(one, other)) <= made(max(one, other))
+    # four standard deviations of 400 draws
+    assert abs(len(made(one)) - 400 * one) <= 4 * (400 * one * (1 - one)) ** 0.5 + 1
+    assert (len(made(0)), len(made(1))) == (0, 400)

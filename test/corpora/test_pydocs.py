@@ -44,7 +44,7 @@ def packages(tmp_path, monkeypatch):
 def prepare(directory, *arguments, test="fake-test", train="fake fake-two"):
     return main(
         ["prepare", "pydocs", "--output", str(directory / "data"), "--nj", "1",
-         "--auxiliary", "false", "--test_packages", test, "--valid_packages", "fake-valid",
+         "--auxiliary_share", "0", "--test_packages", test, "--valid_packages", "fake-valid",
          "--train_packages", train,
          *arguments]
     )  # fmt: skip
@@ -59,14 +59,16 @@ def test_data_directories(packages):
         "fake_test-fake_test.f": "Return the first thing.",
         "fake_test-fake_test.g": "Shared by two packages here.",
     }
-    assert read_table(data / "test/src_text")["fake_test-fake_test.f"] == rest("a")
+    documents = read_table(data / "test/src_text")
+    heading = "function f in fake test [summary]"
+    assert documents["fake_test-fake_test.f"] == f"{heading} {rest('a')}"
     assert read_table(data / "train/utt2spk") == {
         "fake-fake.f": "fake",
         "fake_two-fake_two.f": "fake_two",
     }
-    # the document of `fake.h` is a test document
+    # the document of `fake.h` is a test document, behind another heading
     assert "fake-fake.h" not in read_table(data / "train/text")
-    assert len(read_table(data / "train/src_text")["fake-fake.f"].split()) == 100
+    assert len(read_table(data / "train/src_text")["fake-fake.f"].split()) == 100 + 5
     assert (data / "sources.txt").read_text() == (
         "fake-test==1.0\nfake-two==3.1\nfake-valid==2.0\nfake==3.0\n"
     )
@@ -81,7 +83,8 @@ def test_the_same_bytes_twice_and_with_workers(packages):
 
 def test_a_longer_document(packages):
     prepare(packages, "--max_document_words", "17")
-    documents = read_table(packages / "data/train/src_text").values()
+    sources = read_table(packages / "data/train/src_text").values()
+    documents = [source.partition(" [summary] ")[2] for source in sources]
     assert {len(document.split()) for document in documents} == {17}
 
 
@@ -103,7 +106,7 @@ def test_training_has_pairs_that_teach_to_copy(packages):
                   "of the words.")
         },
     )  # fmt: skip
-    assert prepare(packages, "--auxiliary", "true", train="fake-aux fake") == 0
+    assert prepare(packages, "--auxiliary_share", "1", train="fake-aux fake") == 0
     validate_data_dir(packages / "data/train", audio=False)
     summaries = read_table(packages / "data/train/text")
     documents = read_table(packages / "data/train/src_text")
@@ -113,8 +116,10 @@ def test_training_has_pairs_that_teach_to_copy(packages):
         f"{name}~first": "Some words of the start.",
         f"{name}~gap": "Some end of the words.",
     }
-    assert documents[f"{name}~first"] == f"[first] {documents[name]}"
-    assert documents[f"{name}~gap"] == f"[gap] Some words of the start. {rest('E')}."
+    assert documents[f"{name}~first"] == documents[name].replace("[summary]", "[first]")
+    assert documents[f"{name}~gap"] == (
+        f"function f in fake aux [gap] Some words of the start. {rest('E')}."
+    )
     # a sentence of 300 words is no summary
     assert [key for key in summaries if key.startswith("fake-")] == ["fake-fake.f"]
     for other in ("valid", "test"):
@@ -149,6 +154,7 @@ def test_training_goes_without_a_package_that_is_not_there(packages, caplog):
         ([], {"test": "fake-gone"}, 1, "error: fake-gone of the test set is not installed"),
         ([], {"train": "fake fake-valid"}, 2, "error: --train_packages: 'fake-valid' is there tw"),
         (["--nj", "0"], {}, 2, "error: --nj must be at least 1, not 0"),
+        (["--auxiliary_share", "1.5"], {}, 2, "error: --auxiliary_share must be 0 to 1, not 1.5"),
         (["--max_document_words", "0"], {}, 2, "error: --max_document_words must be at least 1"),
         (["--measured_sources", "gone.txt"], {}, 1, "error: gone.txt: no such file"),
         ([], {"train": ""}, 1, "train: no docstring of any package"),

@@ -7,7 +7,8 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
     --token_joint true \
     --tgt_nbpe 4000 \
     --tgt_bpe_char_cover 0.9995 \
-    --tgt_bpe_nlsyms "[first],[gap]" \
+    --tgt_bpe_nlsyms "[summary],[first],[gap]" \
+    --heading_mark "[summary]" \
     --use_lm false \
     --nj 2 \
     --inference_nj 1 \
