@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Write the recordings of tuxpaint's data directories as Opus of 16 kHz: 28 MB instead of 162.
+"""Write the recordings of tuxpaint's data directories as Opus of 16 kHz: 22 MB instead of 162.
 
-usage: bench/tuxpaint_opus.py RECIPE_DIR OUT
+usage: bench/tuxpaint_opus.py CORPUS_DIR OUT
 
-OUT gets data/, as RECIPE_DIR has it after stage 1, and downloads/opus/; its wav.scp name those.
+CORPUS_DIR is egs2/tuxpaint after stage 1 of asr1 and st1. OUT gets {asr1,st1}/data/ as they are
+there, and asr1/downloads/opus/, which all wav.scp name.
 """
 
 import shutil
@@ -19,6 +20,7 @@ from mtla_espnet.data.tables import read_table, write_table
 from mtla_espnet.files import atomic_path
 from mtla_espnet.parallel import run_jobs
 
+RECIPES = ("asr1", "st1")
 SETS = ("train", "valid", "test")
 RATE_HZ = 16000
 # libsndfile's scale from 256 to 6 kbit/s: 20 kbit/s.
@@ -26,27 +28,30 @@ COMPRESSION = 0.944
 BLOCK = 200
 
 
-def main(recipe: Path, out: Path) -> None:
+def main(corpus: Path, out: Path) -> None:
     """Write what is not there yet."""
-    tables = {name: read_table(recipe / "data" / name / "wav.scp") for name in SETS}
-    items = [item for table in tables.values() for item in table.items()]
-    directory = out / "downloads/opus"
-    directory.mkdir(parents=True, exist_ok=True)
+    opus = Path("asr1/downloads/opus")
+    (out / opus).mkdir(parents=True, exist_ok=True)
+    sources: dict[str, Path] = {}
+    for recipe in RECIPES:
+        for name in SETS:
+            source, target = (root / recipe / "data" / name for root in (corpus, out))
+            shutil.copytree(source, target, dirs_exist_ok=True)
+            table = read_table(source / "wav.scp")
+            sources |= {key: corpus / recipe / path for key, path in table.items()}
+            places = {key: f"../{opus}/{key}.opus" for key in table}
+            write_table(target / "wav.scp", places)
+    shutil.copy2(corpus / "asr1/data/lm_text", out / "asr1/data")
 
-    def encode(block: list[tuple[str, str]]) -> None:
-        for key, path in block:
-            target = directory / f"{key}.opus"
+    def encode(block: list[str]) -> None:
+        for key in block:
+            target = out / opus / f"{key}.opus"
             if not target.exists():
-                _encode(recipe / path, target)
+                _encode(sources[key], target)
 
-    blocks = [items[i : i + BLOCK] for i in range(0, len(items), BLOCK)]
+    keys = sorted(sources)
+    blocks = [keys[i : i + BLOCK] for i in range(0, len(keys), BLOCK)]
     run_jobs(encode, blocks, n_workers=2, progress="Opus")
-    (out / "data").mkdir(exist_ok=True)
-    shutil.copy2(recipe / "data/lm_text", out / "data")
-    for name, table in tables.items():
-        shutil.copytree(recipe / "data" / name, out / "data" / name, dirs_exist_ok=True)
-        places = {key: f"downloads/opus/{key}.opus" for key in table}
-        write_table(out / "data" / name / "wav.scp", places)
 
 
 def _encode(source: Path, target: Path) -> None:
