@@ -2,8 +2,8 @@
 # smarthome/{st1,slu1} with every attention kind side by side on one machine, each on two cores of
 # its own: `run.sh --attention KIND` as on a laptop, all times measured under the same conditions.
 #
-# usage: bench/smarthome_kinds.sh OUT    prepare, train, decode, score; OUT gets logs/ and results.tgz, whose
-#                                        recipes `mtla-espnet report` reads on any machine
+# usage: bench/smarthome_kinds.sh OUT    prepare, train, decode, score; OUT gets logs/ and
+#                                        results.tgz, whose recipes `mtla-espnet report` reads
 # Environment:
 #   RECIPES     asr1, st1, slu1; default: st1 slu1
 #   KINDS       of conf/attention; default: mha gqa mqa mla mtla mtla_s3

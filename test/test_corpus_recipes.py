@@ -15,7 +15,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 AMI_PART = '--mic ihm --meetings "ES2002a ES2011a EN2002a" --max_rejected 20'
 # Recipe -> the variable that names its corpus, and options for its fixture.
 RECIPES = {
-    "ami/asr1": ("AMI", ["--nbpe", "36", "--local_data_opts", AMI_PART]),
+    "ami/asr1": ("AMI", ["--nbpe", "36", "--max_unaligned", "30", "--local_data_opts", AMI_PART]),
     "must_c/asr1": ("MUST_C", ["--nbpe", "36", "--max_wav_duration", "1.5"]),
     "must_c/st1": (
         "MUST_C",

@@ -28,6 +28,7 @@ OPTIONS = {
     "inference_nj": "1",
     "ngpu": "0",
     "batch_size": "4",
+    "max_unaligned": "100",
     "inference_args": "--beam_size 2 --maxlenratio -5",
 }
 TINY = {"asr_config": RECIPE / "conf/train_asr_tiny.yaml"}

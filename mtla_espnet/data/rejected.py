@@ -67,12 +67,9 @@ def report_rejected(
         set()
     """
     path = Path(directory) / FILE
-    ordered = sorted(rejections, key=lambda each: (each.utterance, each.file, each.line or 0))
+    ordered = write_rejections(path, rejections)
     if not ordered:
-        path.unlink(missing_ok=True)
         return set()
-    lines = [_HEADER, *((each.utterance, each.file, each.line, each.reason) for each in ordered)]
-    write_text(path, "".join("\t".join(map(_field, line)) + "\n" for line in lines))
     ids = {rejection.utterance for rejection in ordered}
     percent = 100.0 * len(ids) / n_utterances
     counted = f"{len(ids)} of {n_utterances} utterances rejected"
@@ -82,6 +79,21 @@ def report_rejected(
         raise UserError(f"{path}: {counted} ({reason}); the first: {ordered[0]}")
     logging.warning("%s: %s; the first: %s", path, counted, ordered[0])
     return ids
+
+
+def write_rejections(path: Path, rejections: Iterable[Rejection]) -> list[Rejection]:
+    """Write a list in the form of `rejected.tsv`; no file where there is nothing to list.
+
+    Returns:
+        The rejections in the order of the list.
+    """
+    ordered = sorted(rejections, key=lambda each: (each.utterance, each.file, each.line or 0))
+    if not ordered:
+        path.unlink(missing_ok=True)
+        return []
+    lines = [_HEADER, *((each.utterance, each.file, each.line, each.reason) for each in ordered)]
+    write_text(path, "".join("\t".join(map(_field, line)) + "\n" for line in lines))
+    return ordered
 
 
 def read_rejected(path: str | os.PathLike) -> list[Rejection]:

@@ -11,8 +11,6 @@ from mtla_espnet.files import UserError
 from mtla_espnet.search.trained_model import Inputs, TooShort, TrainedModel
 
 _EXAMPLE_S = 4.0
-# What torch.stft says of a signal that is shorter than its window.
-_STFT_REFUSALS = ("expected 0 < n_fft", "Padding size should be less than")
 
 
 class SpeechModel(TrainedModel):
@@ -62,7 +60,7 @@ class SpeechModel(TrainedModel):
         return generator.normal(0, 0.1, round(_EXAMPLE_S * self.rate_hz))
 
     def _encode(self, utterances: list[Inputs]) -> tuple[Tensor, Tensor]:
-        from espnet2.legacy.nets.pytorch_backend.transformer.subsampling import TooShortUttError
+        from mtla_espnet.tasks.limits import is_too_short  # here: it loads ESPnet
 
         waves = [torch.as_tensor(each["speech"], dtype=torch.float32) for each in utterances]
         lengths = torch.tensor([len(wave) for wave in waves], device=self.device)
@@ -71,9 +69,8 @@ class SpeechModel(TrainedModel):
             encoded, lengths = self.model.encode(
                 speech=speech, speech_lengths=lengths, **self._more_inputs(utterances)
             )
-        except (TooShortUttError, RuntimeError) as error:
-            shorter_than_window = any(words in str(error) for words in _STFT_REFUSALS)
-            if not isinstance(error, TooShortUttError) and not shorter_than_window:
+        except Exception as error:
+            if not is_too_short(error):
                 raise
             shortest = min(map(len, waves))
             unit = "frames" if self.feature_size else "samples"

@@ -133,7 +133,13 @@ OPTIONS: dict[str, list[Option]] = {
         Option(
             "max_rejected",
             1.0,
-            "Per cent of a set that may be left out because its audio cannot be used.",
+            "Per cent of a set that may be left out because it cannot be used.",
+            tasks=_SPEECH,
+        ),
+        Option(
+            "max_unaligned",
+            10.0,
+            "Per cent of a set whose texts may be too long for CTC; the other losses have them.",
             tasks=_SPEECH,
         ),
         Option(

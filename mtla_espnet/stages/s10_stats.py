@@ -11,7 +11,7 @@ from mtla_espnet.stages.espnet_arguments import common_arguments, training_input
 from mtla_espnet.stages.marks import Part
 from mtla_espnet.stages.recipe import Recipe
 from mtla_espnet.stages.statistics import collect_statistics
-from mtla_espnet.stages.tokens import text_inputs, text_options
+from mtla_espnet.stages.tokens import check_token_list, text_inputs, text_options
 
 TITLE = "Collect statistics"
 # What of a training configuration the statistics depend on: experiments that differ
@@ -58,9 +58,13 @@ def run(recipe: Recipe, part: Part) -> None:
     """Collect in nj jobs, and add their results up.
 
     Raises:
+        UserError: a token list is not of the text, see `check_token_list`.
         JobFailed: ESPnet's program failed.
     """
     layout = recipe.layout
+    for text in layout.texts:
+        if not text.kind.words:
+            check_token_list(layout, text, training_sets(recipe)["train"] / text.table)
     table = layout.texts[0].table
     keys = {mode: list(read_table(path / table)) for mode, path in training_sets(recipe).items()}
     arguments = functools.partial(_arguments, recipe)

@@ -1,12 +1,14 @@
 """Stage 11: train the model."""
 
 import shlex
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from mtla_espnet.config import dump_yaml
 from mtla_espnet.files import write_text
 from mtla_espnet.stages.espnet_arguments import common_arguments, training_inputs
 from mtla_espnet.stages.layout import used_options
+from mtla_espnet.stages.limits import leave_out, limits_dir
 from mtla_espnet.stages.marks import Part
 from mtla_espnet.stages.processes import training_place
 from mtla_espnet.stages.recipe import Recipe
@@ -70,24 +72,31 @@ def _pretrained(recipe: Recipe) -> list[str]:
 
 def commands(recipe: Recipe, part: Part) -> list[str]:
     """Return the command that trains."""
-    return [shlex.join([recipe.layout.task.program, *_training(recipe, part.directory, False)])]
+    layout = recipe.layout
+    argv = in_splits(_arguments(recipe, part.directory), part.directory, layout.model_splits, False)
+    return [shlex.join([layout.task.program, *argv])]
 
 
 def run(recipe: Recipe, part: Part) -> None:
     """Train, or go on from the last checkpoint.
 
     Raises:
+        UserError: the model cannot be trained on too many of the utterances.
         JobFailed: ESPnet's program failed.
     """
     if _is_merged(recipe):
         write_text(_config(recipe), dump_yaml(recipe.laid_config))
-    argv = _training(recipe, part.directory, training_place(recipe.options).rank == 0)
-    run_training(recipe, recipe.layout.task.program, argv, part.directory)
-
-
-def _training(recipe: Recipe, exp_dir: Path, write_splits: bool) -> list[str]:
-    """Return the arguments of the training; the parts of a split set are written if asked to."""
-    return in_splits(_arguments(recipe, exp_dir), exp_dir, recipe.layout.model_splits, write_splits)
+    layout, exp_dir = recipe.layout, part.directory
+    left_out = leave_out(recipe, _arguments(recipe, exp_dir), _shapes(recipe), exp_dir)
+    is_first = training_place(recipe.options).rank == 0
+    argv = in_splits(
+        _arguments(recipe, exp_dir, left_out),
+        exp_dir,
+        layout.model_splits,
+        is_first,
+        left_out["train"],
+    )
+    run_training(recipe, layout.task.program, argv, exp_dir)
 
 
 def _is_merged(recipe: Recipe) -> bool:
@@ -102,7 +111,9 @@ def _config(recipe: Recipe) -> Path | None:
     return layout.exp_dir / "train.yaml" if _is_merged(recipe) else layout.train_config
 
 
-def _arguments(recipe: Recipe, exp_dir: Path) -> list[str]:
+def _arguments(
+    recipe: Recipe, exp_dir: Path, left_out: Mapping[str, Collection[str]] | None = None
+) -> list[str]:
     layout, options = recipe.layout, recipe.options
     config = _config(recipe)
     argv = [
@@ -118,8 +129,10 @@ def _arguments(recipe: Recipe, exp_dir: Path) -> list[str]:
     for _ in layout.texts:
         argv += ["--fold_length", str(layout.model_option("text_fold_length"))]
     for mode in ("train", "valid"):
+        some_are = left_out and left_out[mode]
+        directory = limits_dir(exp_dir, mode) if some_are else layout.stats_dir / mode
         for name in _shapes(recipe):
-            argv += [f"--{mode}_shape_file", str(layout.stats_dir / mode / name)]
+            argv += [f"--{mode}_shape_file", str(directory / name)]
     for path in layout.normalization:
         argv += ["--normalize", "global_mvn", "--normalize_conf", f"stats_file={path}"]
     pretrained = _pretrained(recipe)

@@ -73,9 +73,15 @@ def run(recipe: Recipe, part: Part) -> None:
             failed.
     """
     layout = recipe.layout
+    (layout.exp_dir / "RESULTS.md").unlink(missing_ok=True)
     if part.name:
-        for score in scores_of(layout):
-            score.run(recipe, layout.eval_sets[part.name], part.directory)
+        try:
+            for score in scores_of(layout):
+                score.run(recipe, layout.eval_sets[part.name], part.directory)
+        except Exception:
+            for path in part.outputs:  # one score without the others looks whole
+                path.unlink(missing_ok=True)
+            raise
         return
     write_results(layout.exp_dir)
     if _has_local(recipe):

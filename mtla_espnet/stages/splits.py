@@ -6,7 +6,7 @@ with `num_splits` and `split.<number>` in place of tables.
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from mtla_espnet.data.tables import read_table, write_table
@@ -15,7 +15,13 @@ from mtla_espnet.files import UserError, scratch_directory, write_text
 _DATA, _SHAPE = "--train_data_path_and_name_and_type", "--train_shape_file"
 
 
-def in_splits(argv: list[str], exp_dir: Path, n_splits: int, write: bool) -> list[str]:
+def in_splits(
+    argv: list[str],
+    exp_dir: Path,
+    n_splits: int,
+    write: bool,
+    left_out: Collection[str] = (),
+) -> list[str]:
     """Let a training read its training set in parts, which are beside its model.
 
     Args:
@@ -23,6 +29,7 @@ def in_splits(argv: list[str], exp_dir: Path, n_splits: int, write: bool) -> lis
         exp_dir: of the training.
         n_splits: parts; below 2 the arguments stay as they are.
         write: write the parts too.
+        left_out: see `write_splits`.
 
     Returns:
         The arguments.
@@ -35,7 +42,7 @@ def in_splits(argv: list[str], exp_dir: Path, n_splits: int, write: bool) -> lis
     directory = exp_dir / f"splits{n_splits}"
     words, tables = split_arguments(argv, directory)
     if write:
-        write_splits(tables, directory, n_splits)
+        write_splits(tables, directory, n_splits, left_out)
     return words
 
 
@@ -58,23 +65,30 @@ def split_arguments(argv: Sequence[str], directory: Path) -> tuple[list[str], li
     return [*words, "--multiple_iterator", "true"], tables
 
 
-def write_splits(tables: Sequence[Path], directory: Path, n_splits: int) -> None:
+def write_splits(
+    tables: Sequence[Path], directory: Path, n_splits: int, left_out: Collection[str] = ()
+) -> None:
     """Write the parts: utterance i is in part i modulo `n_splits`, as in ESPnet.
 
     Args:
         tables: of the training set, by utterance; their names differ.
         directory: of the parts; what is there is replaced.
         n_splits: parts.
+        left_out: ids that are in no part.
 
     Raises:
         UserError: tables speak of different utterances, or there are fewer than parts.
     """
-    first = list(read_table(tables[0]))
+
+    def read(path: Path) -> dict[str, str]:
+        return {key: value for key, value in read_table(path).items() if key not in left_out}
+
+    first = list(read(tables[0]))
     if len(first) < n_splits:
         raise UserError(f"{tables[0]}: {len(first)} utterances cannot be {n_splits} parts")
     with scratch_directory(directory.parent) as scratch:
         for path in tables:
-            table = read_table(path)
+            table = read(path)
             if list(table) != first:
                 raise UserError(f"{path}: has other utterances than {tables[0]}")
             for number in range(n_splits):

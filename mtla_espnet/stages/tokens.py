@@ -3,9 +3,14 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from mtla_espnet.data.tables import read_table
 from mtla_espnet.files import UserError
 from mtla_espnet.stages.layout import Layout
-from mtla_espnet.stages.texts import TokenSet
+from mtla_espnet.stages.texts import Text, TokenSet
+
+# A text's own list lacks what `bpe_char_cover` leaves out, at most some per cent.
+_MOST_UNKNOWN_PERCENT = 10.0
+_LOOKED_AT = 1000
 
 
 def text_options(layout: Layout, tokens: TokenSet | None = None) -> Mapping[str, object]:
@@ -41,6 +46,34 @@ def tokenizer(layout: Layout, tokens: TokenSet | None = None) -> Callable[[str],
     except (NotImplementedError, ImportError, RuntimeError) as error:
         raise UserError(f"--g2p {options.g2p}: {_one_line(error)}", 2) from None
     return lambda text: units.text2tokens(clean(text))
+
+
+def check_token_list(layout: Layout, text: Text, table: Path) -> None:
+    """Refuse a token list that lacks much of what a text is made of.
+
+    Args:
+        layout: of the recipe.
+        text: which one.
+        table: a set's; it is looked at here and there.
+
+    Raises:
+        UserError: names the list, the table and a token with its id.
+    """
+    token_list = text.tokens.token_list
+    listed = set(token_list.read_text(encoding="utf-8").split("\n"))
+    tokens_of = tokenizer(layout, text.tokens)
+    lines = list(read_table(table).items())
+    some = lines[:: 1 + len(lines) // _LOOKED_AT]
+    found = [(key, token) for key, words in some for token in tokens_of(words)]
+    unknown = [(key, token) for key, token in found if token not in listed]
+    percent = 100.0 * len(unknown) / max(1, len(found))
+    if percent > _MOST_UNKNOWN_PERCENT:
+        key, token = unknown[0]
+        raise UserError(
+            f"{token_list}: lacks {percent:.3g} % of the tokens of {table} (such as {token!r} of "
+            f"{key!r}): it is of another language or case: make it of such text "
+            f"(--{text.kind.side}bpe_train_text, --stage 5)"
+        )
 
 
 def text_cleaner(name: str) -> Callable[[str], str]:

@@ -115,9 +115,11 @@ def test_an_intent_that_training_does_not_have(tmp_path):
     decoded.write("text", {"a": "Light_on turn it on"})
     decoded.write("text", {"t": "light_on on"}, "train")
     decoded.decode({"a": "light_on turn it on"})
+    (decoded.layout.exp_dir / "RESULTS.md").write_text("of an earlier run\n")
     with pytest.raises(UserError, match="'a' is in the wrong case: 'Light_on', but training has"):
         decoded.score()
     assert not (decoded.layout.exp_dir / "RESULTS.md").exists()
+    assert not list(decoded.directory.glob("score_*/result*"))
 
 
 def test_an_intent_that_training_does_not_have_can_count_as_wrong(tmp_path):

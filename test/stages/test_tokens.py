@@ -8,7 +8,7 @@ from mtla_espnet.stages.layout import Layout
 from mtla_espnet.stages.options import parse_options
 from mtla_espnet.stages.recipe import Recipe
 from mtla_espnet.stages.runner import run_stage
-from mtla_espnet.stages.tokens import text_cleaner, tokenizer
+from mtla_espnet.stages.tokens import check_token_list, text_cleaner, tokenizer
 
 ARGV = ["--train_set", "train", "--valid_set", "dev", "--test_sets", "test", "--use_lm", "false"]
 TEXTS = {"a": "<laugh> hi", "b": "hi <noise>", "c": "ah hi"}
@@ -55,6 +55,25 @@ def test_a_change_of_the_symbols_redoes_the_list(root, capsys):
     assert "done already" in capsys.readouterr().out
     (root / "nlsyms.txt").write_text("<noise>\n")
     assert "<laugh>" not in token_list(root, *argv)
+
+
+@pytest.mark.parametrize(
+    ("argv", "lacking"),
+    [
+        (["--token_type", "char"], "char/tokens.txt: lacks 18.2 % .*'é' of 'b'"),
+        (["--token_type", "word"], "word/tokens.txt: lacks 75 % .*'café' of 'b'"),
+        (["--token_type", "bpe", "--nbpe", "8"], "bpe_unigram8/tokens.txt: lacks .*'é' of 'b'"),
+    ],
+)
+def test_a_list_of_another_language_is_refused(root, argv, lacking):
+    write_table(root / "dump/raw/lm_train.txt", {"a": "ac ef"})
+    token_list(root, *argv)
+    layout, table = layout_of(root, *argv), root / "text"
+    write_table(table, {"a": "ac", "b": "ef ac"})
+    check_token_list(layout, layout.texts[0], table)
+    write_table(table, {"a": "ac", "b": "café", "c": "éa fa"})
+    with pytest.raises(UserError, match=lacking):
+        check_token_list(layout, layout.texts[0], table)
 
 
 def test_what_cannot_be_used_is_named(root):
