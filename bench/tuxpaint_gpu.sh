@@ -318,7 +318,7 @@ decode() {
     search="--gpu_inference $on_gpu --batch_size 64 --stage 12 --stop_stage 13"
     number=0
     for front in fbank whisper; do
-        for ctc in 0.3 0.5 0.7; do
+        for ctc in 0.5 0.7 0.8 0.9; do
             for lm in 0 0.3 0.5; do
                 echo "$WORK/exp/$(tuned_model $front) --test_sets valid --inference_tag" \
                     "tune_ctc${ctc}_lm$lm $search --use_lm true" \

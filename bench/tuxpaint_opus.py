@@ -55,7 +55,7 @@ def main(corpus: Path, out: Path) -> None:
 
 
 def _encode(source: Path, target: Path) -> None:
-    samples, rate_hz = read_audio(source)
+    samples, rate_hz = read_audio(source, channel=None)
     samples = np.clip(soxr.resample(samples, rate_hz, RATE_HZ), -1.0, 1.0)
     with atomic_path(target) as temporary:
         soundfile.write(

@@ -38,8 +38,9 @@ def read_audio(
         (T,) float32 in [-1, 1), and the sample rate in Hz.
 
     Raises:
-        UserError: the file is missing, truncated, empty or not audio, or the part or the
-            channel is not in it; the message starts with the path.
+        UserError: the file is missing, truncated, empty or not audio, the part or the
+            channel is not in it, or the channel is all zeros beside one that is not; the
+            message starts with the path.
     """
     return AudioReader().read(os.fspath(path), start_s, end_s, channel)
 
@@ -160,7 +161,13 @@ def _one_channel(name: str, samples: np.ndarray, channel: int | None) -> np.ndar
     if not 0 <= channel < count:
         has = "one channel" if count == 1 else f"{count} channels"
         raise UserError(f"{name}: has {has}, and no channel {channel} (the first is 0)")
-    return np.ascontiguousarray(samples[:, channel])
+    chosen = np.ascontiguousarray(samples[:, channel])
+    if count > 1 and not chosen.any() and samples.any():
+        raise UserError(
+            f"{name}: channel {channel} is silent (all zeros) and another one is not: "
+            "take another --channel, or mean"
+        )
+    return chosen
 
 
 def _bounds(

@@ -60,7 +60,7 @@ def decode_recordings(
     Args:
         task: ESPnet's name: asr, st or slu.
         model: see `TrainedModel.from_pretrained`.
-        audio_paths: recordings of any format, rate and length; the first channel counts.
+        audio_paths: recordings of any format, rate and length; channels are mixed.
         options: of the search, see `TrainedModel`.
         device: of torch; "auto": CUDA where there is a GPU, else the CPU.
         cut_at: where longer recordings are cut: `silence`, `length` or `none`.
@@ -73,7 +73,7 @@ def decode_recordings(
         UserError: a recording is missing, truncated or empty, an option means nothing, or the
             model is not whole or of another task. All recordings are looked at first.
     """
-    recordings = [(path, *read_audio(path)) for path in audio_paths]
+    recordings = [(path, *read_audio(path, channel=None)) for path in audio_paths]
     bounds = [cut(samples, rate, longest_s, cut_at) for _, samples, rate in recordings]
     hears = load(task, model, options, device)
     for (path, samples, rate_hz), pieces in zip(recordings, bounds, strict=True):

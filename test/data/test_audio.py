@@ -48,6 +48,21 @@ def test_a_channel_or_the_mean_of_all_is_taken(tmp_path):
         read_audio(SPH, channel=1)
 
 
+def test_a_channel_of_zeros_is_refused_where_another_has_sound(tmp_path):
+    stereo = noise(300, channels=2)
+    stereo[:, 0] = 0
+    path = write_wav(tmp_path / "a.wav", stereo)
+    with pytest.raises(UserError, match=r"a.wav: channel 0 is silent .*: take another --channel"):
+        read_audio(path)
+    np.testing.assert_array_equal(read_audio(path, channel=1)[0] * 32768, stereo[:, 1])
+    assert read_audio(path, channel=None)[0].any()
+    # A part in which all are silent is as it is, and so is a recording of one channel.
+    stereo[:100] = 0
+    path = write_wav(tmp_path / "b.wav", stereo)
+    assert not read_audio(path, end_s=100 / 16000)[0].any()
+    assert not read_audio(write_wav(tmp_path / "c.wav", stereo[:, 0]))[0].any()
+
+
 def test_a_part_is_cut_at_rounded_samples(tmp_path):
     path = write_wav(tmp_path / "a.flac", noise(16000))
     samples, _ = read_audio(path, 0.25, 0.5)

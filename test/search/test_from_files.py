@@ -34,10 +34,12 @@ def wave():
     return (0.3 * np.sin(np.arange(20_000) * 0.3) + random.normal(0, 0.05, 20_000)).astype("f4")
 
 
-def test_any_format_and_channel(model, wave, tmp_path):
+def test_any_format_and_channels(model, wave, tmp_path):
     same, other = tmp_path / "same.wav", tmp_path / "other.flac"
     soundfile.write(same, wave, RATE_HZ, subtype="FLOAT")
-    soundfile.write(other, np.repeat(wave[:, None], 2, axis=1), RATE_HZ, subtype="PCM_24")
+    # Mixed: the first channel alone would be silence.
+    stereo = np.stack([np.zeros_like(wave), 2 * wave], axis=1)
+    soundfile.write(other, stereo, RATE_HZ, subtype="PCM_24")
     found = recognise(model, [same, other])
     assert [piece.path for piece in found] == [same, other]
     assert [piece.name for piece in found] == [str(same), str(other)]

@@ -14,6 +14,7 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
     --batch_size 64 \
     --speed_perturb_factors "0.9 1.0 1.1" \
     --max_wav_duration 10 \
+    --channel mean \
     --asr_config conf/train_asr_fbank.yaml \
     --inference_config conf/decode_asr.yaml \
     --train_set train \

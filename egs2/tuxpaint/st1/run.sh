@@ -17,6 +17,7 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
     --batch_size 64 \
     --speed_perturb_factors "0.9 1.0 1.1" \
     --max_wav_duration 10 \
+    --channel mean \
     --st_config conf/train_st_fbank.yaml \
     --inference_config conf/decode_st.yaml \
     --train_set train \
