@@ -45,6 +45,21 @@ def read_audio(
     return AudioReader().read(os.fspath(path), start_s, end_s, channel)
 
 
+def channel_number(text: str) -> int | None:
+    """Return the channel that an option `--channel` names; None for the mean of all.
+
+    Raises:
+        UserError: it names none.
+
+    Example:
+        >>> channel_number("1"), channel_number("mean")
+        (1, None)
+    """
+    if text != "mean" and not text.isdecimal():
+        raise UserError(f"--channel must be a number from 0, or mean, not {text!r}", exit_code=2)
+    return None if text == "mean" else int(text)
+
+
 class AudioReader:
     """Reads parts of recordings; a recording that must be read whole is kept for the next.
 

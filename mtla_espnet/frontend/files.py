@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mtla_espnet.config import dump_yaml
-from mtla_espnet.data.audio import Part
+from mtla_espnet.data.audio import Part, channel_number
 from mtla_espnet.data.fairseq_zip import (
     Place,
     merge_zips,
@@ -78,7 +78,7 @@ def write_files(arguments: argparse.Namespace, extractor: Extractor, form: str) 
             arguments.nj,
             max_rejected=arguments.max_rejected,
             allow_pipes=arguments.allow_pipes,
-            channel=_channel(arguments.channel),
+            channel=channel_number(arguments.channel),
             compress=arguments.compress,
         )
 
@@ -91,7 +91,7 @@ def _write_zip(arguments: argparse.Namespace, extractor: Extractor) -> None:
     work = out / f".{extractor.name}"
     written, shards, seen = {}, [], {}
     for set_name, data_dir in sets.items():
-        parts = parts_of(data_dir, arguments.allow_pipes, _channel(arguments.channel))
+        parts = parts_of(data_dir, arguments.allow_pipes, channel_number(arguments.channel))
         _check_ids(parts, set_name, seen)
         found, rejections = write_features(
             parts,
@@ -168,13 +168,7 @@ def _check(arguments: argparse.Namespace) -> None:
     for data_dir in arguments.data_dirs:
         if arguments.out.absolute() in (data_dir.absolute(), data_dir.absolute().parent):
             raise UserError(f"{arguments.out}: holds the data directories: write elsewhere", 2)
-    _channel(arguments.channel)
-
-
-def _channel(text: str) -> int | None:
-    if text != "mean" and not text.isdecimal():
-        raise UserError(f"--channel must be a number from 0, or mean, not {text!r}", exit_code=2)
-    return None if text == "mean" else int(text)
+    channel_number(arguments.channel)
 
 
 def _check_ids(parts: Sequence[Part], set_name: str, seen: dict[str, str]) -> None:

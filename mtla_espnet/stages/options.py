@@ -173,23 +173,6 @@ def sampling_rate(text: str) -> int:
     return rate
 
 
-def channel_number(text: str) -> int | None:
-    """Return the channel that `--channel` names; None for the mean of all.
-
-    Raises:
-        UserError: it names none.
-
-    Example:
-        >>> channel_number("1"), channel_number("mean")
-        (1, None)
-    """
-    if text == "mean":
-        return None
-    if not text.isdecimal():
-        raise UserError(f"run.sh: --channel must be a number from 0, or mean, not {text!r}", 2)
-    return int(text)
-
-
 def speed_factors(text: str) -> list[str]:
     """Return the factors that `--speed_perturb_factors` names, as they are written.
 
