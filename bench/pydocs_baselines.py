@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""ROUGE of what needs no model, on the test documents of pydocs: the README's first table.
+"""ROUGE of what needs no model, on pydocs' test documents: a table of the recipe's README.
 
 usage: pydocs_baselines.py DATA   (egs2/pydocs/sum1/data)
 """

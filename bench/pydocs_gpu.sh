@@ -7,9 +7,12 @@
 # Environment of `run`:
 #   KINDS      of conf/attention; default: mha gqa mqa mla mtla mtla_s3
 #   KEEP       kinds whose parameters OUT gets, default mtla
-#   SIDE       trainings side by side on a GPU, default 3
-#   TRAIN_S    seconds of a training at most, default 400; one that is stopped is averaged over
-#              the epochs that it has
+#   SIDE       trainings side by side on a GPU, default 6
+#   MPS        1: NVIDIA's daemon that lets processes share a GPU at the same time; 0: not;
+#              default: where it is installed
+#   TRAIN_S    seconds of a training at most, default 1000 (six side by side on an H200 with MPS
+#              need about 850, by the estimate of one that was stopped after 440); one that is
+#              stopped is averaged over the epochs that it has
 #   CONFIG     of the training, default train_sum_gpu; its tag is CONFIG_raw_en_bpe4000_KIND
 #   NGPU       0: on the CPU
 # A second `run` with the same OUT goes on where the first was stopped.
@@ -17,8 +20,10 @@ set -uo pipefail
 
 checkout=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 recipe=$checkout/egs2/pydocs/sum1
-: "${KINDS:=mha gqa mqa mla mtla mtla_s3}" "${KEEP:=mtla}" "${SIDE:=3}" "${TRAIN_S:=400}"
+: "${KINDS:=mha gqa mqa mla mtla mtla_s3}" "${KEEP:=mtla}" "${SIDE:=6}" "${TRAIN_S:=1000}"
 : "${CONFIG:=train_sum_gpu}" "${NGPU:=1}"
+# shellcheck source=mps.sh
+. "$checkout/bench/mps.sh"
 
 usage() {
     sed -n '4,6p' "${BASH_SOURCE[0]}" | cut -c 3- >&2
@@ -73,6 +78,8 @@ run() {
     if [ "$NGPU" != 0 ]; then
         gpus=$(nvidia-smi -L | wc -l)
     fi
+    trap stop_mps EXIT
+    start_mps "$out/logs/mps"
     number=0
     for kind in $KINDS; do
         while [ "$(jobs -pr | wc -l)" -ge $((gpus * SIDE)) ]; do wait -n; done
@@ -80,6 +87,7 @@ run() {
         number=$((number + 1))
     done
     wait
+    stop_mps
     tail -n 2 "$out"/logs/*.log
     "$python" -m mtla_espnet report .
     tar czf "$out/results.tgz" --exclude='*.pth' --exclude=tensorboard --exclude=images \

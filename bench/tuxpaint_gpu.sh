@@ -39,11 +39,12 @@ corpus=$checkout/egs2/tuxpaint
     whisper:mtla:1 fbank:mtla:1}"
 : "${ST_MODELS:=whisper:mtla:warm whisper:mha:warm fbank:mtla:warm fbank:mha:warm whisper:mtla:cold}"
 : "${KEEP:=exp/asr_whisper_mtla_seed0 exp/asr_fbank_mtla_seed0}"
-: "${SIDE:=7}" "${WORK:=/dev/shm/tuxpaint}" "${NGPU:=1}" "${MPS:=}" "${ARGS:=}" "${LM_ARGS:=}"
+: "${SIDE:=7}" "${WORK:=/dev/shm/tuxpaint}" "${NGPU:=1}" "${ARGS:=}" "${LM_ARGS:=}"
 : "${WHISPER_EPOCHS:=}" "${FBANK_EPOCHS:=}"
 UPDATES_AN_EPOCH=112
 TUNING_SIDE=3
-mps=
+# shellcheck source=mps.sh
+. "$checkout/bench/mps.sh"
 
 usage() {
     sed -n '5,13p' "${BASH_SOURCE[0]}" | cut -c 3- >&2
@@ -83,39 +84,11 @@ begin() {
     if [ "$NGPU" != 0 ]; then
         gpus=$(nvidia-smi -L | wc -l) on_gpu=true
     fi
-    trap 'stop_mps' EXIT
+    trap stop_mps EXIT
 }
 
 say() {
     echo "$phase: $* after $SECONDS s"
-}
-
-# Let processes share the GPUs at the same time; without it they take turns.
-start_mps() {
-    [ "$NGPU" != 0 ] && [ "$MPS" != 0 ] || return 0
-    [ "$MPS" = 1 ] || command -v nvidia-cuda-mps-control >/dev/null || { say "no MPS"; return 0; }
-    export CUDA_MPS_PIPE_DIRECTORY=/tmp/tuxpaint_mps/pipe CUDA_MPS_LOG_DIRECTORY=/tmp/tuxpaint_mps/log
-    mkdir -p "$CUDA_MPS_PIPE_DIRECTORY" "$CUDA_MPS_LOG_DIRECTORY"
-    mps=1
-    if nvidia-cuda-mps-control -d && timeout --kill-after 5 20 "$python" -c '
-import torch
-for number in range(torch.cuda.device_count()):
-    x = torch.ones(64, 64, device=f"cuda:{number}")
-    assert (x @ x).sum().item() == 64**3'; then
-        say "MPS works"
-        return 0
-    fi
-    tail -n 5 "$CUDA_MPS_LOG_DIRECTORY"/*.log
-    stop_mps
-    say "MPS does not work, goes on without"
-}
-
-stop_mps() {
-    [ -n "$mps" ] || return 0
-    mps=
-    echo "quit -t 5" | timeout 20 nvidia-cuda-mps-control
-    cp "$CUDA_MPS_LOG_DIRECTORY"/*.log "$WORK/logs/" 2>/dev/null
-    unset CUDA_MPS_PIPE_DIRECTORY CUDA_MPS_LOG_DIRECTORY
 }
 
 # How many of these processes run.
@@ -252,7 +225,7 @@ train() {
     grep -h "finished in" "$WORK/logs/format.log"
     wait "$imported"
     say formatted
-    start_mps
+    start_mps "$WORK/logs/mps"
     on_all language_model 1 lm &
     language_model=$!
     sampler=
@@ -377,7 +350,7 @@ st() {
     ln -sfn ../asr1/downloads downloads
     on_all prepare_st 2 fbank whisper
     say prepared
-    start_mps
+    start_mps "$WORK/logs/mps"
     # shellcheck disable=SC2086
     on_all translate 4 $ST_MODELS
     tell_trained "$WORK/st/exp"
