@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # smarthome/{st1,slu1} with every attention kind side by side on one machine, each on two cores of
-# its own: `run.sh --attention KIND` as on a laptop, all times measured under the same conditions.
+# its own: `run.sh --attention KIND` as on a laptop, all times measured under the same conditions;
+# or trained all at once on GPUs, and only decoded on the cores.
 #
 # usage: bench/smarthome_kinds.sh OUT    prepare, train, decode, score; OUT gets logs/ and
 #                                        results.tgz, whose recipes `mtla-espnet report` reads
@@ -11,6 +12,7 @@
 #   FIRST_CORE  default 0
 #   CORES       how many from there, default all; where that is fewer than two for each model, a
 #               pair of cores takes one model after the other
+#   NGPU        1: train on GPUs, all at once (see mps.sh); default 0
 #   UNTIL_S     seconds from the start after which trainings are stopped, default 480; a second
 #               call goes on, and decodes what is done
 #   WORK        where dump/ and exp/ of the recipes are, default /dev/shm/smarthome
@@ -21,17 +23,29 @@ set -uo pipefail
 checkout=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 : "${RECIPES:=st1 slu1}" "${KINDS:=mha gqa mqa mla mtla mtla_s3}" "${SECOND=st1:mha st1:mtla}"
 : "${FIRST_CORE:=0}" "${CORES:=$(($(nproc --all) - FIRST_CORE))}"
-: "${UNTIL_S:=480}" "${WORK:=/dev/shm/smarthome}" "${DATA_ARGS:=}" "${ARGS:=}"
+: "${UNTIL_S:=480}" "${WORK:=/dev/shm/smarthome}" "${DATA_ARGS:=}" "${ARGS:=}" "${NGPU:=0}"
+# shellcheck source=mps.sh
+. "$checkout/bench/mps.sh"
 
 if [ $# -ne 1 ] || [ "$CORES" -lt 2 ]; then
-    sed -n '5,6p' "${BASH_SOURCE[0]}" | cut -c 3- >&2
+    sed -n '6,7p' "${BASH_SOURCE[0]}" | cut -c 3- >&2
     exit 2
 fi
 
 # What all calls of a recipe say.
 recipe_call() {
-    call=("$checkout/egs2/smarthome/$1/run.sh" --ngpu 0
+    call=("$checkout/egs2/smarthome/$1/run.sh" --ngpu "$NGPU"
         --dumpdir "$WORK/$1/dump" --expdir "$WORK/$1/exp")
+}
+
+# What all calls for a model, `recipe:kind:seed`, say.
+model_call() {
+    IFS=: read -r recipe kind seed <<<"$1"
+    recipe_call "$recipe"
+    call+=(--attention "$kind")
+    arguments=$ARGS
+    [ "$seed" = 0 ] || arguments="--seed $seed $ARGS"
+    [ -z "$arguments" ] || call+=("--${recipe%1}_args" "$arguments")
 }
 
 # Stages 1 to 10, which all kinds share.
@@ -40,19 +54,20 @@ prepare() {
     "${call[@]}" --stop_stage 10 --nj 8 --local_data_opts "--nj 8 $DATA_ARGS"
 }
 
-# Train a model, `recipe:kind:seed`, until the time is up; decode and score it.
-one() {
-    IFS=: read -r recipe kind seed <<<"$1"
-    recipe_call "$recipe"
-    call+=(--attention "$kind")
-    arguments=$ARGS
-    [ "$seed" = 0 ] || arguments="--seed $seed $ARGS"
-    [ -z "$arguments" ] || call+=("--${recipe%1}_args" "$arguments")
+# Train a model until the time is up.
+train() {
+    model_call "$1"
     left=$((UNTIL_S - SECONDS))
     [ "$left" -gt 0 ] || { echo "$1: no time is left"; return 1; }
     timeout --kill-after 10 "$left" "${call[@]}" --stage 11 --stop_stage 11
     code=$?
-    [ $code -eq 0 ] || { echo "$1: stopped (code $code)"; return $code; }
+    [ $code -eq 0 ] || echo "$1: stopped (code $code)"
+    return $code
+}
+
+# Decode and score what is trained.
+decode() {
+    model_call "$1"
     "${call[@]}" --stage 12 --stop_stage 13
 }
 
@@ -84,6 +99,18 @@ for recipe in "${recipes[@]}"; do
         [ "${pair%%:*}" != "$recipe" ] || models+=("$pair:1")
     done
 done
+if [ "$NGPU" != 0 ]; then
+    gpus=$(nvidia-smi -L | wc -l)
+    trap stop_mps EXIT
+    start_mps "$out/logs/mps"
+    for ((number = 0; number < ${#models[@]}; number++)); do
+        CUDA_VISIBLE_DEVICES=$((number % gpus)) OMP_NUM_THREADS=1 \
+            train "${models[number]}" >>"$(log_of "${models[number]}")" 2>&1 &
+    done
+    wait
+    stop_mps
+    echo "trained after $SECONDS s"
+fi
 export OMP_NUM_THREADS=2
 pairs=$((CORES / 2))
 for ((pair = 0; pair < pairs; pair++)); do
@@ -91,7 +118,8 @@ for ((pair = 0; pair < pairs; pair++)); do
         core=$((FIRST_CORE + 2 * pair))
         taskset -cp "$core,$((core + 1))" "$BASHPID" >/dev/null || exit 1
         for ((number = pair; number < ${#models[@]}; number += pairs)); do
-            one "${models[number]}" >>"$(log_of "${models[number]}")" 2>&1
+            { [ "$NGPU" != 0 ] || train "${models[number]}"; } >>"$(log_of "${models[number]}")" 2>&1 &&
+                decode "${models[number]}" >>"$(log_of "${models[number]}")" 2>&1
         done
     ) &
 done
