@@ -19,16 +19,16 @@ class Model:
 
     tokens = TOKENS
 
-    def __init__(self, recipe, name, decoder, **decoder_conf):
+    def __init__(self, recipe, name, decoder, more=None, **decoder_conf):
         self.directory = recipe / "exp" / f"asr_{name}"
         self.config_file = self.directory / "config.yaml"
         self.file = self.directory / "valid.acc.ave.pth"
         stats_file = "exp/asr_stats/feats_stats.npz"
-        config = self._save(recipe, stats_file, decoder, decoder_conf)
+        config = self._save(recipe, stats_file, decoder, decoder_conf, more or {})
         config["normalize_conf"]["stats_file"] = stats_file
         self.config_file.write_text(yaml.safe_dump(config))
 
-    def _save(self, recipe, stats_file, decoder, decoder_conf):
+    def _save(self, recipe, stats_file, decoder, decoder_conf, more):
         import torch
 
         from mtla_espnet.tasks.register import register
@@ -55,6 +55,7 @@ class Model:
             "decoder_conf": {
                 "attention_heads": 2, "linear_units": 32, "num_blocks": 2, **decoder_conf
             },
+            **more,
         }  # fmt: skip
         torch.manual_seed(1)
         model = ASRTask.build_model(argparse.Namespace(**config)).eval()
@@ -92,3 +93,23 @@ def model(recipe):
 def transformer(recipe):
     """The same encoder with ESPnet's decoder."""
     return Model(recipe, "transformer", "transformer")
+
+
+@pytest.fixture
+def on_whisper(tmp_path):
+    """A model on a frozen Whisper in a folder beside, and that folder."""
+    from transformers import WhisperConfig
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+    recipe, name = tmp_path / "recipe", "downloads/whisper"
+    folder = recipe / name
+    WhisperEncoder(
+        WhisperConfig(d_model=16, encoder_layers=1, encoder_attention_heads=2, encoder_ffn_dim=16)
+    ).save_pretrained(folder)
+    more = {"frontend": "transformers", "frontend_conf": {"model": str(folder)}, "normalize": None}
+    model = Model(recipe, "whisper", "decoder_only", more, attention="mtla")
+    # As a recipe says it, relative to its directory.
+    config = yaml.safe_load(model.config_file.read_text())
+    config["frontend_conf"]["model"] = name
+    model.config_file.write_text(yaml.safe_dump(config))
+    return model, folder

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import soundfile
+import soxr
 
 from mtla_espnet.cli import main
 from mtla_espnet.files import UserError
@@ -90,6 +91,25 @@ def test_the_command_line(model, wave, tmp_path, capsys):
     assert main([*call, "--json", str(path)]) == 0
     first = json.loads(capsys.readouterr().out.splitlines()[0])
     assert first == {"file": str(path), "start_s": 0.0, "end_s": 2.5, "text": expected}
+
+
+def test_a_model_on_a_pretrained_encoder_finds_its_folder(on_whisper, wave, tmp_path, capsys):
+    model, folder = on_whisper
+    path = tmp_path / "a.ogg"
+    soundfile.write(path, np.stack([np.zeros(88_200), np.resize(wave, 88_200)], 1), 44_100)
+    options = {"beam_size": 3, "ctc_weight": 0.3, "minlenratio": -3, "maxlenratio": -8}
+    config = tmp_path / "decode.yaml"
+    config.write_text(json.dumps(options))
+    call = ["transcribe", "--model", str(model.directory), "--inference_config", str(config)]
+    assert main([*call, "--device", "cpu", str(path)]) == 0
+    samples, rate_hz = soundfile.read(path, dtype="float32")
+    mixed = soxr.resample(samples.mean(axis=1), rate_hz, 16_000)
+    expected = Speech2Text.from_pretrained(model.directory, **options)(mixed)[0][0]
+    assert expected and capsys.readouterr().out == f"{path}: {expected}\n"
+    folder.rename(tmp_path / "elsewhere")
+    assert main([*call, str(path)]) == 1
+    error = capsys.readouterr().err
+    assert "downloads/whisper" in error and len(error.splitlines()) == 1
 
 
 def test_options_of_the_search():
