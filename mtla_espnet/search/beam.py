@@ -40,7 +40,8 @@ class SearchOptions:
             below 0: minus so many tokens.
         minlenratio: of encoder frames; below 0: minus so many tokens.
         normalize_length: rank by score a token.
-        pre_beam_ratio: with CTC, each hypothesis offers int(ratio * beam_size) tokens.
+        pre_beam_ratio: with CTC, each hypothesis offers int(ratio * beam_size) tokens, those that
+            the others like best, and the end.
     """
 
     beam_size: int = 10
@@ -63,7 +64,8 @@ class SearchOptions:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise UserError(f"{name} must be a whole number from 1 on, not {value!r}")
-        for name in ("ctc_weight", "penalty", "temperature", "maxlenratio", "minlenratio"):
+        numbers = ("ctc_weight", "penalty", "temperature", "maxlenratio", "minlenratio")
+        for name in (*numbers, "pre_beam_ratio"):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not math.isfinite(value):
                 raise UserError(f"{name} must be a number, not {value!r}")
@@ -71,6 +73,8 @@ class SearchOptions:
             raise UserError(f"ctc_weight must be in 0 to 1, not {self.ctc_weight}")
         if self.temperature <= 0:
             raise UserError(f"temperature must be above 0, not {self.temperature}")
+        if self.pre_beam_ratio < 1:
+            raise UserError(f"pre_beam_ratio must be at least 1, not {self.pre_beam_ratio}")
 
     def length_limits(self, frames: int) -> tuple[int, int]:
         """Return the least and the most tokens of an utterance of so many frames."""

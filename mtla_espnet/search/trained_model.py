@@ -67,6 +67,7 @@ class TrainedModel:
         minlenratio: see there.
         normalize_length: see there.
         temperature: see there.
+        pre_beam_ratio: see there.
         prefix_cache: what the decoder keeps of an utterance for its hypotheses to share:
             `latent` (smallest), `materialised` keys and values, or what is faster: `auto`.
             A GPU's graphs take the second; with `latent` it decodes without them. Kinds
@@ -103,6 +104,7 @@ class TrainedModel:
         minlenratio: float = 0.0,
         normalize_length: bool = False,
         temperature: float = 1.0,
+        pre_beam_ratio: float = 1.5,
         prefix_cache: str = "auto",
     ):
         self.device = _usable_device(device)
@@ -125,6 +127,7 @@ class TrainedModel:
             maxlenratio=maxlenratio,
             minlenratio=minlenratio,
             normalize_length=normalize_length,
+            pre_beam_ratio=pre_beam_ratio,
         )
         self.options.check()
         # Here: ESPnet's tasks take ten seconds to import, and a wrong path need not wait.

@@ -55,6 +55,7 @@ options = st.builds(
     maxlenratio=st.sampled_from([0.0, 0.5, -4]),
     minlenratio=st.sampled_from([0.0, 0.2]),
     normalize_length=st.booleans(),
+    pre_beam_ratio=st.sampled_from([1.0, 1.5, 3.0]),
 )
 
 

@@ -162,6 +162,7 @@ class TestErrors:
             ({"ctc_weight": 1.5}, "ctc_weight must be in 0 to 1, not 1.5"),
             ({"penalty": "a"}, "penalty must be a number, not 'a'"),
             ({"temperature": 0}, "temperature must be above 0"),
+            ({"pre_beam_ratio": 0.5}, "pre_beam_ratio must be at least 1, not 0.5"),
             ({"dtype": "int8"}, "dtype 'int8' is unknown"),
             ({"prefix_cache": "large"}, "prefix_cache 'large' is unknown: say auto, latent"),
             ({"ngram_weight": -1}, "ngram_weight must be at least 0, not -1"),
