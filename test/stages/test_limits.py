@@ -10,6 +10,7 @@ from mtla_espnet.data.rejected import read_rejected
 from mtla_espnet.data.tables import read_table, write_table
 from mtla_espnet.files import UserError
 from mtla_espnet.stages.runner import run_recipe
+from quick_training import QUICK_TRAINING
 
 pytestmark = pytest.mark.espnet
 
@@ -26,15 +27,8 @@ CONFIG = {
     "decoder": "decoder_only",
     "decoder_conf": SMALL,
     "model_conf": {"ctc_weight": 0.3},
-    "batch_type": "unsorted",
     "batch_size": 2,
-    "max_epoch": 1,
-    "keep_nbest_models": 1,
-    "best_model_criterion": [["valid", "acc", "max"]],
-    "num_att_plot": 0,
-    "num_workers": 0,
-    "use_matplotlib": False,
-    "use_tensorboard": False,
+    **QUICK_TRAINING,
 }
 # 0.5 s are 12 frames of this encoder
 LONG = "ON OFF ON OFF ON"

@@ -12,6 +12,7 @@ from mtla_espnet.data.tables import read_table, write_table
 from mtla_espnet.files import UserError
 from mtla_espnet.stages.runner import run_recipe
 from mtla_espnet.stages.task import TASKS, task_named
+from quick_training import QUICK_TRAINING
 
 RATE_HZ = 8000
 ENGLISH = ["on off", "up", "off down up", "down on"]
@@ -93,15 +94,8 @@ def make_recipe(root, recordings, task):
         "decoder_conf": small,
         "model_conf": MODEL_CONF[task],
         "optim": "adam",
-        "batch_type": "unsorted",
         "batch_size": 8,
-        "max_epoch": 1,
-        "keep_nbest_models": 1,
-        "best_model_criterion": [["valid", "acc", "max"]],
-        "num_att_plot": 0,
-        "num_workers": 0,
-        "use_matplotlib": False,
-        "use_tensorboard": False,
+        **QUICK_TRAINING,
     }
     if task_named(task).speech:
         frontend = {"n_fft": 256, "hop_length": 80, "n_mels": 20, "center": False}
