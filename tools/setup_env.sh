@@ -62,16 +62,19 @@ install() {
     # The recipes' torch is named first: pip would else begin with the newest one, in vain.
     torch=$(sed -n 's/^ *"\(torch==.*\)",$/\1/p' pyproject.toml)
     # The pipe only thins out pip's lines, so the stamp, not its exit code, tells success.
+    # A torchaudio that was compiled for another torch installs, and does not load.
     {
         .venv/bin/python -m pip install --disable-pip-version-check --progress-bar off \
-            "$torch" --editable '.[recipes,test]' && printf '%s\n' "$stamp" >.venv/.complete
+            "$torch" --editable '.[recipes,test]' && .venv/bin/python -c 'import torchaudio' &&
+            printf '%s\n' "$stamp" >.venv/.complete
     } 2>&1 | tee .venv/install.log |
         awk '$1 == "Downloading" && $4 ~ /^[MG]B/ && substr($3, 2) + 0 >= 10 {
                  sub(/-.*/, "", $2); print "  fetching " $2, $3, $4; fflush() }
              /^Installing collected/ { print "  unpacking"; fflush() }
              $1 == "ERROR:" { print; fflush() }'
     if [ ! -e .venv/.complete ]; then
-        echo "set-up: pip failed; its whole output is in .venv/install.log" >&2
+        echo "set-up: pip failed, or torchaudio does not load; all output is in" \
+            ".venv/install.log" >&2
         exit 1
     fi
     say "done in $(($(date +%s) - started)) s"

@@ -86,6 +86,7 @@ def test_an_unknown_option_is_a_usage_error():
 FAKE_PYTHON = """case "$1 $2" in
 "-m venv") rm -rf .venv; mkdir -p .venv/bin; cp "$0" .venv/bin/python; echo venv >>calls ;;
 "-m pip") echo pip >>calls; [ ! -e pip_fails ] ;;
+"-c import torchaudio") [ ! -e torchaudio_fails ] ;;
 *version_info*) echo "$0" ;;
 esac"""
 
@@ -121,10 +122,11 @@ def test_a_changed_pyproject_updates_the_environment(checkout):
     assert set_up(checkout) == (0, [])
 
 
-def test_an_interrupted_installation_is_made_anew(checkout):
-    (checkout / "pip_fails").touch()
+@pytest.mark.parametrize("cause", ["pip_fails", "torchaudio_fails"])
+def test_an_interrupted_or_broken_installation_is_made_anew(checkout, cause):
+    (checkout / cause).touch()
     assert set_up(checkout) == (1, ["venv", "pip"])
-    (checkout / "pip_fails").unlink()
+    (checkout / cause).unlink()
     assert set_up(checkout) == (0, ["venv", "pip"])
 
 
