@@ -13,7 +13,7 @@ from sklearn.metrics.pairwise import linear_kernel
 from mtla_espnet.corpora.docstring_heading import name_words
 from mtla_espnet.corpora.docstrings import SUMMARY_MARK
 from mtla_espnet.data.tables import read_table
-from mtla_espnet.score.rouge import lead_sentence, rouge_of_each
+from mtla_espnet.score.rouge import lead_sentence, mean_of, rouge_of_each
 
 CONSTANT = "Return a list of the given"
 
@@ -34,12 +34,8 @@ def main(data: Path) -> None:
     }
     print("| without a model | ROUGE-1 | ROUGE-2 | ROUGE-L |\n|:---|---:|---:|---:|")
     for name, summaries in systems.items():
-        scores = rouge_of_each(references, summaries).values()
-        means = [
-            sum(getattr(score, kind) for score in scores) / len(scores)
-            for kind in ("rouge_1", "rouge_2", "rouge_l")
-        ]
-        print(f"| {name} |", " | ".join(f"{mean:.2f}" for mean in means), "|")
+        mean = mean_of(rouge_of_each(references, summaries))
+        print(f"| {name} | {mean.rouge_1:.2f} | {mean.rouge_2:.2f} | {mean.rouge_l:.2f} |")
 
 
 def _sources(data: Path, name: str) -> dict[str, str]:

@@ -22,8 +22,8 @@ checkout=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 recipe=$checkout/egs2/pydocs/sum1
 : "${KINDS:=mha gqa mqa mla mtla mtla_s3}" "${KEEP:=mtla}" "${SIDE:=6}" "${TRAIN_S:=1000}"
 : "${CONFIG:=train_sum_gpu}" "${NGPU:=1}"
-# shellcheck source=mps.sh
-. "$checkout/bench/mps.sh"
+# shellcheck source=side_by_side.sh
+. "$checkout/bench/side_by_side.sh"
 
 usage() {
     sed -n '4,6p' "${BASH_SOURCE[0]}" | cut -c 3- >&2
@@ -54,11 +54,10 @@ one() {
     code=$?
     if [ $code -ne 0 ]; then
         [ -f "$summary" ] || { echo "$kind: no epoch (code $code)"; return 1; }
-        epochs=$("$python" -c \
-            'import json, sys; print(json.load(open(sys.argv[1]))["epochs"])' "$summary") || return 1
-        echo "$kind: stopped after $epochs epochs (code $code)"
+        averaging=$(averaging_args "$summary") || return 1
+        echo "$kind: stopped (code $code), averaged by $averaging"
         sleep 10 # until the stopped process has left its directory
-        args=(--mt_args "--max_epoch $epochs --keep_nbest_models $((epochs < 5 ? epochs : 5))")
+        args=(--mt_args "$averaging")
         "${call[@]}" "${args[@]}" --stage 11 --stop_stage 11 || return 1
     fi
     "${call[@]}" "${args[@]}" --stage 12 --stop_stage 13
@@ -72,12 +71,7 @@ run() {
     [ -d exp/mt_stats_raw_en_bpe4000 ] || tar xJf "$file" || exit 1
     # shellcheck source=../egs2/TEMPLATE/asr1/path.sh
     . ./path.sh
-    # batches differ in shape, and trainings side by side have no memory to leave unused
-    export PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True
-    gpus=1
-    if [ "$NGPU" != 0 ]; then
-        gpus=$(nvidia-smi -L | wc -l)
-    fi
+    find_gpus
     trap stop_mps EXIT
     start_mps "$out/logs/mps"
     number=0

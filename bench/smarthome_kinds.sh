@@ -12,7 +12,7 @@
 #   FIRST_CORE  default 0
 #   CORES       how many from there, default all; where that is fewer than two for each model, a
 #               pair of cores takes one model after the other
-#   NGPU        1: train on GPUs, all at once (see mps.sh); default 0
+#   NGPU        1: train on GPUs, all at once (see side_by_side.sh); default 0
 #   UNTIL_S     seconds from the start after which trainings are stopped, default 480; a second
 #               call goes on, and decodes what is done
 #   WORK        where dump/ and exp/ of the recipes are, default /dev/shm/smarthome
@@ -24,8 +24,8 @@ checkout=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 : "${RECIPES:=st1 slu1}" "${KINDS:=mha gqa mqa mla mtla mtla_s3}" "${SECOND=st1:mha st1:mtla}"
 : "${FIRST_CORE:=0}" "${CORES:=$(($(nproc --all) - FIRST_CORE))}"
 : "${UNTIL_S:=480}" "${WORK:=/dev/shm/smarthome}" "${DATA_ARGS:=}" "${ARGS:=}" "${NGPU:=0}"
-# shellcheck source=mps.sh
-. "$checkout/bench/mps.sh"
+# shellcheck source=side_by_side.sh
+. "$checkout/bench/side_by_side.sh"
 
 if [ $# -ne 1 ] || [ "$CORES" -lt 2 ]; then
     sed -n '6,7p' "${BASH_SOURCE[0]}" | cut -c 3- >&2
@@ -57,12 +57,7 @@ prepare() {
 # Train a model until the time is up.
 train() {
     model_call "$1"
-    left=$((UNTIL_S - SECONDS))
-    [ "$left" -gt 0 ] || { echo "$1: no time is left"; return 1; }
-    timeout --kill-after 10 "$left" "${call[@]}" --stage 11 --stop_stage 11
-    code=$?
-    [ $code -eq 0 ] || echo "$1: stopped (code $code)"
-    return $code
+    train_until "$1" "${call[@]}" --stage 11 --stop_stage 11
 }
 
 # Decode and score what is trained.
@@ -100,7 +95,7 @@ for recipe in "${recipes[@]}"; do
     done
 done
 if [ "$NGPU" != 0 ]; then
-    gpus=$(nvidia-smi -L | wc -l)
+    find_gpus
     trap stop_mps EXIT
     start_mps "$out/logs/mps"
     for ((number = 0; number < ${#models[@]}; number++)); do

@@ -43,8 +43,8 @@ corpus=$checkout/egs2/tuxpaint
 : "${WHISPER_EPOCHS:=}" "${FBANK_EPOCHS:=}"
 UPDATES_AN_EPOCH=112
 TUNING_SIDE=3
-# shellcheck source=mps.sh
-. "$checkout/bench/mps.sh"
+# shellcheck source=side_by_side.sh
+. "$checkout/bench/side_by_side.sh"
 
 usage() {
     sed -n '5,13p' "${BASH_SOURCE[0]}" | cut -c 3- >&2
@@ -78,12 +78,10 @@ begin() {
     cd "$corpus/asr1" || exit 1
     # shellcheck source=../egs2/TEMPLATE/asr1/path.sh
     . ./path.sh
-    # Batches differ in shape, and trainings side by side have no memory to leave unused.
-    export PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True OMP_NUM_THREADS=1
-    gpus=1 on_gpu=false
-    if [ "$NGPU" != 0 ]; then
-        gpus=$(nvidia-smi -L | wc -l) on_gpu=true
-    fi
+    export OMP_NUM_THREADS=1
+    find_gpus
+    on_gpu=true
+    [ "$NGPU" != 0 ] || on_gpu=false
     trap stop_mps EXIT
 }
 
@@ -155,24 +153,12 @@ st_options() {
     fi
 }
 
-# Train by `options` until UNTIL_S.
-train_until() {
-    left=$((UNTIL_S - SECONDS))
-    [ "$left" -gt 0 ] || { echo "$1: no time is left"; return 1; }
-    timeout --kill-after 10 "$left" ./run.sh "${options[@]}" --stage 11 --stop_stage 11
-    code=$?
-    [ $code -eq 0 ] || echo "$1: stopped (code $code): $(cat "$directory/training.json")"
-    return $code
-}
-
 # Average a training by `xx_options` that was stopped: its best epochs so far.
 average() {
     [ ! -e "$directory/valid.acc.ave.pth" ] || return 0
     [ -f "$directory/training.json" ] || { echo "$2: no epoch is trained"; return 1; }
-    epochs=$("$python" -c 'import json, sys; print(json.load(open(sys.argv[1]))["epochs"])' \
-        "$directory/training.json") || return 1
-    keep=$((epochs < 5 ? epochs : 5))
-    ARGS="$ARGS --max_epoch $epochs --keep_nbest_models $keep" "$1" "$2"
+    averaging=$(averaging_args "$directory/training.json") || return 1
+    ARGS="$ARGS $averaging" "$1" "$2"
     ./run.sh "${options[@]}" --stage 11 --stop_stage 11
 }
 
@@ -189,7 +175,7 @@ language_model() {
 
 train_asr() {
     asr_options "$1"
-    train_until "$1"
+    train_until "$1" ./run.sh "${options[@]}" --stage 11 --stop_stage 11
 }
 
 average_asr() {
@@ -334,7 +320,7 @@ prepare_st() {
 
 translate() {
     st_options "$1"
-    train_until "$1"
+    train_until "$1" ./run.sh "${options[@]}" --stage 11 --stop_stage 11
     average st_options "$1" || return 1
     ./run.sh "${options[@]}" --gpu_inference "$on_gpu" --stage 12 --stop_stage 13
 }

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import transformers
 
 from mtla_espnet.data.tables import read_table
 from mtla_espnet.score.result import read_result
+from tiny_whisper import write_whisper
 
 pytestmark = [pytest.mark.slow, pytest.mark.espnet]
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -48,13 +48,7 @@ def root(tmp_path_factory):
             if lang == "fr":  # as most of the French: the left channel is silent
                 samples = np.stack([np.zeros_like(samples), samples], axis=1)
             soundfile.write(stamps / f"{word}_desc_{lang}.ogg", samples, 44100, format="OGG")
-    config = transformers.WhisperConfig(
-        d_model=16, encoder_layers=1, encoder_attention_heads=2, encoder_ffn_dim=16
-    )
-    from transformers.models.whisper.modeling_whisper import WhisperEncoder
-
-    folder = root / "egs2/tuxpaint/asr1/downloads/whisper-tiny.en"
-    WhisperEncoder(config).save_pretrained(folder)
+    write_whisper(root / "egs2/tuxpaint/asr1/downloads/whisper-tiny.en")
     return root
 
 

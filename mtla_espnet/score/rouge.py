@@ -114,8 +114,8 @@ def score_summaries(
     result = SummaryScores(
         documents=len(references),
         normalisation=normalisation,
-        model=_mean(scores["model"]),
-        lead=_mean(scores["lead"]) if "lead" in scores else None,
+        model=mean_of(scores["model"]),
+        lead=mean_of(scores["lead"]) if "lead" in scores else None,
     )
     write_json(directory / FILE, dataclasses.asdict(result))
     numbers = " ".join(f"{value:.2f}" for value in dataclasses.astuple(result.model))
@@ -147,6 +147,12 @@ def rouge_of_each(
         score = scorer.score(*texts)
         found[key] = Rouge(**{name: 100 * score[kind].fmeasure for kind, name in _KINDS.items()})
     return found
+
+
+def mean_of(scores: Mapping[str, Rouge]) -> Rouge:
+    """Return the means over documents, to four decimals."""
+    columns = zip(*map(dataclasses.astuple, scores.values()), strict=True)
+    return Rouge(*(round(sum(column) / len(scores), 4) for column in columns))
 
 
 def lead_sentence(document: str) -> str:
@@ -191,11 +197,6 @@ def _leads(path: Path, references: Mapping[str, str], heading_mark: str) -> dict
 
 def _each(change: Callable[[str], str], texts: Mapping[str, str]) -> dict[str, str]:
     return {key: change(text) for key, text in texts.items()}
-
-
-def _mean(scores: Mapping[str, Rouge]) -> Rouge:
-    columns = zip(*map(dataclasses.astuple, scores.values()), strict=True)
-    return Rouge(*(round(sum(column) / len(scores), 4) for column in columns))
 
 
 def _csv(scores: Mapping[str, Mapping[str, Rouge]]) -> str:

@@ -98,14 +98,11 @@ def transformer(recipe):
 @pytest.fixture
 def on_whisper(tmp_path):
     """A model on a frozen Whisper in a folder beside, and that folder."""
-    from transformers import WhisperConfig
-    from transformers.models.whisper.modeling_whisper import WhisperEncoder
+    from tiny_whisper import write_whisper
 
     recipe, name = tmp_path / "recipe", "downloads/whisper"
     folder = recipe / name
-    WhisperEncoder(
-        WhisperConfig(d_model=16, encoder_layers=1, encoder_attention_heads=2, encoder_ffn_dim=16)
-    ).save_pretrained(folder)
+    write_whisper(folder)
     more = {"frontend": "transformers", "frontend_conf": {"model": str(folder)}, "normalize": None}
     model = Model(recipe, "whisper", "decoder_only", more, attention="mtla")
     # As a recipe says it, relative to its directory.
