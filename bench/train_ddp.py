@@ -233,7 +233,10 @@ class PaperSize:
         (self.root / "features").mkdir(parents=True)
         (self.root / "tokens.txt").write_text("".join(f"{token}\n" for token in tokens))
         self.seconds = 0.0
-        for mode, frames_wanted in (("train", 3_000 if small else 2_800_000), ("valid", 2_000)):
+        for mode, frames_wanted in (
+            ("train", 3_000 if small else 2_800_000),
+            ("valid", 3_000 if small else 30_000),
+        ):
             lines = {"feats.scp": [], "text": [], "speech_shape": [], "text_shape": []}
             total = 0
             while total < frames_wanted:

@@ -1,6 +1,7 @@
 """Plots of quality against cost."""
 
 import dataclasses
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from matplotlib.lines import Line2D
 from mtla_espnet.files import atomic_path
 
 COLUMNS = 3
+_TITLE_CHARACTERS = 60  # as wide as a panel; names of decodes are longer
 
 # Colours of Okabe and Ito, which colour-blind readers can tell apart, and a shape each.
 _STYLES = {
@@ -81,7 +83,7 @@ def plot_trade_offs(panels: Sequence[Panel], path: Path, note: str = "") -> None
 
 
 def _draw(ax, panel: Panel) -> None:
-    ax.set_title(panel.title, fontsize=9)
+    ax.set_title(textwrap.fill(panel.title, _TITLE_CHARACTERS), fontsize=9)
     ax.set_xlabel(panel.x_label)
     ax.set_ylabel(panel.y_label)
     ax.grid(color="#dddddd", linewidth=0.8)

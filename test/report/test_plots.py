@@ -1,3 +1,4 @@
+import dataclasses
 import struct
 
 import matplotlib.image
@@ -44,3 +45,13 @@ def test_the_same_bytes_twice(tmp_path):
     for name in ("a.png", "b.png"):
         plot_trade_offs([panel([1, 2], [30, 20])], tmp_path / name)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_a_long_title_stays_above_its_panel(tmp_path):
+    plot_trade_offs(
+        [dataclasses.replace(panel([1, 2], [30, 20]), title="x" * 150)], tmp_path / "p.png"
+    )
+    image = matplotlib.image.imread(tmp_path / "p.png")[..., :3]
+    assert (image[:, :3] == 1).all()  # the left edge
+    beside_panel = image[:60, image.shape[1] * 2 // 5 :]
+    assert (beside_panel == 1).all()
