@@ -42,6 +42,7 @@ corpus=$checkout/egs2/tuxpaint
 : "${SIDE:=7}" "${WORK:=/dev/shm/tuxpaint}" "${NGPU:=1}" "${ARGS:=}" "${LM_ARGS:=}"
 : "${WHISPER_EPOCHS:=}" "${FBANK_EPOCHS:=}"
 UPDATES_AN_EPOCH=112
+cores=$(nproc --all) # without --all it would heed OMP_NUM_THREADS
 TUNING_SIDE=3
 # shellcheck source=side_by_side.sh
 . "$checkout/bench/side_by_side.sh"
@@ -206,7 +207,7 @@ train() {
         say unpacked
     fi
     asr_options fbank:mtla:0
-    ./run.sh "${options[@]}" --stage 2 --stop_stage 5 --nj "$(nproc)" >>"$WORK/logs/format.log" 2>&1 ||
+    ./run.sh "${options[@]}" --stage 2 --stop_stage 5 --nj "$cores" >>"$WORK/logs/format.log" 2>&1 ||
         { tail -n 5 "$WORK/logs/format.log"; exit 1; }
     grep -h "finished in" "$WORK/logs/format.log"
     wait "$imported"
@@ -277,9 +278,11 @@ decode() {
     search="--gpu_inference $on_gpu --batch_size 64 --stage 12 --stop_stage 13"
     number=0
     for front in fbank whisper; do
+        model=$(tuned_model $front)
+        [ -n "$model" ] || continue
         for ctc in 0.5 0.7 0.8 0.9; do
             for lm in 0 0.3 0.5; do
-                echo "$WORK/exp/$(tuned_model $front) --test_sets valid --inference_tag" \
+                echo "$WORK/exp/$model --test_sets valid --inference_tag" \
                     "tune_ctc${ctc}_lm$lm $search --use_lm true" \
                     "--inference_args '--ctc_weight $ctc --lm_weight $lm'" \
                     >>"$WORK/tune.$((number % (TUNING_SIDE * gpus)))"
@@ -331,7 +334,7 @@ st() {
     export TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=1
     cd "$corpus/st1" || exit 1
     st_options fbank:mtla:cold
-    ./run.sh "${options[@]}" --stage 2 --stop_stage 5 --nj "$(nproc)" >>"$WORK/logs/format_st.log" 2>&1 ||
+    ./run.sh "${options[@]}" --stage 2 --stop_stage 5 --nj "$cores" >>"$WORK/logs/format_st.log" 2>&1 ||
         { tail -n 5 "$WORK/logs/format_st.log"; exit 1; }
     ln -sfn ../asr1/downloads downloads
     on_all prepare_st 2 fbank whisper
