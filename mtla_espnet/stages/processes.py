@@ -43,6 +43,10 @@ class Place:
         """Name of its log in the directory of the training."""
         return f"train.rank{self.rank}.log" if self.rank else "train.log"
 
+    def processes(self, ngpu: int) -> int:
+        """Return how many processes train, with `ngpu` GPUs of this run."""
+        return self.size * max(1, ngpu)
+
     def arguments(self, ngpu: int) -> list[str]:
         """Return what ESPnet's training is told.
 

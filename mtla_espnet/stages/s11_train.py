@@ -14,7 +14,12 @@ from mtla_espnet.stages.processes import training_place
 from mtla_espnet.stages.recipe import Recipe
 from mtla_espnet.stages.splits import in_splits
 from mtla_espnet.stages.tokens import text_inputs, text_options
-from mtla_espnet.stages.training import MAY_CHANGE, gpu_arguments, run_training
+from mtla_espnet.stages.training import (
+    MAY_CHANGE,
+    gpu_arguments,
+    require_a_share_each,
+    run_training,
+)
 
 TITLE = "Train"
 
@@ -81,13 +86,16 @@ def run(recipe: Recipe, part: Part) -> None:
     """Train, or go on from the last checkpoint.
 
     Raises:
-        UserError: the model cannot be trained on too many of the utterances.
+        UserError: the model cannot be trained on too many of the utterances, or more processes
+            train than there are utterances.
         JobFailed: ESPnet's program failed.
     """
     if _is_merged(recipe):
         write_text(_config(recipe), dump_yaml(recipe.laid_config))
     layout, exp_dir = recipe.layout, part.directory
     left_out = leave_out(recipe, _arguments(recipe, exp_dir), _shapes(recipe), exp_dir)
+    directories = _shape_directories(recipe, exp_dir, left_out)
+    require_a_share_each(recipe, [path / _shapes(recipe)[0] for path in directories.values()])
     is_first = training_place(recipe.options).rank == 0
     argv = in_splits(
         _arguments(recipe, exp_dir, left_out),
@@ -111,6 +119,18 @@ def _config(recipe: Recipe) -> Path | None:
     return layout.exp_dir / "train.yaml" if _is_merged(recipe) else layout.train_config
 
 
+def _shape_directories(
+    recipe: Recipe, exp_dir: Path, left_out: Mapping[str, Collection[str]] | None
+) -> dict[str, Path]:
+    """Return train and valid -> where the shapes of its utterances are that are not left out."""
+    return {
+        mode: limits_dir(exp_dir, mode)
+        if left_out and left_out[mode]
+        else recipe.layout.stats_dir / mode
+        for mode in ("train", "valid")
+    }
+
+
 def _arguments(
     recipe: Recipe, exp_dir: Path, left_out: Mapping[str, Collection[str]] | None = None
 ) -> list[str]:
@@ -128,9 +148,7 @@ def _arguments(
         argv += ["--fold_length", str(fold_length)]
     for _ in layout.texts:
         argv += ["--fold_length", str(layout.model_option("text_fold_length"))]
-    for mode in ("train", "valid"):
-        some_are = left_out and left_out[mode]
-        directory = limits_dir(exp_dir, mode) if some_are else layout.stats_dir / mode
+    for mode, directory in _shape_directories(recipe, exp_dir, left_out).items():
         for name in _shapes(recipe):
             argv += [f"--{mode}_shape_file", str(directory / name)]
     for path in layout.normalization:

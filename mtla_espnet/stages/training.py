@@ -6,9 +6,11 @@ import os
 import shlex
 import shutil
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from mtla_espnet.data.tables import read_table
+from mtla_espnet.files import UserError
 from mtla_espnet.parallel import how_ended, stop_processes
 from mtla_espnet.stages.espnet_arguments import run_espnet_program
 from mtla_espnet.stages.log import JobFailed, job_log, say
@@ -40,6 +42,27 @@ def gpu_arguments(recipe: Recipe) -> list[str]:
     return training_place(recipe.options).arguments(number_of_gpus(recipe.options))
 
 
+def require_a_share_each(recipe: Recipe, shape_files: Iterable[Path]) -> None:
+    """Check that a batch of a whole set can be split over the processes that train.
+
+    Args:
+        recipe: its options say how many these are.
+        shape_files: one of each set.
+
+    Raises:
+        UserError: a set has fewer utterances than there are processes; ESPnet's would end in the
+            middle of their start.
+    """
+    processes = training_place(recipe.options).processes(number_of_gpus(recipe.options))
+    for path in shape_files:
+        count = len(read_table(path))
+        if count < processes:
+            raise UserError(
+                f"{path}: {count} utterances cannot be split over {processes} processes: "
+                "train on fewer GPUs"
+            )
+
+
 def run_training(recipe: Recipe, program: str, argv: list[str], directory: Path) -> None:
     """Train in this process, with all its threads on a CPU, and a line an epoch on the console.
 
@@ -67,7 +90,7 @@ def run_training(recipe: Recipe, program: str, argv: list[str], directory: Path)
     command = shlex.join([program, *argv])
     unit, share = _unit(recipe, program)
     # Each process reports its own part of a batch; the parts are about equal.
-    share *= place.size * max(1, ngpu)
+    share *= place.processes(ngpu)
     with (
         job_log(log, command, append=True) as console,
         TrainingProgress(console, unit, share) as progress,

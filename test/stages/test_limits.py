@@ -131,3 +131,15 @@ def trained_on(root):
         files = path.glob("split.*") if path.is_dir() else [path]
         found.append(sorted(key for file in files for key in read_table(file)))
     return found
+
+
+def test_a_set_smaller_than_the_processes(root, monkeypatch):
+    run_recipe([*ARGV[:-1], "10"], root)
+    # as torchrun says it
+    for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "3"}.items():
+        monkeypatch.setenv(name, value)
+    argv = [*ARGV[:-4], "--max_unaligned", "20", "--stage", "11", "--stop_stage", "11"]
+    message = "valid/speech_shape: 2 utterances cannot be split over 3 processes"
+    with pytest.raises(UserError, match=message):
+        run_recipe(argv, root)
+    assert not (exp_dir(root) / "checkpoint.pth").exists()
