@@ -1,10 +1,12 @@
 """Recordings and documents in files through a trained model: what the command line does."""
 
 import dataclasses
+import itertools
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import soxr
 import torch
 
@@ -73,19 +75,17 @@ def decode_recordings(
         UserError: a recording is missing, truncated or empty, an option means nothing, or the
             model is not whole or of another task. All recordings are looked at first.
     """
-    recordings = [(path, *read_audio(path, channel=None)) for path in audio_paths]
-    bounds = [cut(samples, rate, longest_s, cut_at) for _, samples, rate in recordings]
+    for path in audio_paths:
+        read_audio(path, channel=None)  # and let go: all together may not fit into memory
     hears = load(task, model, options, device)
-    for (path, samples, rate_hz), pieces in zip(recordings, bounds, strict=True):
-        waves = [_resampled(samples[start:end], rate_hz, hears) for start, end in pieces]
-        # of any length together: pieces are of similar length
-        for first in range(0, len(waves), _BATCH):
-            found = hears(waves[first : first + _BATCH])
-            for (start, end), results in zip(pieces[first:], found, strict=False):
-                if not results:
-                    logging.warning(f"{path}: nothing was recognised from {start / rate_hz:.2f} s")
-                text = (results[0][0] or "") if results else ""
-                yield Piece(path, start / rate_hz, end / rate_hz, text, len(pieces) == 1)
+    pieces = _pieces(audio_paths, hears.rate_hz, cut_at, longest_s)
+    for batch in itertools.batched(pieces, _BATCH):
+        waves = [wave for _, wave in batch]
+        for (piece, _), results in zip(batch, hears(waves), strict=True):
+            if not results:
+                logging.warning(f"{piece.path}: nothing was recognised from {piece.start_s:.2f} s")
+            text = (results[0][0] or "") if results else ""
+            yield dataclasses.replace(piece, text=text)
 
 
 def summarise_documents(
@@ -156,9 +156,22 @@ def search_options(
     return options | {name: value for name, value in given.items() if value is not None}
 
 
-def _resampled(samples, rate_hz: int, model: TrainedModel):
-    wanted_hz = model.rate_hz
-    return samples if rate_hz == wanted_hz else soxr.resample(samples, rate_hz, wanted_hz)
+def _pieces(
+    audio_paths: Sequence[Path], rate_hz: int, cut_at: str, longest_s: float
+) -> Iterator[tuple[Piece, np.ndarray]]:
+    """Cut recordings, one in memory at a time; yield pieces without text, and their samples."""
+    for path in audio_paths:
+        samples, own_rate_hz = read_audio(path, channel=None)
+        bounds = cut(samples, own_rate_hz, longest_s, cut_at)
+        for start, end in bounds:
+            times = start / own_rate_hz, end / own_rate_hz
+            piece = Piece(path, *times, text="", whole=len(bounds) == 1)
+            yield piece, _resampled(samples[start:end], own_rate_hz, rate_hz)
+
+
+def _resampled(samples: np.ndarray, rate_hz: int, wanted_hz: int) -> np.ndarray:
+    # a copy: a piece shall not keep its recording
+    return samples.copy() if rate_hz == wanted_hz else soxr.resample(samples, rate_hz, wanted_hz)
 
 
 def _read_document(path: Path) -> str:

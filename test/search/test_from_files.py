@@ -48,6 +48,24 @@ def test_any_format_and_channels(model, wave, tmp_path):
     assert (found[0].start_s, found[0].end_s) == (0.0, 2.5)
 
 
+def test_short_recordings_share_a_batch(model, wave, tmp_path, monkeypatch):
+    sizes, original = [], Speech2Text.__call__
+
+    def call(self, waves):
+        sizes.append(len(waves))
+        return original(self, waves)
+
+    monkeypatch.setattr(Speech2Text, "__call__", call)
+    paths = [tmp_path / f"{number}.wav" for number in range(9)]
+    for number, path in enumerate(paths):
+        soundfile.write(path, wave[: 8_000 + 1_200 * number], RATE_HZ, subtype="FLOAT")
+    found = recognise(model, paths)
+    assert sizes == [8, 1]
+    assert [piece.path for piece in found] == paths
+    for piece in found[::4]:
+        assert piece.text == recognise(model, [piece.path])[0].text
+
+
 def test_another_rate_is_resampled(model, wave, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(Speech2Text, "__call__", lambda self, waves: seen.extend(waves) or [[]])
