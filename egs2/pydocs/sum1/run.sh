@@ -6,7 +6,7 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
     --lang en \
     --token_joint true \
     --tgt_nbpe 4000 \
-    --tgt_bpe_char_cover 0.9995 \
+    --tgt_bpe_char_cover 0.9999 \
     --tgt_bpe_nlsyms "[summary],[first],[gap]" \
     --heading_mark "[summary]" \
     --use_lm false \
