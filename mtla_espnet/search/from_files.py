@@ -75,6 +75,7 @@ def decode_recordings(
         UserError: a recording is missing, truncated or empty, an option means nothing, or the
             model is not whole or of another task. All recordings are looked at first.
     """
+    cut(np.zeros(1), 1, longest_s, cut_at)  # wrong options are told before the model is loaded
     for path in audio_paths:
         read_audio(path, channel=None)  # and let go: all together may not fit into memory
     hears = load(task, model, options, device)

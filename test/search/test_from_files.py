@@ -148,6 +148,12 @@ class TestMistakes:
         with pytest.raises(UserError, match="empty.wav: "):
             recognise(model, [tmp_path / "empty.wav"])
 
+    def test_pieces_too_short(self, wave, tmp_path):
+        soundfile.write(tmp_path / "a.wav", wave, RATE_HZ)
+        found = decode_recordings("asr", tmp_path / "no_model", [tmp_path / "a.wav"], longest_s=0.1)
+        with pytest.raises(UserError, match=r"a piece is at least 0\.4 s long, not 0\.1"):
+            list(found)
+
     def test_an_unknown_option_of_a_configuration(self, tmp_path, capsys):
         config = tmp_path / "decode.yaml"
         config.write_text("beam: 3\n")
