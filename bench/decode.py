@@ -21,6 +21,7 @@ import statistics
 import time
 
 import torch
+from kernel_time import kernel_ms, kernels
 from torch import nn
 
 from mtla_espnet.decoder.decoder_only import DecoderOnly
@@ -176,13 +177,9 @@ def ways(kind: str, dtype: torch.dtype, encoded, lengths):
 
 def profile(run) -> None:
     """Print where the time of a search goes, by kernel."""
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as found:
-        run()
-        torch.cuda.synchronize()
-    kernels = sorted(found.key_averages(), key=lambda event: -event.self_device_time_total)
-    total = sum(event.self_device_time_total for event in kernels)
-    print(f"kernels: {total / 1e3:.1f} ms")
-    for event in kernels[:30]:
+    found = kernels(run)
+    print(f"kernels: {kernel_ms(found):.1f} ms")
+    for event in found[:30]:
         print(f"{event.self_device_time_total / 1e3:8.2f} ms {event.count:6d} x {event.key[:100]}")
 
 
