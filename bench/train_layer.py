@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mtla_espnet.attention.base import attention_class
+from mtla_espnet.position import Positions
 
 SIZES = ("64x320", "16x1024", "4x4096", "1x16384")
 KINDS = ("sdpa", "mha", "mla", "mtla2", "mtla3", "mtla4", "paper")
@@ -55,7 +56,7 @@ def build(kind, compiled):
         # its key does not know which kernel PyTorch's attention was to take
         torch._functorch.config.enable_autograd_cache = False
         module.compile(dynamic=False)
-    return module, lambda x, position: module(x, x, position, position)
+    return module, lambda x, index: module(x, x, *[Positions(index)] * 2)
 
 
 def measure(kind, kernel, batch, size, compiled, repeats=20):

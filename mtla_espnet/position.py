@@ -5,6 +5,8 @@ padding. Rotary angles and chunks both come from it, so nothing depends on what
 else is in the batch.
 """
 
+from collections.abc import Callable, Hashable
+
 import torch
 from torch import Tensor
 
@@ -53,7 +55,40 @@ def rotation(
     return angle.cos(), angle.sin()
 
 
-def rotate(x: Tensor, position: Tensor) -> Tensor:
+class Positions:
+    """Positions of a batch's rows, with what all layers need of them, computed once.
+
+    The very same object for queries and keys says that all positions ask.
+
+    Args:
+        index: (B, T) int64, true positions: unpadded ones first if they are those of
+            keys, then -1. Not changed afterwards.
+        rotary: (B or 1, T), numbers for the rotary angles where these are not the true
+            positions.
+    """
+
+    def __init__(self, index: Tensor, rotary: Tensor | None = None):
+        self.index = index
+        self._rotary = index if rotary is None else rotary
+        self._kept: dict[Hashable, object] = {}
+
+    def once(self, name: Hashable, compute: Callable[[], object]):
+        """Return what `compute` gives, of the first call with this name.
+
+        In torch.compile of every call: its own search for equal parts does the same.
+        """
+        if torch.compiler.is_compiling():
+            return compute()
+        if name not in self._kept:
+            self._kept[name] = compute()
+        return self._kept[name]
+
+    def rotation(self, width: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+        """Return `rotation` of the rotary numbers."""
+        return self.once(("rotation", width, dtype), lambda: rotation(self._rotary, width, dtype))
+
+
+def rotate(x: Tensor, position: Positions | Tensor) -> Tensor:
     """Apply the rotary position embedding to adjacent pairs, in float32 inside.
 
     Pair k of a vector of width D turns by position * 10000^(-2k/D).
@@ -61,16 +96,20 @@ def rotate(x: Tensor, position: Tensor) -> Tensor:
 
     Args:
         x: (B, T, ..., D), D even; any number of axes (heads) between T and D.
-        position: (B, T) or (1, T), int64 or float. Padding (-1) turns like any
-            other number: its result is never used.
+        position: of (B, T), or a tensor (B or 1, T), int64 or float. Padding (-1)
+            turns like any other number: its result is never used.
 
     Returns:
         Same shape and dtype as `x`.
     """
     half = x.size(-1) // 2
     even, odd = accurate(x).unflatten(-1, (half, 2)).unbind(-1)
-    shape = *position.shape, *(1,) * (x.dim() - 3), half
-    cosine, sine = (y.view(shape) for y in rotation(position, 2 * half, even.dtype))
+    if isinstance(position, Positions):
+        tables = position.rotation(2 * half, even.dtype)
+    else:
+        tables = rotation(position, 2 * half, even.dtype)
+    shape = *tables[0].shape[:2], *(1,) * (x.dim() - 3), half
+    cosine, sine = (table.view(shape) for table in tables)
     turned = torch.stack((even * cosine - odd * sine, even * sine + odd * cosine), dim=-1)
     return turned.flatten(-2).to(x.dtype)
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtla_espnet.position import chunk_encoding, positions, rotate
+from mtla_espnet.position import Positions, chunk_encoding, positions, rotate
 from reference import attention as reference
 
 
@@ -35,6 +35,17 @@ def test_rotate_keeps_the_dtype_but_turns_in_float32(dtype):
     x = torch.randn(1, 1, 8)
     exact = rotate(x.to(dtype).float(), torch.tensor([[999]]))
     assert torch.equal(rotate(x.to(dtype), torch.tensor([[999]])), exact.to(dtype))
+
+
+@pytest.mark.parametrize("rotary", [None, torch.tensor([[0.0, 2.5, 40.0]])])
+def test_positions_turn_as_their_numbers_do_and_compute_once(rotary):
+    index = torch.tensor([[0, 1, 2], [0, 1, -1]])
+    position, x = Positions(index, rotary), torch.randn(2, 3, 4, 6)
+    turned = rotate(x, index if rotary is None else rotary)
+    assert torch.equal(rotate(x, position), turned)
+    assert position.rotation(6)[0] is position.rotation(6)[0]
+    exact = rotate(x.double(), index if rotary is None else rotary)
+    assert torch.equal(rotate(x.double(), position), exact)  # tables of their own dtype
 
 
 def test_chunk_encoding_interleaves_sine_and_cosine():

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from mtla_espnet.position import accurate
+from mtla_espnet.position import Positions, accurate
 
 _HALF = (torch.float16, torch.bfloat16)
 # The memory-efficient kernel's log-sum-exp has a multiple of so many rows, infinite at the end.
@@ -62,8 +62,8 @@ def attend(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    query_position: Tensor,
-    key_position: Tensor,
+    query_position: Positions,
+    key_position: Positions,
     scale: float,
     dropout: float = 0.0,
 ) -> Tensor:
@@ -73,8 +73,8 @@ def attend(
         query: (B, H, L, D).
         key: (B, G, T, D), G divides H.
         value: (B, G, T, Dv).
-        query_position: (B, L) int64; the object `key_position` where all keys ask.
-        key_position: (B, T) int64, unpadded first, then -1.
+        query_position: of (B, L); the object `key_position` where all keys ask.
+        key_position: of (B, T), unpadded first, then -1.
         scale: of the scores.
         dropout: of the weights.
 
@@ -82,7 +82,11 @@ def attend(
         (B, H, L, Dv).
     """
     causal = query_position is key_position
-    mask = None if causal else visible(query_position, key_position)
+    mask = None
+    if not causal:
+        mask = query_position.once(
+            ("visible", key_position), lambda: visible(query_position.index, key_position.index)
+        )
     with _kernels(query):
         return F.scaled_dot_product_attention(
             query,

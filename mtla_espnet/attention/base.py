@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mtla_espnet.cache import CacheSpec, DecodingCache, LayerCache
+from mtla_espnet.position import Positions
 
 KINDS = {
     "mha": ("mtla_espnet.attention.mha", "MultiHead"),
@@ -46,16 +47,12 @@ class SelfAttention(nn.Module, ABC):
         """What a slot of the cache holds."""
 
     @abstractmethod
-    def entries(
-        self, key: Tensor, key_position: Tensor, key_rotary: Tensor | None = None
-    ) -> Tensor:
+    def entries(self, key: Tensor, key_position: Positions) -> Tensor:
         """Return what each position's slot holds when it is the newest position.
 
         Args:
             key: (B, T, d), unpadded positions first.
-            key_position: (B, T) int64, row t holds t, or -1 where padded.
-            key_rotary: (B or 1, T), numbers for the rotary angles where these are
-                not the true positions.
+            key_position: of (B, T): row t holds t, or -1 where padded.
 
         Returns:
             (B, T, cache_spec.width).
@@ -82,24 +79,19 @@ class SelfAttention(nn.Module, ABC):
         self,
         query: Tensor,
         key: Tensor,
-        query_position: Tensor,
-        key_position: Tensor,
-        query_rotary: Tensor | None = None,
-        key_rotary: Tensor | None = None,
+        query_position: Positions,
+        key_position: Positions,
     ) -> Tensor:
         """Attend from each query to the keys at its own and earlier positions.
 
         Args:
             query: (B, L, d).
             key: (B, T, d), each row's unpadded positions first.
-            query_position: (B, L) int64, 0-based in the utterance's own
+            query_position: of (B, L), 0-based in the utterance's own
                 `[prefix ; text]`, each also a key position; -1 is padding, whose
                 output means nothing. The very object `key_position` says that the
                 queries are all the keys, which opens the fused causal path.
-            key_position: (B, T) int64: row t holds t, or -1 where padded.
-            query_rotary: (B or 1, L), numbers for the rotary angles where these
-                are not the true positions.
-            key_rotary: (B or 1, T), likewise.
+            key_position: of (B, T): row t holds t, or -1 where padded.
 
         Returns:
             (B, L, d).

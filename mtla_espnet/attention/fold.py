@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mtla_espnet.attention import backend
 from mtla_espnet.attention.lse import merge
+from mtla_espnet.attention.operator import operator
 
 
 def attend(
@@ -78,9 +79,7 @@ def _width(query: Tensor, value: Tensor) -> int:
     return -(-max(query.size(-1), value.size(-1)) // 8) * 8
 
 
-# Two custom operators, so that torch.compile takes a layer as a whole around them.
-@torch.library.custom_op("mtla_espnet::folded_attention", mutates_args=())
-def _folded(
+def _forward(
     kernel: str,
     query: Tensor,
     key: Tensor,
@@ -110,16 +109,14 @@ def _folded(
     return output.contiguous(), lse.contiguous(), state, left
 
 
-@_folded.register_fake
-def _(kernel, query, key, value, down_rate, scale, dropout):
+def _fake(kernel, query, key, value, down_rate, scale, dropout):
     lse = query.new_empty(query.shape[:-1], dtype=torch.float32)
     output = torch.empty_like(value, memory_format=torch.contiguous_format)
     left = torch.empty_like(lse) if dropout else lse.new_empty(0)
     return output, lse, torch.empty(2, dtype=torch.int64, device="cpu"), left
 
 
-@torch.library.custom_op("mtla_espnet::folded_attention_backward", mutates_args=())
-def _folded_backward(
+def _backward(
     kernel: str,
     grad: Tensor,
     query: Tensor,
@@ -169,8 +166,7 @@ def _folded_backward(
     )
 
 
-@_folded_backward.register_fake
-def _(
+def _fake_backward(
     kernel, grad, query, key, value, output, lse, state, left, down_rate, scale, dropout
 ):  # fmt: skip
     return tuple(
@@ -178,17 +174,17 @@ def _(
     )
 
 
-def _setup_context(ctx, inputs, output):
+def _save(ctx, inputs, output):
     ctx.kernel, query, key, value, ctx.down_rate, ctx.scale, ctx.dropout = inputs
     ctx.set_materialize_grads(False)  # of all but the output
     ctx.save_for_backward(query, key, value, *output)
 
 
-def _backward(ctx, grad, *_):
-    grads = _folded_backward(
-        ctx.kernel, grad, *ctx.saved_tensors, ctx.down_rate, ctx.scale, ctx.dropout
-    )
+def _gradients(ctx, backward, grad, *_):
+    grads = backward(ctx.kernel, grad, *ctx.saved_tensors, ctx.down_rate, ctx.scale, ctx.dropout)
     return None, *grads, None, None, None
 
 
-_folded.register_autograd(_backward, setup_context=_setup_context)
+_folded = operator(
+    "mtla_espnet::folded_attention", _forward, _fake, _backward, _fake_backward, _save, _gradients
+)

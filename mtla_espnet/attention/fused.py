@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mtla_espnet.attention import backend
+from mtla_espnet.attention.operator import operator
 
 
 @dataclass(frozen=True)
@@ -132,9 +133,7 @@ def _parts(
     return tuple(x.transpose(1, 2) for x in (query, key, value))
 
 
-# Two custom operators, so that torch.compile takes a layer as a whole around them.
-@torch.library.custom_op("mtla_espnet::fused_attention", mutates_args=())
-def _fused(
+def _forward(
     kernel: str,
     query: Tensor,
     key_value: Tensor,
@@ -166,8 +165,7 @@ def _fused(
     return output, folded, lse
 
 
-@_fused.register_fake
-def _(kernel, query, key_value, cosine, sine, down_rate, value_width, scale):
+def _fake(kernel, query, key_value, cosine, sine, down_rate, value_width, scale):
     batch, size, heads, width = query.shape
     rope = 2 * cosine.size(-1)
     sizes = down_rate, width - rope, rope, value_width
@@ -178,8 +176,7 @@ def _(kernel, query, key_value, cosine, sine, down_rate, value_width, scale):
     return query.new_empty(batch, size, heads, value_width), folded, lse
 
 
-@torch.library.custom_op("mtla_espnet::fused_attention_backward", mutates_args=())
-def _fused_backward(
+def _backward(
     kernel: str,
     grad: Tensor,
     key_value: Tensor,
@@ -221,24 +218,25 @@ def _fused_backward(
     )
 
 
-@_fused_backward.register_fake
-def _(kernel, grad, key_value, cosine, sine, output, folded, lse, down_rate, key_width, scale):
+def _fake_backward(
+    kernel, grad, key_value, cosine, sine, output, folded, lse, down_rate, key_width, scale
+):
     batch, size, heads, _ = output.shape
     return output.new_empty(batch, size, heads, key_width), torch.empty_like(key_value)
 
 
-def _setup_context(ctx, inputs, output):
+def _save(ctx, inputs, output):
     ctx.kernel, query, key_value, cosine, sine, ctx.down_rate, _, ctx.scale = inputs
     ctx.key_width = query.size(-1)
     ctx.set_materialize_grads(False)  # of the folded query and the log-sum-exp
     ctx.save_for_backward(key_value, cosine, sine, *output)
 
 
-def _backward(ctx, grad, *_):
-    grads = _fused_backward(
-        ctx.kernel, grad, *ctx.saved_tensors, ctx.down_rate, ctx.key_width, ctx.scale
-    )
+def _gradients(ctx, backward, grad, *_):
+    grads = backward(ctx.kernel, grad, *ctx.saved_tensors, ctx.down_rate, ctx.key_width, ctx.scale)
     return None, *grads, None, None, None, None, None
 
 
-_fused.register_autograd(_backward, setup_context=_setup_context)
+_fused = operator(
+    "mtla_espnet::fused_attention", _forward, _fake, _backward, _fake_backward, _save, _gradients
+)

@@ -7,8 +7,9 @@ fc_c(PE(j)) . (W c + b) = (fc_c(PE(j)) W) . c + fc_c(PE(j)) . b, so that a posit
 one dot product.
 """
 
-import torch
 from torch import Tensor
+
+from mtla_espnet.attention.operator import operator
 
 
 def latent_entries(
@@ -44,8 +45,7 @@ def latent_entries(
     return _entries(joint, gain, bias, gate, offset, position, cosine, sine, down_rate, eps)
 
 
-@torch.library.custom_op("mtla_espnet::latent_entries", mutates_args=())
-def _entries(
+def _forward(
     joint: Tensor,
     gain: Tensor,
     bias: Tensor,
@@ -64,13 +64,11 @@ def _entries(
     )
 
 
-@_entries.register_fake
-def _(joint, gain, bias, gate, offset, position, cosine, sine, down_rate, eps):
+def _fake(joint, gain, bias, gate, offset, position, cosine, sine, down_rate, eps):
     return joint.new_empty(joint.shape)
 
 
-@torch.library.custom_op("mtla_espnet::latent_entries_backward", mutates_args=())
-def _entries_backward(
+def _backward(
     grad: Tensor,
     joint: Tensor,
     gain: Tensor,
@@ -83,7 +81,7 @@ def _entries_backward(
     down_rate: int,
     eps: float,
 ) -> list[Tensor]:
-    """Return gradients of joint, gain, bias, and of gate and offset where these are given."""
+    """Return gradients of joint, of [gain ; bias], and of gate and offset where given."""
     from mtla_espnet.attention import latent_kernels  # needs Triton
 
     return latent_kernels.backward(
@@ -101,20 +99,25 @@ def _entries_backward(
     )
 
 
-@_entries_backward.register_fake
-def _(grad, joint, gain, bias, gate, offset, position, cosine, sine, down_rate, eps):
-    inputs = [joint, gain, bias, gate, offset]
-    return [x.new_empty(x.shape) for x in inputs if x is not None]
+def _fake_backward(
+    grad, joint, gain, bias, gate, offset, position, cosine, sine, down_rate, eps
+):  # fmt: skip
+    norm = gain.new_empty(2, *gain.shape)
+    gates = [x.new_empty(x.shape) for x in (gate, offset) if x is not None]
+    return [joint.new_empty(joint.shape), norm, *gates]
 
 
-def _setup_context(ctx, inputs, output):
+def _save(ctx, inputs, output):
     *tensors, ctx.down_rate, ctx.eps = inputs
     ctx.save_for_backward(*tensors)
 
 
-def _backward(ctx, grad):
-    grads = _entries_backward(grad, *ctx.saved_tensors, ctx.down_rate, ctx.eps)
+def _gradients(ctx, backward, grad):
+    joint, norm, *gates = backward(grad, *ctx.saved_tensors, ctx.down_rate, ctx.eps)
+    grads = joint, *norm.unbind(), *gates
     return *grads, *[None] * (10 - len(grads))
 
 
-_entries.register_autograd(_backward, setup_context=_setup_context)
+_entries = operator(
+    "mtla_espnet::latent_entries", _forward, _fake, _backward, _fake_backward, _save, _gradients
+)

@@ -1,7 +1,8 @@
 """Triton kernels for what a latent kind caches: LayerNorm, rotary key, merge over chunks.
 
-A program takes a few chunks, of several utterances one after another, so that sums over
-the batch stay in registers. The plain form is `entries` of `mla.py` and `mtla.py`.
+A program takes chunks one after another, and of each several utterances, so that sums over
+the batch stay in registers. A warp has a whole row where it can: then no sum waits for
+another warp. The plain form is `entries` of `mla.py` and `mtla.py`.
 """
 
 import torch
@@ -9,32 +10,31 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-_CHUNKS = 4  # a program
-_PROGRAMS = 2048  # about so many, to fill a GPU
+_FORWARD, _BACKWARD = 4096, 2048  # at most so many programs, which fill a GPU
+_ROW = 512  # numbers of a row that one warp keeps in registers
+_SUM_ROWS, _SUM_COLUMNS, _SUM_BLOCK = 512, 16, 1024  # of a program that sums
 
 
 @triton.jit
-def _normalise(joint, mask, column, RANK: tl.constexpr, eps):
-    """Return (x - mean) / deviation of rows, and 1 / deviation."""
-    x = tl.load(joint + column, mask, 0.0).to(tl.float32)
-    mean = tl.sum(x, 1) / RANK
-    centred = tl.where(mask, x - mean[:, None], 0.0)
-    scale = tl.rsqrt(tl.sum(centred * centred, 1) / RANK + eps)
-    return centred * scale[:, None], scale
+def _normalise(joint, inside, column, RANK: tl.constexpr, eps):
+    """Return (x - mean) / deviation of a row, and 1 / deviation."""
+    x = tl.load(joint + column, inside, 0.0).to(tl.float32)
+    centred = tl.where(inside, x - tl.sum(x, 0) / RANK, 0.0)
+    scale = tl.rsqrt(tl.sum(centred * centred, 0) / RANK + eps)
+    return centred * scale, scale
 
 
 @triton.jit
-def _turn(source, target, cosine, sine, live, sign, HALF: tl.constexpr, HALF_BLOCK: tl.constexpr):
-    """Turn rows' pairs by their angles, or back by sign -1."""
-    column = tl.arange(0, 2 * HALF_BLOCK)[None]
-    pair = tl.arange(0, HALF_BLOCK)[None]
-    some = live & (column < 2 * HALF)
-    rope = tl.load(source + column, some, 0.0).to(tl.float32)
-    even, odd = tl.split(tl.reshape(rope, (rope.shape[0], HALF_BLOCK, 2)))
-    cos = tl.load(cosine + pair, live & (pair < HALF), 0.0)
-    sin = tl.load(sine + pair, live & (pair < HALF), 0.0) * sign
+def _turn(source, target, cosine, sine, sign, HALF: tl.constexpr, HALF_BLOCK: tl.constexpr):
+    """Turn a row's pairs by their angles, or back by sign -1."""
+    column = tl.arange(0, 2 * HALF_BLOCK)
+    pair = tl.arange(0, HALF_BLOCK)
+    rope = tl.load(source + column, column < 2 * HALF, 0.0).to(tl.float32)
+    even, odd = tl.split(tl.reshape(rope, (HALF_BLOCK, 2)))
+    cos = tl.load(cosine + pair, pair < HALF, 0.0)
+    sin = tl.load(sine + pair, pair < HALF, 0.0) * sign
     turned = tl.join(even * cos - odd * sin, even * sin + odd * cos)
-    tl.store(target + column, tl.reshape(turned, (rope.shape[0], 2 * HALF_BLOCK)), some)
+    tl.store(target + column, tl.reshape(turned, (2 * HALF_BLOCK,)), column < 2 * HALF)
 
 
 @triton.jit(do_not_specialize=["batch", "size", "chunks"])
@@ -60,48 +60,44 @@ def _forward(
     HALF: tl.constexpr,
     RANK_BLOCK: tl.constexpr,
     HALF_BLOCK: tl.constexpr,
-    CHUNKS: tl.constexpr,
 ):
-    chunk = tl.program_id(0) * CHUNKS + tl.arange(0, CHUNKS)
-    column = tl.arange(0, RANK_BLOCK)[None]
+    column = tl.arange(0, RANK_BLOCK)
     inside = column < RANK
     gains = tl.load(gain + column, inside, 0.0).to(tl.float32)
     biases = tl.load(bias + column, inside, 0.0).to(tl.float32)
-    exists = chunk < chunks
-    if GATED:
-        place = chunk[:, None] * RANK + column
-        gates = tl.load(gate + place, exists[:, None] & inside, 0.0).to(tl.float32)
-        offsets = tl.load(offset + chunk, exists, 0.0).to(tl.float32)
-    row = tl.program_id(1)
-    while row < batch:
-        b = row.to(tl.int64)
-        partial = tl.zeros((CHUNKS, RANK_BLOCK), tl.float32)
-        for member in range(RATE):
-            t = chunk * RATE + member
-            live = exists & (t < size)
-            start = ((b * size + t) * (RANK + 2 * HALF))[:, None]
-            mask = live[:, None] & inside
-            latent, _scale = _normalise(joint + start, mask, column, RANK, eps)
-            latent = latent * gains + biases
-            if GATED:
-                weight = tl.sigmoid(tl.sum(latent * gates, 1) + offsets)
-                held = tl.load(position + b * position_batch + t, live, -1) >= 0
-                partial += latent * tl.where(held, weight, 0.0)[:, None]
-                tl.store(entry + start + column, tl.where(held[:, None], partial, 0.0), mask)
-            else:
-                tl.store(entry + start + column, latent, mask)
-            angle = (b * table_batch + t * HALF)[:, None]
-            _turn(
-                joint + start + RANK,
-                entry + start + RANK,
-                cosine + angle,
-                sine + angle,
-                live[:, None],
-                1.0,
-                HALF,
-                HALF_BLOCK,
-            )
-        row += tl.num_programs(1)
+    chunk = tl.program_id(0)
+    while chunk < chunks:
+        if GATED:
+            gates = tl.load(gate + chunk * RANK + column, inside, 0.0).to(tl.float32)
+            offset_ = tl.load(offset + chunk).to(tl.float32)
+        b = tl.program_id(1)
+        while b < batch:
+            partial = tl.zeros((RANK_BLOCK,), tl.float32)
+            for member in tl.static_range(RATE):
+                t = chunk * RATE + member
+                if t < size:
+                    start = (b.to(tl.int64) * size + t) * (RANK + 2 * HALF)
+                    latent, _scale = _normalise(joint + start, inside, column, RANK, eps)
+                    latent = latent * gains + biases
+                    if GATED:
+                        weight = tl.sigmoid(tl.sum(latent * gates, 0) + offset_)
+                        held = tl.load(position + b * position_batch + t) >= 0
+                        partial += latent * tl.where(held, weight, 0.0)
+                        latent = tl.where(held, partial, 0.0)
+                    tl.store(entry + start + column, latent, inside)
+                    angle = b.to(tl.int64) * table_batch + t * HALF
+                    _turn(
+                        joint + start + RANK,
+                        entry + start + RANK,
+                        cosine + angle,
+                        sine + angle,
+                        1.0,
+                        HALF,
+                        HALF_BLOCK,
+                    )
+
+            b += tl.num_programs(1)
+        chunk += tl.num_programs(0)
 
 
 @triton.jit(do_not_specialize=["batch", "size", "chunks"])
@@ -131,81 +127,128 @@ def _backward(
     HALF: tl.constexpr,
     RANK_BLOCK: tl.constexpr,
     HALF_BLOCK: tl.constexpr,
-    CHUNKS: tl.constexpr,
 ):
-    chunk = tl.program_id(0) * CHUNKS + tl.arange(0, CHUNKS)
-    column = tl.arange(0, RANK_BLOCK)[None]
+    column = tl.arange(0, RANK_BLOCK)
     inside = column < RANK
     gains = tl.load(gain + column, inside, 0.0).to(tl.float32)
     biases = tl.load(bias + column, inside, 0.0).to(tl.float32)
-    exists = chunk < chunks
-    place = chunk[:, None] * RANK + column
-    gains_grad = tl.zeros((CHUNKS, RANK_BLOCK), tl.float32)
-    biases_grad = tl.zeros((CHUNKS, RANK_BLOCK), tl.float32)
-    if GATED:
-        gates = tl.load(gate + place, exists[:, None] & inside, 0.0).to(tl.float32)
-        offsets = tl.load(offset + chunk, exists, 0.0).to(tl.float32)
-        gates_grad = tl.zeros((CHUNKS, RANK_BLOCK), tl.float32)
-        offsets_grad = tl.zeros((CHUNKS,), tl.float32)
-    row = tl.program_id(1)
-    while row < batch:
-        b = row.to(tl.int64)
-        partial_grad = tl.zeros((CHUNKS, RANK_BLOCK), tl.float32)
-        for back in range(RATE):
-            t = chunk * RATE + (RATE - 1 - back)
-            live = exists & (t < size)
-            start = ((b * size + t) * (RANK + 2 * HALF))[:, None]
-            mask = live[:, None] & inside
-            normal, scale = _normalise(joint + start, mask, column, RANK, eps)
-            out_grad = tl.load(grad + start + column, mask, 0.0).to(tl.float32)
-            if GATED:
-                latent = normal * gains + biases
-                weight = tl.sigmoid(tl.sum(latent * gates, 1) + offsets)
-                held = tl.load(position + b * position_batch + t, live, -1) >= 0
-                weight = tl.where(held, weight, 0.0)
-                partial_grad += tl.where(held[:, None], out_grad, 0.0)
-                score_grad = tl.sum(partial_grad * latent, 1) * weight * (1 - weight)
-                latent_grad = partial_grad * weight[:, None] + score_grad[:, None] * gates
-                gates_grad += score_grad[:, None] * latent
-                offsets_grad += score_grad
-            else:
-                latent_grad = out_grad
-            gains_grad += latent_grad * normal
-            biases_grad += latent_grad
-            normal_grad = latent_grad * gains
-            mean = tl.sum(normal_grad, 1) / RANK
-            along = tl.sum(normal_grad * normal, 1) / RANK
-            normal_grad = (normal_grad - mean[:, None] - normal * along[:, None]) * scale[:, None]
-            tl.store(joint_grad + start + column, normal_grad, mask)
-            angle = (b * table_batch + t * HALF)[:, None]
-            _turn(
-                grad + start + RANK,
-                joint_grad + start + RANK,
-                cosine + angle,
-                sine + angle,
-                live[:, None],
-                -1.0,
-                HALF,
-                HALF_BLOCK,
-            )
-        row += tl.num_programs(1)
+    gains_grad = tl.zeros((RANK_BLOCK,), tl.float32)
+    biases_grad = tl.zeros((RANK_BLOCK,), tl.float32)
+    chunk = tl.program_id(0)
+    while chunk < chunks:
+        if GATED:
+            gates = tl.load(gate + chunk * RANK + column, inside, 0.0).to(tl.float32)
+            offset_ = tl.load(offset + chunk).to(tl.float32)
+            gates_grad = tl.zeros((RANK_BLOCK,), tl.float32)
+            offset_sum = 0.0
+        b = tl.program_id(1)
+        while b < batch:
+            partial_grad = tl.zeros((RANK_BLOCK,), tl.float32)
+            for back in tl.static_range(RATE):
+                t = chunk * RATE + (RATE - 1 - back)
+                if t < size:
+                    start = (b.to(tl.int64) * size + t) * (RANK + 2 * HALF)
+                    out_grad = tl.load(grad + start + column, inside, 0.0).to(tl.float32)
+                    normal, scale = _normalise(joint + start, inside, column, RANK, eps)
+                    latent_grad = out_grad
+                    if GATED:
+                        latent = normal * gains + biases
+                        weight = tl.sigmoid(tl.sum(latent * gates, 0) + offset_)
+                        held = tl.load(position + b * position_batch + t) >= 0
+                        weight = tl.where(held, weight, 0.0)
+                        partial_grad += tl.where(held, out_grad, 0.0)
+                        score_grad = tl.sum(partial_grad * latent, 0) * weight * (1 - weight)
+                        latent_grad = partial_grad * weight + score_grad * gates
+                        gates_grad += score_grad * latent
+                        offset_sum += score_grad
+                    gains_grad += latent_grad * normal
+                    biases_grad += latent_grad
+                    normal_grad = latent_grad * gains
+                    mean = tl.sum(normal_grad, 0) / RANK
+                    along = tl.sum(normal_grad * normal, 0) / RANK
+                    normal_grad = (normal_grad - mean - normal * along) * scale
+                    tl.store(joint_grad + start + column, normal_grad, inside)
+                    angle = b.to(tl.int64) * table_batch + t * HALF
+                    _turn(
+                        grad + start + RANK,
+                        joint_grad + start + RANK,
+                        cosine + angle,
+                        sine + angle,
+                        -1.0,
+                        HALF,
+                        HALF_BLOCK,
+                    )
+            b += tl.num_programs(1)
+        if GATED:
+            place = tl.program_id(1) * chunks + chunk
+            tl.store(gate_grad + place.to(tl.int64) * RANK + column, gates_grad, inside)
+            tl.store(offset_grad + place, offset_sum)
+        chunk += tl.num_programs(0)
     program = tl.program_id(1) * tl.num_programs(0) + tl.program_id(0)
-    c = tl.arange(0, RANK_BLOCK)
-    tl.store(norm_grad + program * (2 * RANK) + c, tl.sum(gains_grad, 0), c < RANK)
-    tl.store(norm_grad + program * (2 * RANK) + RANK + c, tl.sum(biases_grad, 0), c < RANK)
-    if GATED:
-        group = tl.program_id(1)
-        tl.store(gate_grad + group * chunks * RANK + place, gates_grad, exists[:, None] & inside)
-        tl.store(offset_grad + group * chunks + chunk, offsets_grad, exists)
+    norm_grad += program * (2 * RANK) + column
+    tl.store(norm_grad, gains_grad, inside)
+    tl.store(norm_grad + RANK, biases_grad, inside)
 
 
-def _arguments(joint, gate, position, cosine, rank, down_rate, eps) -> tuple[tuple, tuple]:
-    """Return the grid and the arguments that both kernels end with."""
+@triton.jit(do_not_specialize=["programs", "groups", "chunks"])
+def _sum(
+    norm_part,
+    gate_part,
+    offset_part,
+    norm,
+    gate,
+    offset,
+    programs,
+    groups,
+    chunks,
+    GATED: tl.constexpr,
+    RANK: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Sum what programs of `_backward` found: first norms, then gates, then offsets."""
+    NORMS: tl.constexpr = (2 * RANK + COLUMNS - 1) // COLUMNS
+    program = tl.program_id(0)
+    if program < NORMS:
+        column = program * COLUMNS + tl.arange(0, COLUMNS)[None]
+        total = tl.zeros((ROWS, COLUMNS), tl.float32)
+        start = 0
+        while start < programs:
+            row = start + tl.arange(0, ROWS)[:, None]
+            some = (row < programs) & (column < 2 * RANK)
+            total += tl.load(norm_part + row * (2 * RANK) + column, some, 0.0)
+            start += ROWS
+        column = program * COLUMNS + tl.arange(0, COLUMNS)
+        tl.store(norm + column, tl.sum(total, 0), column < 2 * RANK)
+    elif GATED:
+        gates = tl.cdiv(chunks * RANK, BLOCK)
+        place = (program - NORMS) * BLOCK + tl.arange(0, BLOCK)
+        if program - NORMS < gates:
+            total = tl.zeros((BLOCK,), tl.float32)
+            group = 0
+            while group < groups:
+                part = gate_part + group.to(tl.int64) * chunks * RANK
+                total += tl.load(part + place, place < chunks * RANK, 0.0)
+                group += 1
+            tl.store(gate + place, total, place < chunks * RANK)
+        else:
+            place -= gates * BLOCK
+            total = tl.zeros((BLOCK,), tl.float32)
+            group = 0
+            while group < groups:
+                total += tl.load(offset_part + group * chunks + place, place < chunks, 0.0)
+                group += 1
+            tl.store(offset + place, total, place < chunks)
+
+
+def _arguments(joint, gate, position, cosine, rank, down_rate, eps, programs):
+    """Return the grid of at most so many programs, and the arguments that kernels end with."""
     batch, size, _ = joint.shape
     chunks = triton.cdiv(size, down_rate)
-    blocks = triton.cdiv(chunks, _CHUNKS)
+    columns = min(chunks, programs)
     half = cosine.size(-1)
-    return (blocks, max(1, min(batch, _PROGRAMS // blocks))), (
+    return (columns, min(batch, programs // columns)), (
         batch,
         size,
         chunks,
@@ -218,8 +261,11 @@ def _arguments(joint, gate, position, cosine, rank, down_rate, eps) -> tuple[tup
         half,
         triton.next_power_of_2(rank),
         triton.next_power_of_2(half),
-        _CHUNKS,
     )
+
+
+def _warps(rank: int) -> int:
+    return min(8, max(1, triton.next_power_of_2(rank) // _ROW))
 
 
 def forward(
@@ -236,8 +282,20 @@ def forward(
 ) -> Tensor:
     """See `latent.latent_entries`."""
     entry = torch.empty_like(joint)
-    grid, last = _arguments(joint, gate, position, cosine, len(gain), down_rate, eps)
-    _forward[grid](joint, gain, bias, gate, offset, position, cosine, sine, entry, *last)
+    grid, last = _arguments(joint, gate, position, cosine, len(gain), down_rate, eps, _FORWARD)
+    _forward[grid](
+        joint,
+        gain,
+        bias,
+        gate,
+        offset,
+        position,
+        cosine,
+        sine,
+        entry,
+        *last,
+        num_warps=_warps(len(gain)),
+    )
     return entry
 
 
@@ -254,15 +312,20 @@ def backward(
     down_rate: int,
     eps: float,
 ) -> list[Tensor]:
-    """Return gradients of joint, gain, bias, and of gate and offset where these are given."""
+    """Return gradients of joint, [gain ; bias], and of gate and offset where these are given."""
     rank = len(gain)
-    grid, last = _arguments(joint, gate, position, cosine, rank, down_rate, eps)
-    joint_grad = torch.empty_like(joint)
-    norm_grad = joint.new_empty(grid[0] * grid[1], 2, rank, dtype=torch.float32)
-    gate_grad = offset_grad = None
+    grid, last = _arguments(joint, gate, position, cosine, rank, down_rate, eps, _BACKWARD)
+    joint_grad, norm_grad = torch.empty_like(joint), gain.new_empty(2, rank)
+    programs, groups = grid[0] * grid[1], grid[1]
+    norm_part = joint.new_empty(programs, 2 * rank, dtype=torch.float32)
+    gate_grad = offset_grad = gate_part = offset_part = None
+    chunks = blocks = 0
     if gate is not None:
-        gate_grad = joint.new_empty(grid[1], *gate.shape, dtype=torch.float32)
-        offset_grad = joint.new_empty(grid[1], *offset.shape, dtype=torch.float32)
+        chunks = len(gate)
+        gate_part = joint.new_empty(groups, chunks, rank, dtype=torch.float32)
+        offset_part = joint.new_empty(groups, chunks, dtype=torch.float32)
+        gate_grad, offset_grad = torch.empty_like(gate), torch.empty_like(offset)
+        blocks = triton.cdiv(chunks * rank, _SUM_BLOCK) + triton.cdiv(chunks, _SUM_BLOCK)
     _backward[grid](
         grad,
         joint,
@@ -274,13 +337,27 @@ def backward(
         cosine,
         sine,
         joint_grad,
+        norm_part,
+        gate_part,
+        offset_part,
+        *last,
+        num_warps=_warps(rank),
+    )
+    _sum[(triton.cdiv(2 * rank, _SUM_COLUMNS) + blocks,)](
+        norm_part,
+        gate_part,
+        offset_part,
         norm_grad,
         gate_grad,
         offset_grad,
-        *last,
+        programs,
+        groups,
+        chunks,
+        gate is not None,
+        rank,
+        _SUM_ROWS,
+        _SUM_COLUMNS,
+        _SUM_BLOCK,
+        num_warps=8,
     )
-    gain_grad, bias_grad = norm_grad.sum(dim=0).to(gain.dtype).unbind()
-    grads = [joint_grad, gain_grad.clone(), bias_grad.clone()]
-    if gate is not None:
-        grads += [gate_grad.sum(dim=0).to(gate.dtype), offset_grad.sum(dim=0).to(offset.dtype)]
-    return grads
+    return [joint_grad, norm_grad, *(x for x in (gate_grad, offset_grad) if x is not None)]

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from mtla_espnet.attention import backend
 from mtla_espnet.attention.base import SelfAttention, head_size, require_integer
 from mtla_espnet.cache import CacheSpec, LayerCache
-from mtla_espnet.position import rotate
+from mtla_espnet.position import Positions, rotate
 
 
 class GroupedQuery(SelfAttention):
@@ -62,15 +62,13 @@ class GroupedQuery(SelfAttention):
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (-1, self.head_dim))
 
-    def _key_value(self, key: Tensor, rotary: Tensor) -> tuple[Tensor, Tensor]:
+    def _key_value(self, key: Tensor, rotary: Positions | Tensor) -> tuple[Tensor, Tensor]:
         """Return turned keys and values, (B, T, G, h) each."""
         return rotate(self._heads(self.wk(key)), rotary), self._heads(self.wv(key))
 
-    def entries(
-        self, key: Tensor, key_position: Tensor, key_rotary: Tensor | None = None
-    ) -> Tensor:
+    def entries(self, key: Tensor, key_position: Positions) -> Tensor:
         """Return [turned keys ; values], (B, T, 2 * G * h)."""
-        k, v = self._key_value(key, key_position if key_rotary is None else key_rotary)
+        k, v = self._key_value(key, key_position)
         return _pack(k, v)
 
     @property
@@ -86,15 +84,12 @@ class GroupedQuery(SelfAttention):
         self,
         query: Tensor,
         key: Tensor,
-        query_position: Tensor,
-        key_position: Tensor,
-        query_rotary: Tensor | None = None,
-        key_rotary: Tensor | None = None,
+        query_position: Positions,
+        key_position: Positions,
     ) -> Tensor:
         """See `SelfAttention.forward`."""
-        rotary = query_position if query_rotary is None else query_rotary
-        q = rotate(self._heads(self.wq(query)), rotary)
-        k, v = self._key_value(key, key_position if key_rotary is None else key_rotary)
+        q = rotate(self._heads(self.wq(query)), query_position)
+        k, v = self._key_value(key, key_position)
         output = backend.attend(
             q.transpose(1, 2),
             k.transpose(1, 2),

@@ -8,7 +8,7 @@ from mtla_espnet.attention import backend, fused
 from mtla_espnet.attention.base import SelfAttention, head_size, require_integer
 from mtla_espnet.attention.latent import latent_entries
 from mtla_espnet.cache import CacheSpec, LayerCache
-from mtla_espnet.position import rotate, rotation
+from mtla_espnet.position import Positions, rotate
 
 
 class Latent(SelfAttention):
@@ -95,7 +95,7 @@ class Latent(SelfAttention):
             q = self.wq(query)
         return q.unflatten(-1, (self.num_heads, self.qk_head_dim))
 
-    def _turn(self, query: Tensor, rotary: Tensor) -> tuple[Tensor, Tensor]:
+    def _turn(self, query: Tensor, rotary: Positions | Tensor) -> tuple[Tensor, Tensor]:
         """Return (B, L, H, nope) and the turned (B, L, H, rope)."""
         nope, rope = query.split((self.qk_nope_head_dim, self.qk_rope_head_dim), dim=-1)
         return nope, rotate(rope, rotary)
@@ -107,7 +107,7 @@ class Latent(SelfAttention):
         """Return the normalised latent (B, T, r) and the turned rotary key (B, T, rope)."""
         return self._normalise(self.wkv_a(key), rotary)
 
-    def _normalise(self, joint: Tensor, rotary: Tensor) -> tuple[Tensor, Tensor]:
+    def _normalise(self, joint: Tensor, rotary: Positions | Tensor) -> tuple[Tensor, Tensor]:
         latent, rope = joint.split((self.kv_lora_rank, self.qk_rope_head_dim), dim=-1)
         return self.kv_norm(latent).to(joint.dtype), rotate(rope, rotary)
 
@@ -129,21 +129,17 @@ class Latent(SelfAttention):
         """See `SelfAttention`."""
         return self.materialise(*entries.split(self._entry_sizes, dim=-1))
 
-    def entries(
-        self, key: Tensor, key_position: Tensor, key_rotary: Tensor | None = None
-    ) -> Tensor:
+    def entries(self, key: Tensor, key_position: Positions) -> Tensor:
         """Return [latent ; rotary key], (B, T, r + rope)."""
-        rotary = key_position if key_rotary is None else key_rotary
         joint = self.wkv_a(key)
         if backend.runs_triton(joint):
-            return self._entries_fused(joint, key_position, rotary)
-        return torch.cat(self._normalise(joint, rotary), dim=-1)
+            return self._entries_fused(joint, key_position)
+        return torch.cat(self._normalise(joint, key_position), dim=-1)
 
     def _entries_fused(
         self,
         joint: Tensor,
-        key_position: Tensor,
-        rotary: Tensor,
+        position: Positions,
         gate: Tensor | None = None,
         offset: Tensor | None = None,
     ) -> Tensor:
@@ -153,8 +149,8 @@ class Latent(SelfAttention):
             self.kv_norm.bias,
             gate,
             offset,
-            key_position,
-            *rotation(rotary, self.qk_rope_head_dim),
+            position.index,
+            *position.rotation(self.qk_rope_head_dim),
             self.cache_spec.down_rate,
             self.kv_norm.eps,
         )
@@ -163,27 +159,26 @@ class Latent(SelfAttention):
         self,
         query: Tensor,
         key: Tensor,
-        query_position: Tensor,
-        key_position: Tensor,
-        query_rotary: Tensor | None = None,
-        key_rotary: Tensor | None = None,
+        query_position: Positions,
+        key_position: Positions,
     ) -> Tensor:
         """See `SelfAttention.forward`."""
-        rotary = query_position if query_rotary is None else query_rotary
         q = self._heads(query)
-        entry = self.entries(key, key_position, key_rotary)
+        entry = self.entries(key, key_position)
         kernel = None
         if query_position is key_position:
             dropout = self.dropout if self.training else 0.0
             kernel = backend.fold_kernel(q, dropout, self.cache_spec.down_rate)
         if kernel in ("flash", "cudnn"):
-            output = self._attend_fused(kernel, q, entry, rotary)
+            output = self._attend_fused(kernel, q, entry, query_position)
         else:
-            q = torch.cat(self._turn(q, rotary), dim=-1)
+            q = torch.cat(self._turn(q, query_position), dim=-1)
             output = self._attend(q, entry, query_position, key_position)
         return self.wo(output.flatten(2))
 
-    def _attend_fused(self, kernel: str, query: Tensor, entry: Tensor, rotary: Tensor) -> Tensor:
+    def _attend_fused(
+        self, kernel: str, query: Tensor, entry: Tensor, position: Positions
+    ) -> Tensor:
         """All positions ask, on CUDA: (B, T, H, nope + rope) unturned -> (B, T, H, v)."""
         sizes = self.qk_nope_head_dim, self.qk_rope_head_dim, self.v_head_dim
         weight = fused.pack_weight(self.wkv_b.weight, self.num_heads, *sizes)
@@ -191,14 +186,14 @@ class Latent(SelfAttention):
             kernel,
             query,
             F.linear(entry, weight).unflatten(-1, (self.num_heads, -1)),
-            *rotation(rotary, self.qk_rope_head_dim),
+            *position.rotation(self.qk_rope_head_dim),
             self.cache_spec.down_rate,
             self.v_head_dim,
             self.softmax_scale,
         )
 
     def _attend(
-        self, query: Tensor, entry: Tensor, query_position: Tensor, key_position: Tensor
+        self, query: Tensor, entry: Tensor, query_position: Positions, key_position: Positions
     ) -> Tensor:
         """Attend over materialised entries: (B, L, H, nope + rope) -> (B, L, H, v)."""
         key, value = self.key_value(entry)

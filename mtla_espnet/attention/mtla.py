@@ -10,7 +10,7 @@ from mtla_espnet.attention import backend, fold
 from mtla_espnet.attention.base import require_integer
 from mtla_espnet.attention.mla import Latent
 from mtla_espnet.cache import CacheSpec, LayerCache
-from mtla_espnet.position import accurate, chunk_encoding
+from mtla_espnet.position import Positions, accurate, chunk_encoding
 
 
 def merge_chunks(latent: Tensor, weight: Tensor, position: Tensor, down_rate: int) -> Tensor:
@@ -61,29 +61,33 @@ class HyperNetwork(nn.Module):
         self.fc_c = nn.Linear(rank, rank // 4)
         self.fc_p = nn.Linear(rank, rank // 4)
 
-    def gates(self, count: int) -> tuple[Tensor, Tensor]:
+    def encode(self, chunk: Tensor) -> Tensor:
+        """Return PE(j) of int64 chunk numbers as the first projection takes it."""
+        return chunk_encoding(chunk, self.rank).to(self.fc_c.weight.dtype)
+
+    def gates(self, encoding: Tensor) -> tuple[Tensor, Tensor]:
         """Return gate (J, r) and offset (J,): weight = sigmoid(gate[j] . latent + offset[j]).
 
         Args:
-            count: J, chunks from 0 on.
+            encoding: (J, r) of `encode`.
         """
-        chunk = torch.arange(count, device=self.fc_c.weight.device)
-        code = self.fc_c(chunk_encoding(chunk, self.rank).to(self.fc_c.weight.dtype))
+        code = self.fc_c(encoding)
         return code @ self.fc_p.weight, code @ self.fc_p.bias
 
-    def forward(self, latent: Tensor, chunk: Tensor, repeats: int = 1) -> Tensor:
+    def forward(self, latent: Tensor, encoding: Tensor, repeats: int = 1) -> Tensor:
         """Return the weights.
 
         Args:
             latent: (B, T, r).
-            chunk: int64 chunk numbers, broadcast against (B, T) after `repeats`.
+            encoding: (..., r) of `encode`, its chunks broadcast against (B, T) after
+                `repeats`.
             repeats: each number stands for so many positions in a row; the last
                 ones may be cut.
 
         Returns:
             (B, T) float32.
         """
-        code = self.fc_c(chunk_encoding(chunk, self.rank).to(self.fc_c.weight.dtype))
+        code = self.fc_c(encoding)
         if repeats > 1:
             code = code.repeat_interleave(repeats, dim=-2)[..., : latent.size(1), :]
         return (accurate(code) * accurate(self.fc_p(latent))).sum(dim=-1).sigmoid()
@@ -129,24 +133,42 @@ class TemporalLatent(Latent):
         """The merged latent and the newest member's rotary key, a slot a chunk."""
         return CacheSpec(self.kv_lora_rank + self.qk_rope_head_dim, self.down_rate)
 
-    def entries(
-        self, key: Tensor, key_position: Tensor, key_rotary: Tensor | None = None
-    ) -> Tensor:
+    def entries(self, key: Tensor, key_position: Positions) -> Tensor:
         """Return [partial of the position's chunk ; its rotary key], (B, T, r + rope)."""
-        rotary = key_position if key_rotary is None else key_rotary
         joint = self.wkv_a(key)
-        chunks = -(-key.size(1) // self.down_rate)
+        name = "chunks", self.down_rate, self.kv_lora_rank, self.hypernet_down.fc_c.weight.dtype
+        encoding = key_position.once(name, lambda: self._encoded_chunks(key))
         if backend.runs_triton(joint):
-            gates = self.hypernet_down.gates(chunks)
-            return self._entries_fused(joint, key_position, rotary, *gates)
-        latent, rope = self._normalise(joint, rotary)
-        chunk = torch.arange(chunks, device=key.device)
-        weight = self.hypernet_down(latent, chunk, repeats=self.down_rate)
-        merged = merge_chunks(latent, weight, key_position, self.down_rate)
+            gates = self.hypernet_down.gates(encoding)
+            return self._entries_fused(joint, key_position, *gates)
+        latent, rope = self._normalise(joint, key_position)
+        weight = self.hypernet_down(latent, encoding, repeats=self.down_rate)
+        merged = merge_chunks(latent, weight, key_position.index, self.down_rate)
         return torch.cat((merged, rope), dim=-1)
 
+    def _encoded_chunks(self, key: Tensor) -> Tensor:
+        """Return PE of all chunks of (B, T, d), (J, r)."""
+        chunks = -(-key.size(1) // self.down_rate)
+        return self.hypernet_down.encode(torch.arange(chunks, device=key.device))
+
+    def _chunk_and_own_rows(self, position: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        """Return where finished chunks and own partials lie, and which chunks are before.
+
+        Args:
+            position: (B, L) of the queries.
+            size: T, positions.
+
+        Returns:
+            (B, J + L, 1) int64, and (B, L, J) bool.
+        """
+        rate = self.down_rate
+        last = torch.arange(rate - 1, size, rate, device=position.device)
+        rows = torch.cat((last.expand(len(position), -1), position.clamp_min(0)), dim=1)
+        before = torch.arange(len(last), device=position.device)
+        return rows[..., None], before < (position // rate)[..., None]
+
     def _attend(
-        self, query: Tensor, entry: Tensor, query_position: Tensor, key_position: Tensor
+        self, query: Tensor, entry: Tensor, query_position: Positions, key_position: Positions
     ) -> Tensor:
         """Attend over finished chunks and the own partial; see the class."""
         rate = self.down_rate
@@ -162,22 +184,22 @@ class TemporalLatent(Latent):
                 output = fold.attend(kernel, *inputs, rate, self.softmax_scale, dropout)
                 return output.transpose(1, 2)
         elif query.is_cuda:  # one fused kernel, where launches cost more than the work
-            last = torch.arange(rate - 1, entry.size(1), rate, device=query.device)
-            rows = torch.cat((last.expand(len(entry), -1), query_position.clamp_min(0)), dim=1)
-            rows = entry.gather(1, rows[..., None].expand(-1, -1, entry.size(-1)))
+            rows, before = query_position.once(
+                ("chunks and own", key_position, rate),
+                lambda: self._chunk_and_own_rows(query_position.index, entry.size(1)),
+            )
+            rows = entry.gather(1, rows.expand(-1, -1, entry.size(-1)))
             key, value = (x.transpose(1, 2) for x in self.key_value(rows))
-            before = torch.arange(len(last), device=query.device)
-            before = before < (query_position // rate)[..., None]
             return backend.attend_chunks_and_own(
                 query, key, value, before, self.softmax_scale, dropout
             ).transpose(1, 2)
         else:
-            index = query_position.clamp_min(0)[..., None].expand(-1, -1, entry.size(-1))
+            index = query_position.index.clamp_min(0)[..., None].expand(-1, -1, entry.size(-1))
             own_key, own_value = (x.transpose(1, 2) for x in self.key_value(entry.gather(1, index)))
             chunks = entry[:, rate - 1 :: rate]
             chunk_key, chunk_value = (x.transpose(1, 2) for x in self.key_value(chunks))
         before = torch.arange(chunk_key.size(2), device=query.device)
-        before = before < (query_position // rate)[:, None, :, None]
+        before = before < (query_position.index // rate)[:, None, :, None]
         return backend.attend_with_own(
             query,
             chunk_key,
@@ -193,7 +215,7 @@ class TemporalLatent(Latent):
         """Add the weighted latent to the unfinished slot; the rotary key replaces its own."""
         latent, rope = entry.split(self._entry_sizes, dim=-1)
         chunk = cache.position // self.down_rate
-        weight = self.hypernet_down(latent[:, None], chunk[:, None])
+        weight = self.hypernet_down(latent[:, None], self.hypernet_down.encode(chunk[:, None]))
         merged = accurate(latent) * weight
         if self.down_rate > 1:
             partial = accurate(cache.partial()[:, : self.kv_lora_rank])

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mtla_espnet.attention.mtla import HyperNetwork
-from mtla_espnet.position import accurate, chunk_encoding
+from mtla_espnet.position import accurate
 
 # oneDNN's product with a weight in its own layout, and ReLU in it, is up to 1.9 times as fast as
 # MKL's (60 rows, 144 x 576, an AMD EPYC; 16 rows: 1.4 times), but each call costs some 6 us more.
@@ -80,6 +80,5 @@ def merge_table(network: HyperNetwork, chunks: int) -> tuple[Tensor, Tensor]:
     in float32 at least.
     """
     chunk = torch.arange(chunks, device=network.fc_c.weight.device)
-    code = chunk_encoding(chunk, network.rank).to(network.fc_c.weight.dtype)
-    code = accurate(F.linear(code, network.fc_c.weight, network.fc_c.bias))
+    code = accurate(F.linear(network.encode(chunk), network.fc_c.weight, network.fc_c.bias))
     return code @ accurate(network.fc_p.weight), code @ accurate(network.fc_p.bias)

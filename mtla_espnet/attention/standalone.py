@@ -11,7 +11,7 @@ from mtla_espnet.attention.mha import GroupedQuery, MultiHead, MultiQuery
 from mtla_espnet.attention.mla import Latent
 from mtla_espnet.attention.mtla import TemporalLatent
 from mtla_espnet.cache import DecodingCache
-from mtla_espnet.position import positions
+from mtla_espnet.position import Positions, positions
 
 
 class _StandAlone:
@@ -65,13 +65,12 @@ class _StandAlone:
             raise ValueError(f"{length} queries, but only {size} keys: queries are the last keys")
         rotary = None if position is None else position.to(key.device).expand(batch, size)
         if key_padding_mask is None:
-            key_position = torch.arange(size, device=key.device).expand(batch, size)
-            if length == size:
-                query_position, query_rotary = key_position, rotary
-            else:
-                query_position = key_position[:, -length:]
-                query_rotary = None if rotary is None else rotary[:, -length:]
-            return super().forward(query, key, query_position, key_position, query_rotary, rotary)
+            index = torch.arange(size, device=key.device).expand(batch, size)
+            query_position = key_position = Positions(index, rotary)
+            if length < size:
+                last = None if rotary is None else rotary[:, -length:]
+                query_position = Positions(index[:, -length:], last)
+            return super().forward(query, key, query_position, key_position)
         return self._forward_padded(query, key, key_padding_mask, rotary)
 
     def _forward_padded(
@@ -87,28 +86,21 @@ class _StandAlone:
         count = (~padding).cumsum(dim=1) - 1
         column_position = count.masked_fill(padding, -1)  # (B, T): true position of a column
         packed = padding.to(torch.int8).argsort(dim=1, stable=True)  # (B, T): column of a position
-        key_position = positions((~padding).sum(dim=1), size)
-        held = (key_position >= 0)[..., None]
+        index = positions((~padding).sum(dim=1), size)
+        held = (index >= 0)[..., None]
         packed_key = torch.where(held, _rows(key, packed), 0)
         packed_rotary = None if rotary is None else rotary.gather(1, packed)
+        key_position = Positions(index, packed_rotary)
         if length == size:
             packed_query = (
                 packed_key if query is key else torch.where(held, _rows(query, packed), 0)
             )
-            output = super().forward(
-                packed_query, packed_key, key_position, key_position, packed_rotary, packed_rotary
-            )
+            output = super().forward(packed_query, packed_key, key_position, key_position)
             output = _rows(output, column_position.clamp_min(0))
         else:
-            query_position = column_position[:, -length:]
-            output = super().forward(
-                query,
-                packed_key,
-                query_position,
-                key_position,
-                None if rotary is None else rotary[:, -length:],
-                packed_rotary,
-            )
+            last = None if rotary is None else rotary[:, -length:]
+            query_position = Positions(column_position[:, -length:], last)
+            output = super().forward(query, packed_key, query_position, key_position)
         return output.masked_fill(padding[:, -length:, None], 0.0)
 
     def _step(

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from mtla_espnet.attention.base import SelfAttention
 from mtla_espnet.cache import LayerCache
 from mtla_espnet.decoder.prefix import Join
+from mtla_espnet.position import Positions
 
 
 class Block(nn.Module):
@@ -30,12 +31,12 @@ class Block(nn.Module):
         )
         self.dropout = nn.Dropout(dropout_rate)
 
-    def forward(self, x: Tensor, position: Tensor) -> Tensor:
+    def forward(self, x: Tensor, position: Positions) -> Tensor:
         """All positions attend to all before them.
 
         Args:
             x: (B, T, d), unpadded first.
-            position: (B, T) int64, -1 where padded.
+            position: of (B, T), -1 where padded.
         """
         h = self.attention_norm(x)
         return self._rest(x, self.attention(h, h, position, position))
@@ -56,7 +57,7 @@ class Block(nn.Module):
         """One new position of every hypothesis, (N, 1, d) -> (N, 1, d)."""
         return self._rest(x, self.attention.step(self.attention_norm(x), cache))
 
-    def prefix_entries(self, prefix: Tensor, position: Tensor, norm: bool) -> Tensor:
+    def prefix_entries(self, prefix: Tensor, position: Positions, norm: bool) -> Tensor:
         """Return what the cache keeps of the prefix; `norm` as the prefix's keys had it."""
         return self.attention.entries(self.attention_norm(prefix) if norm else prefix, position)
 

@@ -13,7 +13,7 @@ from mtla_espnet.attention.base import DEFAULT_KIND, attention_class, resolve_at
 from mtla_espnet.cache import DecodingCache
 from mtla_espnet.decoder.block import Block
 from mtla_espnet.decoder.prefix import Join, Projector
-from mtla_espnet.position import positions
+from mtla_espnet.position import Positions, positions
 
 PREFIX_MODES = ("static", "recompute")
 
@@ -125,7 +125,7 @@ class DecoderOnly(AbsDecoder, BatchScorerInterface):
         padded = positions(hlens, hs_pad.size(1)) < 0
         prefix = self.projector(hs_pad.masked_fill(padded[..., None], 0.0))
         join = Join(hlens, hs_pad.size(1), lengths, ys_in_pad.size(1))
-        x = self._embed(ys_in_pad.masked_fill(join.text_position < 0, 0))
+        x = self._embed(ys_in_pad.masked_fill(join.text_position.index < 0, 0))
         if self.prefix == "static":
             for block in self.blocks:
                 x = block.forward_text(x, prefix, join)
@@ -160,8 +160,9 @@ class DecoderOnly(AbsDecoder, BatchScorerInterface):
 
     def prefix_entries(self, hs_pad: Tensor, hlens: Tensor) -> Iterator[Tensor]:
         """Yield what each layer's cache keeps of the prefix, (B, P, width)."""
-        position = positions(hlens.to(hs_pad.device), hs_pad.size(1))
-        prefix = self.projector(hs_pad.masked_fill((position < 0)[..., None], 0.0))
+        index = positions(hlens.to(hs_pad.device), hs_pad.size(1))
+        prefix = self.projector(hs_pad.masked_fill((index < 0)[..., None], 0.0))
+        position = Positions(index)
         static = self.prefix == "static"
         for block in self.blocks:
             yield block.prefix_entries(prefix, position, norm=not static)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from mtla_espnet.position import positions
+from mtla_espnet.position import Positions, positions
 
 
 class Projector(nn.Module):
@@ -40,9 +40,9 @@ class Join:
         text_size: L, padded length of the texts.
 
     Attributes:
-        position: (B, T) int64 of the joined rows, -1 where padded;
-            T is the longest prefix + text.
-        text_position: (B, L) int64, -1 where padded.
+        position: of the joined rows (B, T), -1 where padded; T is the longest
+            prefix + text.
+        text_position: of (B, L), -1 where padded.
     """
 
     def __init__(
@@ -50,14 +50,15 @@ class Join:
     ):
         lengths = prefix_lengths + text_lengths
         size = int(lengths.max())
-        self.position = positions(lengths, size)
+        joined = positions(lengths, size)
         text = positions(text_lengths, text_size)
-        self.text_position = torch.where(text >= 0, text + prefix_lengths[:, None], -1)
+        text = torch.where(text >= 0, text + prefix_lengths[:, None], -1)
+        self.position, self.text_position = Positions(joined), Positions(text)
         # column of cat([prefix, text], dim=1) that each joined row comes from
         after = prefix_size - prefix_lengths[:, None]
-        shift = torch.where(self.position >= prefix_lengths[:, None], after, 0)
-        self._column = (self.position + shift).clamp_min(0)
-        self._padding = (self.position < 0)[..., None]
+        shift = torch.where(joined >= prefix_lengths[:, None], after, 0)
+        self._column = (joined + shift).clamp_min(0)
+        self._padding = (joined < 0)[..., None]
 
     def __call__(self, prefix: Tensor, text: Tensor) -> Tensor:
         """Return [prefix ; text] with padding last and zero, (B, T, d)."""
@@ -66,7 +67,7 @@ class Join:
 
     def text(self, joined: Tensor) -> Tensor:
         """Return the text rows of a joined (B, T, d), (B, L, d)."""
-        return _take(joined, self.text_position.clamp_min(0))
+        return _take(joined, self.text_position.index.clamp_min(0))
 
 
 def _take(x: Tensor, index: Tensor) -> Tensor:

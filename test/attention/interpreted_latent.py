@@ -7,7 +7,7 @@ import torch
 from mtla_espnet.attention import backend
 from mtla_espnet.attention.mla import Latent
 from mtla_espnet.attention.mtla import TemporalLatent
-from mtla_espnet.position import positions
+from mtla_espnet.position import Positions, positions
 
 
 def main():
@@ -26,7 +26,7 @@ def main():
         results = []
         for fused in (False, True):
             backend.runs_triton = lambda _, fused=fused: fused
-            entry = module.entries(x, position, position + torch.tensor([[0], [4], [9]]))
+            entry = module.entries(x, Positions(position, position + torch.tensor([[0], [4], [9]])))
             entry = entry.masked_fill((position < 0)[..., None], 0.0)
             results.append((entry, *torch.autograd.grad(entry, wanted, grad)))
         worst = max((a - b).abs().max().item() for a, b in zip(*results, strict=True))

@@ -10,7 +10,7 @@ from mtla_espnet.attention.base import (
     attention_options,
     resolve_attention_conf,
 )
-from mtla_espnet.position import positions, rotate
+from mtla_espnet.position import Positions, positions, rotate
 from reference import attention as reference
 from strategies import KINDS as DRAWN
 from strategies import SIZE, build, kinds, lengths, seeds
@@ -19,15 +19,20 @@ from strategies import SIZE, build, kinds, lengths, seeds
 def ragged(sizes, fill=0.0, seed=1):
     """A right-padded batch (B, T, d) whose padding holds `fill`, and its positions."""
     torch.manual_seed(seed)
-    position = positions(torch.tensor(sizes), max(sizes))
+    index = positions(torch.tensor(sizes), max(sizes))
     x = torch.randn(len(sizes), max(sizes), SIZE)
-    return torch.where((position >= 0)[..., None], x, fill), position
+    return torch.where((index >= 0)[..., None], x, fill), Positions(index)
+
+
+def count(size, batch=1, device=None):
+    """Positions of full rows."""
+    return Positions(torch.arange(size, device=device).expand(batch, size))
 
 
 def step_by_step(module, x, prefix, beam=1):
     """Decode: the first `prefix` positions as prefix, the rest one at a time."""
     cache = module.new_cache(torch.tensor([prefix]))
-    cache.write_prefix(0, module.entries(x[:, :prefix], torch.arange(prefix)[None]))
+    cache.write_prefix(0, module.entries(x[:, :prefix], count(prefix)))
     cache.expand(beam)
     out = []
     for t in range(prefix, x.size(1)):
@@ -53,7 +58,7 @@ def test_ragged_batch_equals_one_by_one_whatever_the_padding(kind, sizes, seed):
         with torch.no_grad():
             together = module(x, x, position, position)
             for b, size in enumerate(sizes):
-                own, alone = x[b : b + 1, :size], torch.arange(size)[None]
+                own, alone = x[b : b + 1, :size], count(size)
                 expected = module(own, own, alone, alone)
                 assert (together[b, :size] - expected[0]).abs().max() < 1e-5
 
@@ -71,7 +76,7 @@ def test_a_subset_of_queries_equals_all_of_them(kind, sizes, seed):
     with torch.no_grad():
         whole = module(x, x, position, position)
         clamped = query_position.clamp_min(0)
-        some = module(x[rows, clamped], x, query_position, position)
+        some = module(x[rows, clamped], x, Positions(query_position), position)
     held = query_position >= 0
     assert (some - whole[rows, clamped])[held].abs().max() < 1e-5
 
@@ -100,7 +105,7 @@ def test_shared_prefix_equals_copied_prefix(kind, sizes, beam, seed):
         shared = module.new_cache(torch.tensor(sizes))
         shared.write_prefix(0, module.entries(x, position))
         copied = module.new_cache(torch.tensor(sizes)[copy])
-        copied.write_prefix(0, module.entries(x[copy], position[copy]))
+        copied.write_prefix(0, module.entries(x[copy], Positions(position.index[copy])))
         for cache in (shared, copied):
             cache.expand(rows)
         for t in range(4):
@@ -131,7 +136,7 @@ def test_reordered_hypotheses_go_on_as_their_parents(kind, sizes, seed):
             for n, size in enumerate(torch.tensor(sizes).repeat_interleave(beam).tolist()):
                 b = n // beam
                 joined = torch.cat((x[b : b + 1, :size], history[n : n + 1]), dim=1)
-                p = torch.arange(joined.size(1))[None]
+                p = count(joined.size(1))
                 expected = module(joined, joined, p, p)[0, -1]
                 assert (output[n, 0] - expected).abs().max() < 1e-5
             parents = torch.randint(beam, (batch, beam), generator=generator)
@@ -187,7 +192,7 @@ def plain_low_precision(kind, module, x, position):
 def test_gradients_are_those_of_finite_differences(kind):
     module = build(kind).double()
     x = torch.randn(1, 5, SIZE, dtype=torch.float64, requires_grad=True)
-    position = torch.arange(5)[None]
+    position = count(5)
     assert torch.autograd.gradcheck(lambda y: module(y, y, position, position), (x,))
 
 
@@ -201,7 +206,7 @@ def test_padding_never_reaches_a_gradient(kind):
         x.requires_grad_(True)
         module.zero_grad()
         output = module(x, x, position, position)
-        (output * (position >= 0)[..., None]).square().sum().backward()
+        (output * (position.index >= 0)[..., None]).square().sum().backward()
         assert x.grad[1, 3:].abs().max() == 0
         grads.append([p.grad for p in module.parameters() if p.grad is not None])
     for a, b in zip(*grads, strict=True):
@@ -281,9 +286,9 @@ def test_compile_takes_a_layer_as_one_graph(kind):
     torch._dynamo.reset()
     module = build((kind, {}))
     compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
-    position = torch.arange(9).expand(2, 9)
+    position = count(9, 2)
     x = torch.randn(2, 9, SIZE, requires_grad=True)
-    for where in (position, position.clone()):
+    for where in (position, count(9, 2)):
         results = []
         for attention in (module, compiled):
             output = attention(x, x, where, position)
@@ -306,15 +311,15 @@ def test_cuda_is_within_twice_plain_pytorch(kind, dtype):
     results = {}
     for name, attention, y in (("exact", exact, x.float()), ("cuda", module, x.cuda())):
         y = y.clone().requires_grad_(True)
-        where = position.to(y.device)
+        where = count(12, device=y.device)
         output = attention(y, y, where, where)
         output.sum().backward()
         results[name] = (output.detach().float().cpu(), y.grad.float().cpu())
     with torch.no_grad():
-        plain = plain_low_precision(kind, module, x.cuda(), position.cuda()).cpu()
+        plain = plain_low_precision(kind, module, x.cuda(), count(12, device="cuda")).cpu()
         on_gpu = x.cuda()
         cache = module.new_cache(torch.tensor([5]))
-        cache.write_prefix(0, module.entries(on_gpu[:, :5], position[:, :5].cuda()))
+        cache.write_prefix(0, module.entries(on_gpu[:, :5], count(5, device="cuda")))
         cache.expand(1)
         steps = []
         for t in range(5, 12):
@@ -334,7 +339,7 @@ def test_cuda_is_within_twice_plain_pytorch(kind, dtype):
 def test_compiled_on_cuda_equals_eager(kind, dtype):
     module = build(kind).to(dtype).cuda()
     compiled = torch.compile(module, fullgraph=True)
-    position = torch.arange(40, device="cuda").expand(2, 40)
+    position = count(40, 2, "cuda")
     x = torch.randn(2, 40, SIZE, device="cuda", dtype=dtype, requires_grad=True)
     results = []
     for attention in (module, compiled):

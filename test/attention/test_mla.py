@@ -1,6 +1,7 @@
 import torch
 
 from mtla_espnet.attention.mla import Latent
+from mtla_espnet.position import Positions
 from strategies import HEADS, SIZE, build
 
 
@@ -15,7 +16,7 @@ def test_sizes_left_unset_follow_the_model():
 
 def test_the_latent_alone_is_normalised():
     module = build(("mla", {}))
-    x, position = torch.randn(1, 3, SIZE), torch.arange(3)[None]
+    x, position = torch.randn(1, 3, SIZE), Positions(torch.arange(3)[None])
     larger = module.entries(x * 7, position), module.entries(x, position)
     latent, rope = module.kv_lora_rank, module.qk_rope_head_dim
     assert (larger[0][..., :latent] - larger[1][..., :latent]).abs().max() < 1e-3
@@ -29,7 +30,7 @@ def test_the_cache_keeps_latents_and_not_heads():
 
 def test_the_bias_of_the_up_projection_is_loaded_but_not_used():
     module = build(("mla", {"bias": True}))
-    x, position = torch.randn(1, 4, SIZE), torch.arange(4)[None]
+    x, position = torch.randn(1, 4, SIZE), Positions(torch.arange(4)[None])
     with torch.no_grad():
         before = module(x, x, position, position)
         module.wkv_b.bias += 5

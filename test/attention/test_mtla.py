@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from mtla_espnet.attention.mla import Latent
 from mtla_espnet.attention.mtla import TemporalLatent, merge_chunks
-from mtla_espnet.position import positions
+from mtla_espnet.position import Positions, positions
 from strategies import HEADS, SIZE, build, lengths, seeds
 
 
@@ -57,7 +57,8 @@ def test_chunks_of_one_with_weight_one_are_mla(sizes, seed):
     position = positions(torch.tensor(sizes), max(sizes))
     x = torch.randn(*position.shape, SIZE)
     with torch.no_grad():
-        difference = mtla(x, x, position, position) - mla(x, x, position, position)
+        places = Positions(position)
+        difference = mtla(x, x, places, places) - mla(x, x, places, places)
     assert difference[position >= 0].abs().max() < 1e-5
 
 
@@ -71,9 +72,9 @@ def test_hyper_network_has_biases_even_without_bias():
 def test_fused_path_equals_plain_path(rate, size, seed):
     """Dropout of probability zero-in-effect takes the plain path; float32 takes the fused."""
     module = build(("mtla", {"down_rate": rate}), seed)
-    position = torch.arange(size)[None]
+    position, same = (Positions(torch.arange(size)[None]) for _ in range(2))
     x = torch.randn(1, size, SIZE)
     with torch.no_grad():
         fused = module(x, x, position, position)
-        plain = module(x, x, position, position.clone())
+        plain = module(x, x, position, same)
     assert (fused - plain).abs().max() < 1e-5

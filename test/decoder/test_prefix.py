@@ -21,8 +21,8 @@ def test_each_utterance_is_joined_at_its_true_length(sizes):
         expected = [*range(p), *(100 + i for i in range(t))]
         assert joined[b, : p + t, 0].tolist() == expected
         assert (joined[b, p + t :] == 0).all()
-        assert join.position[b].tolist() == [*range(p + t), *[-1] * (joined.size(1) - p - t)]
-        assert join.text_position[b, :t].tolist() == list(range(p, p + t))
+        assert join.position.index[b].tolist() == [*range(p + t), *[-1] * (joined.size(1) - p - t)]
+        assert join.text_position.index[b, :t].tolist() == list(range(p, p + t))
         assert join.text(joined)[b, :t, 0].tolist() == expected[p:]
 
 
