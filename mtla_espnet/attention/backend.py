@@ -81,12 +81,50 @@ def attend(
     Returns:
         (B, H, L, Dv).
     """
-    causal = query_position is key_position
     mask = None
-    if not causal:
+    if query_position is not key_position:
         mask = query_position.once(
-            ("visible", key_position), lambda: visible(query_position.index, key_position.index)
+            ("visible", key_position, query.dtype),
+            lambda: kernel_mask(visible(query_position.index, key_position.index), query),
         )
+    return attend_masked(query, key, value, mask, scale, dropout)
+
+
+def kernel_mask(seen: Tensor, query: Tensor) -> Tensor:
+    """Return a boolean mask in the form that PyTorch's attention takes as it is.
+
+    On CUDA that is what is added to scores, in rows of a multiple of 16 numbers: it makes
+    that of a boolean mask at each call, and all layers have the same mask.
+
+    Args:
+        seen: (B, 1, L, T) bool.
+        query: of the layers, for its dtype and device.
+    """
+    if not query.is_cuda:
+        return seen
+    size = seen.size(-1)
+    rows = query.new_zeros(*seen.shape[:-1], -(-size // 16) * 16)
+    return rows[..., :size].masked_fill_(~seen, float("-inf"))
+
+
+def attend_masked(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    scale: float,
+    dropout: float = 0.0,
+) -> Tensor:
+    """PyTorch's attention: (B, H, L, Dv).
+
+    Args:
+        query: (B, H, L, D).
+        key: (B, G, T, D), G divides H.
+        value: (B, G, T, Dv).
+        mask: of `kernel_mask`; None: causal.
+        scale: of the scores.
+        dropout: of the weights.
+    """
     with _kernels(query):
         return F.scaled_dot_product_attention(
             query,
@@ -94,7 +132,7 @@ def attend(
             value,
             attn_mask=mask,
             dropout_p=dropout,
-            is_causal=causal,
+            is_causal=mask is None,
             scale=scale,
             enable_gqa=query.size(1) != key.size(1),
         )
@@ -150,32 +188,6 @@ def attend_cached(query: Tensor, prefix: tuple, suffix: tuple, scale: float) -> 
     weight = (accurate(torch.cat(scores, dim=-1)) * scale).softmax(dim=-1).to(query.dtype)
     shared, own = weight.split(sizes, dim=-1)
     return unfold(fold(shared) @ prefix[1]) + own @ suffix[1]
-
-
-def attend_chunks_and_own(
-    query: Tensor, key: Tensor, value: Tensor, before: Tensor, scale: float, dropout: float
-) -> Tensor:
-    """One softmax over masked keys and the query's own, as one of PyTorch's fused kernels.
-
-    Faster than `attend_with_own` on CUDA where queries are few, slower on a CPU.
-
-    Args:
-        query: (B, H, L, D).
-        key: (B, H, J + L, D): the last L are the queries' own, in their order.
-        value: (B, H, J + L, Dv).
-        before: (B, L, J) bool, which of the first J keys a query sees.
-        scale: of the scores.
-        dropout: of the weights.
-
-    Returns:
-        (B, H, L, Dv).
-    """
-    own = torch.eye(query.size(2), dtype=torch.bool, device=query.device)
-    mask = torch.cat((before, own.expand(len(before), -1, -1)), dim=-1)[:, None]
-    with _kernels(query):
-        return F.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, dropout_p=dropout, scale=scale
-        )
 
 
 def attend_with_own(

@@ -151,21 +151,25 @@ class TemporalLatent(Latent):
         chunks = -(-key.size(1) // self.down_rate)
         return self.hypernet_down.encode(torch.arange(chunks, device=key.device))
 
-    def _chunk_and_own_rows(self, position: Tensor, size: int) -> tuple[Tensor, Tensor]:
-        """Return where finished chunks and own partials lie, and which chunks are before.
+    def _chunks_and_own(self, position: Tensor, size: int, query: Tensor) -> tuple[Tensor, Tensor]:
+        """Return where finished chunks and own partials lie, and who sees which.
 
         Args:
             position: (B, L) of the queries.
             size: T, positions.
+            query: (B, H, L, D).
 
         Returns:
-            (B, J + L, 1) int64, and (B, L, J) bool.
+            (B, J + L, 1) int64, and the mask (B, 1, L, J + L) of `backend.kernel_mask`.
         """
         rate = self.down_rate
-        last = torch.arange(rate - 1, size, rate, device=position.device)
-        rows = torch.cat((last.expand(len(position), -1), position.clamp_min(0)), dim=1)
-        before = torch.arange(len(last), device=position.device)
-        return rows[..., None], before < (position // rate)[..., None]
+        chunk = torch.arange(size // rate, device=position.device)
+        last = (chunk * rate + rate - 1).expand(len(position), -1)
+        rows = torch.cat((last, position.clamp_min(0)), dim=1)
+        before = chunk < (position // rate)[..., None]
+        own = torch.eye(position.size(1), dtype=torch.bool, device=position.device)
+        seen = torch.cat((before, own.expand(len(before), -1, -1)), dim=-1)
+        return rows[..., None], backend.kernel_mask(seen[:, None], query)
 
     def _attend(
         self, query: Tensor, entry: Tensor, query_position: Positions, key_position: Positions
@@ -184,15 +188,14 @@ class TemporalLatent(Latent):
                 output = fold.attend(kernel, *inputs, rate, self.softmax_scale, dropout)
                 return output.transpose(1, 2)
         elif query.is_cuda:  # one fused kernel, where launches cost more than the work
-            rows, before = query_position.once(
-                ("chunks and own", key_position, rate),
-                lambda: self._chunk_and_own_rows(query_position.index, entry.size(1)),
+            rows, mask = query_position.once(
+                ("chunks and own", key_position, rate, query.dtype),
+                lambda: self._chunks_and_own(query_position.index, entry.size(1), query),
             )
             rows = entry.gather(1, rows.expand(-1, -1, entry.size(-1)))
             key, value = (x.transpose(1, 2) for x in self.key_value(rows))
-            return backend.attend_chunks_and_own(
-                query, key, value, before, self.softmax_scale, dropout
-            ).transpose(1, 2)
+            scale = self.softmax_scale
+            return backend.attend_masked(query, key, value, mask, scale, dropout).transpose(1, 2)
         else:
             index = query_position.index.clamp_min(0)[..., None].expand(-1, -1, entry.size(-1))
             own_key, own_value = (x.transpose(1, 2) for x in self.key_value(entry.gather(1, index)))

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from mtla_espnet.attention import backend
@@ -47,13 +48,27 @@ def test_own_keys_among_the_keys_or_beside_them_give_the_same():
     before = torch.rand(batch, length, chunks) < 0.5
     before[0, 0] = False  # sees itself alone
     beside = backend.attend_with_own(query, key, value, before[:, None], own_key, own_value, 0.4)
-    among = backend.attend_chunks_and_own(
+    seen = torch.cat((before, torch.eye(length, dtype=torch.bool).expand(batch, -1, -1)), dim=-1)
+    among = backend.attend_masked(
         query,
         torch.cat((key, own_key), dim=2),
         torch.cat((value, own_value), dim=2),
-        before,
+        backend.kernel_mask(seen[:, None], query),
         0.4,
-        0.0,
     )
     assert (among - beside).abs().max() < 1e-6
     assert (among[0, :, 0] - own_value[0, :, 0]).abs().max() < 1e-6
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_a_mask_is_added_on_a_gpu_as_a_boolean_one_hides(dtype):
+    torch.manual_seed(0)
+    query, key, value = torch.randn(3, 2, 4, 7, 8, device="cuda", dtype=dtype)
+    seen = torch.rand(2, 1, 7, 7, device="cuda") < 0.5
+    seen[..., 0] = True
+    added = backend.attend_masked(query, key, value, backend.kernel_mask(seen, query), 0.4)
+    hidden = torch.nn.functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=seen, scale=0.4
+    )
+    assert (added - hidden).abs().max() <= 4 * torch.finfo(dtype).eps * hidden.abs().max()

@@ -3,6 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mtla_espnet.attention import backend
 from mtla_espnet.attention.mla import Latent
 from mtla_espnet.attention.mtla import TemporalLatent, merge_chunks
 from mtla_espnet.position import Positions, positions
@@ -78,3 +79,22 @@ def test_fused_path_equals_plain_path(rate, size, seed):
         fused = module(x, x, position, position)
         plain = module(x, x, position, same)
     assert (fused - plain).abs().max() < 1e-5
+
+
+@given(st.integers(1, 4), st.integers(1, 12), seeds)
+def test_chunks_and_own_rows_in_one_masked_call_equal_the_plain_path(rate, size, seed):
+    """What text queries take on CUDA."""
+    module = build(("mtla", {"down_rate": rate}), seed)
+    position = Positions(torch.arange(size)[None])
+    asked = Positions(torch.randperm(size, generator=torch.Generator().manual_seed(seed))[None])
+    x = torch.randn(1, size, SIZE)
+    with torch.no_grad():
+        query = torch.cat(module._query(x[:, asked.index[0]], asked), dim=-1)
+        entry = module.entries(x, position)
+        plain = module._attend(query, entry, asked, position)
+        query = query.transpose(1, 2)
+        rows, mask = module._chunks_and_own(asked.index, size, query)
+        rows = entry.gather(1, rows.expand(-1, -1, entry.size(-1)))
+        key, value = (y.transpose(1, 2) for y in module.key_value(rows))
+        masked = backend.attend_masked(query, key, value, mask, module.softmax_scale)
+    assert (masked.transpose(1, 2) - plain).abs().max() < 1e-5
