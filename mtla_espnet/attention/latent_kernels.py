@@ -212,15 +212,15 @@ def _sum(
     program = tl.program_id(0)
     if program < NORMS:
         column = program * COLUMNS + tl.arange(0, COLUMNS)[None]
-        total = tl.zeros((ROWS, COLUMNS), tl.float32)
+        table = tl.zeros((ROWS, COLUMNS), tl.float32)
         start = 0
         while start < programs:
             row = start + tl.arange(0, ROWS)[:, None]
             some = (row < programs) & (column < 2 * RANK)
-            total += tl.load(norm_part + row * (2 * RANK) + column, some, 0.0)
+            table += tl.load(norm_part + row * (2 * RANK) + column, some, 0.0)
             start += ROWS
-        column = program * COLUMNS + tl.arange(0, COLUMNS)
-        tl.store(norm + column, tl.sum(total, 0), column < 2 * RANK)
+        narrow = program * COLUMNS + tl.arange(0, COLUMNS)
+        tl.store(norm + narrow, tl.sum(table, 0), narrow < 2 * RANK)
     elif GATED:
         gates = tl.cdiv(chunks * RANK, BLOCK)
         place = (program - NORMS) * BLOCK + tl.arange(0, BLOCK)

@@ -23,7 +23,7 @@ from mtla_espnet.search.history import Hypothesis, nbest
 
 _NOTHING = float("-inf")
 # End detection: so many lengths in a row whose best is so far below the best of all.
-_END_LENGTHS, _END_MARGIN = 3, 10.0
+END_LENGTHS, END_MARGIN = 3, 10.0
 
 
 @dataclass(frozen=True)
@@ -266,20 +266,25 @@ class Ends:
         sos_eos: the token that ends.
         options: of the search.
         device: of the scores.
+
+    Attributes:
+        best: (B, before + steps) float32, best score of what ended at each step; the
+            columns `before` the first step stay empty.
+        found: (B, N) float64, the n best scores that ended, in any order.
+        gain: what a token can add to a score; None: a rank has no bound.
+        detect: whether lengths that end far below the best one end a search.
     """
 
     def __init__(
         self, batch: int, steps: int, sos_eos: int, options: SearchOptions, device: torch.device
     ):
-        self._sos_eos = sos_eos
-        self._detect = options.maxlenratio == 0
-        # best score of what ended at each step; so many columns before the first stay empty
-        self._before = _END_LENGTHS + 1
-        self._best = torch.full((batch, steps + self._before), _NOTHING, device=device)
-        # the n best that ended; and what a token can add to a score, None: a rank has no bound
+        self.sos_eos = sos_eos
+        self.detect = options.maxlenratio == 0
+        self.before = END_LENGTHS + 1
+        self.best = torch.full((batch, steps + self.before), _NOTHING, device=device)
         kind = {"dtype": torch.float64, "device": device}
-        self._found = torch.full((batch, options.nbest), _NOTHING, **kind)
-        self._gain = None if options.normalize_length else max(options.penalty, 0.0)
+        self.found = torch.full((batch, options.nbest), _NOTHING, **kind)
+        self.gain = None if options.normalize_length else max(options.penalty, 0.0)
 
     def settle(
         self, chosen: Tensor, token: Tensor, limits: Tensor, index: Tensor
@@ -296,30 +301,30 @@ class Ends:
             (B, K) scores of the hypotheses that go on, and of those that ended; minus
             infinity elsewhere.
         """
-        ends = (token == self._sos_eos) | (limits[:, 1:] == index + 1)
+        ends = (token == self.sos_eos) | (limits[:, 1:] == index + 1)
         counted = ends & (limits[:, :1] <= index) & (chosen > _NOTHING)
         ended_score = torch.where(counted, chosen, _NOTHING)
-        best_now = ended_score.amax(dim=1, keepdim=True).to(self._best.dtype)
-        self._best.index_copy_(1, index + self._before, best_now)
+        best_now = ended_score.amax(dim=1, keepdim=True).to(self.best.dtype)
+        self.best.index_copy_(1, index + self.before, best_now)
         total = chosen.masked_fill(ends, _NOTHING)
         over = self._settled(total, ended_score, limits[:, 1] - index - 1)
-        if self._detect:
+        if self.detect:
             over |= self._hopeless(index)
         return total.masked_fill(over[:, None], _NOTHING), ended_score
 
     def clear(self) -> None:
         """Begin again."""
-        self._best.fill_(_NOTHING)
-        self._found.fill_(_NOTHING)
+        self.best.fill_(_NOTHING)
+        self.found.fill_(_NOTHING)
 
     def take(self, other: "Ends") -> None:
         """Go on from one of fewer steps."""
-        self._best[:, : other._best.size(1)] = other._best
-        self._found.copy_(other._found)
+        self.best[:, : other.best.size(1)] = other.best
+        self.found.copy_(other.found)
 
     def select(self, utterances: Tensor) -> None:
         """Keep these utterances, (B',) int64."""
-        self._best, self._found = self._best[utterances], self._found[utterances]
+        self.best, self.found = self.best[utterances], self.found[utterances]
 
     def _settled(self, total: Tensor, ended_score: Tensor, left: Tensor) -> Tensor:
         """Return (B,) bool: nothing that goes on can still be one of the n best.
@@ -331,13 +336,13 @@ class Ends:
             ended_score: (B, K) of what ended now.
             left: (B,) tokens until the limit.
         """
-        if self._gain is None:
+        if self.gain is None:
             return torch.zeros_like(left, dtype=torch.bool)
-        both = torch.cat((self._found, ended_score), dim=1)
-        count = self._found.size(1)
+        both = torch.cat((self.found, ended_score), dim=1)
+        count = self.found.size(1)
         best = both.amax(dim=1, keepdim=True) if count == 1 else both.topk(count, dim=1).values
-        self._found.copy_(best)
-        return total.amax(dim=1) + self._gain * left <= self._found[:, -1]
+        self.found.copy_(best)
+        return total.amax(dim=1) + self.gain * left <= self.found.amin(dim=1)
 
     def _hopeless(self, index: Tensor) -> Tensor:
         """Return (B,) bool: the last lengths that ended are far below the best.
@@ -345,10 +350,10 @@ class Ends:
         Source: Watanabe et al. 2017, equation 50, with ESPnet's count of lengths: the
         hypotheses of i tokens with both <sos/eos> ended at step i - 2.
         """
-        back = torch.arange(_END_LENGTHS, device=index.device)
-        recent = self._best.index_select(1, index - 2 + self._before - back)
-        best = self._best.amax(dim=1, keepdim=True)
-        return ((recent > _NOTHING) & (recent - best < -_END_MARGIN)).all(dim=1)
+        back = torch.arange(END_LENGTHS, device=index.device)
+        recent = self.best.index_select(1, index - 2 + self.before - back)
+        best = self.best.amax(dim=1, keepdim=True)
+        return ((recent > _NOTHING) & (recent - best < -END_MARGIN)).all(dim=1)
 
 
 def _placed(x: Tensor, utterance: Tensor, batch: int, beam: int) -> Tensor:

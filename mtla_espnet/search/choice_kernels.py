@@ -48,7 +48,7 @@ def _group_keys(
 
 
 @triton.jit
-def _ranks(order, wanted, BITS: tl.constexpr):
+def ranks(order, wanted, BITS: tl.constexpr):
     """Number the `wanted` largest of signed integers 0, 1, ... in place order; else -1.
 
     The least of them is found two bits at a time, by counting what reaches each of three
@@ -81,7 +81,7 @@ def _best_groups(keys, chosen, count, beams, BLOCK: tl.constexpr):
     bits = key.to(tl.int32, bitcast=True)
     order = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # as integers in the order of the numbers
     order = tl.where(index < count, order, -0x80000000)
-    rank = _ranks(order, beams, 32)
+    rank = ranks(order, beams, 32)
     tl.store(chosen + b * beams + rank, index, mask=rank >= 0)
 
 
@@ -106,7 +106,7 @@ def _best_tokens(
     bits = x.to(tl.int64, bitcast=True)
     order = bits ^ ((bits >> 63) & 0x7FFFFFFFFFFFFFFF)
     order = tl.where(held, order, -0x7FFFFFFFFFFFFFFF)
-    rank = _ranks(order, beams, 64)
+    rank = ranks(order, beams, 64)
     at = b * beams + rank
     tl.store(score + at, x, mask=rank >= 0)
     tl.store(parent + at, hypothesis.to(tl.int64), mask=rank >= 0)

@@ -118,6 +118,48 @@ def _seen(look: tuple[Tensor, "torch.cuda.Event | None"]) -> bool:
     return bool(value)
 
 
+def settle(
+    ends: Ends,
+    chosen: Tensor,
+    parent: Tensor,
+    token: Tensor,
+    limits: Tensor,
+    index: Tensor,
+    total: Tensor,
+    tokens: Tensor,
+    rows: Tensor,
+    history: tuple[Tensor, Tensor, Tensor],
+) -> None:
+    """Write down what a step chose, and which hypotheses go on.
+
+    Args:
+        ends: of the search; written in place, as is what follows `limits`.
+        chosen: (B, W) float64 scores; minus infinity: no hypothesis.
+        parent: (B, W) int64.
+        token: (B, W) int64.
+        limits: (B, 2) int64, the least and the most tokens.
+        index: (1,) int64, the step, from 0; then that of the next one.
+        total: (B, W) float64, becomes the scores of what goes on.
+        tokens: (B, W) int64, becomes `token`.
+        rows: (B * W,) int64, becomes each hypothesis' parent as a row of the batch.
+        history: (L, B, W) of parents, tokens, and scores of what ended.
+    """
+    if chosen.is_cuda:
+        # here: Triton need not be installed where there is no GPU
+        from mtla_espnet.search.settle_kernels import settle as on_cuda
+
+        on_cuda(ends, chosen, parent, token, limits, index, total, tokens, rows, history)
+        return
+    going, ended = ends.settle(chosen, token, limits, index)
+    for kept, made in zip(history, (parent, token, ended), strict=True):
+        kept.index_copy_(0, index, made[None])
+    total.copy_(going)
+    tokens.copy_(token)
+    first = torch.arange(len(parent), device=parent.device)[:, None] * parent.size(1)
+    rows.copy_((parent + first).flatten())
+    index += 1
+
+
 class _Replayed:
     """Runs a function of buffers alone; on CUDA it is captured at its second call.
 
@@ -181,7 +223,6 @@ class _Buffers:
         self._begin = torch.zeros(batch, dtype=torch.float64, device=device)
         self._limits = torch.zeros(batch, 2, dtype=torch.int64, device=device)
         self._index = torch.zeros(1, dtype=torch.int64, device=device)
-        self._first_row = torch.arange(batch, device=device)[:, None] * beams
         self._make_history()
         self._run_start, self._run_step = _Replayed(device), _Replayed(device)
 
@@ -239,14 +280,10 @@ class _Buffers:
         chosen, parent, token = best_tokens(
             logits, self._total, options.temperature, options.penalty
         )
-        total, ended = self._ends.settle(chosen, token, self._limits, self._index)
-        kept = ((self._parent, parent), (self._token, token), (self._ended, ended))
-        for history, made in kept:
-            history.index_copy_(0, self._index, made[None])
-        self._total.copy_(total)
-        self._tokens.copy_(token)
-        self.cache.parents.copy_((parent + self._first_row).flatten())
-        self._index += 1
+        settle(
+            self._ends, chosen, parent, token, self._limits, self._index, self._total,
+            self._tokens, self.cache.parents, (self._parent, self._token, self._ended),
+        )  # fmt: skip
 
     def look(self) -> tuple[Tensor, "torch.cuda.Event | None"]:
         """Ask whether any hypothesis goes on, without waiting for the answer."""
