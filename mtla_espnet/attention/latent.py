@@ -1,4 +1,4 @@
-"""What a latent kind caches of every position, as one custom operator on CUDA.
+"""What a latent kind caches of every position, as one operator on CUDA.
 
 LayerNorm, rotary key, and for MTLA the weights of latents and their sums inside chunks:
 dozens of small operations in `mla.py` and `mtla.py`, whose launches take longer than their
@@ -7,6 +7,7 @@ fc_c(PE(j)) . (W c + b) = (fc_c(PE(j)) W) . c + fc_c(PE(j)) . b, so that a posit
 one dot product.
 """
 
+import torch
 from torch import Tensor
 
 from mtla_espnet.attention.operator import operator
@@ -16,8 +17,7 @@ def latent_entries(
     joint: Tensor,
     gain: Tensor,
     bias: Tensor,
-    gate: Tensor | None,
-    offset: Tensor | None,
+    network: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] | None,
     position: Tensor,
     cosine: Tensor,
     sine: Tensor,
@@ -30,9 +30,9 @@ def latent_entries(
         joint: (B, T, r + rope) [latent before LayerNorm ; rotary key before its turn].
         gain: (r,) of LayerNorm.
         bias: (r,) likewise.
-        gate: (J, r): a position's weight is sigmoid(gate[j] . latent + offset[j]); None:
-            latents are not weighted and not merged, and `down_rate` is 1.
-        offset: (J,) or None.
+        network: the hyper-network's input PE(j), (J, r), then weight (r / 4, r) and bias
+            (r / 4,) of fc_c and of fc_p. None: latents are not weighted and not merged,
+            and `down_rate` is 1.
         position: (B or 1, T) int64, -1 where padded.
         cosine: (B or 1, T, rope / 2) float32, of the rotary angles.
         sine: likewise.
@@ -42,30 +42,73 @@ def latent_entries(
     Returns:
         (B, T, r + rope) in joint's dtype; latents are 0 in padding if they are merged.
     """
-    return _entries(joint, gain, bias, gate, offset, position, cosine, sine, down_rate, eps)
+    network = network or (None,) * 5
+    return _entries(joint, gain, bias, *network, position, cosine, sine, down_rate, eps)[0]
+
+
+def gates(
+    encoding: Tensor, code_weight: Tensor, code_bias: Tensor, weight: Tensor, bias: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the hyper-network on the chunks' side.
+
+    Args:
+        encoding: (J, r), PE of chunks.
+        code_weight: (r / 4, r) of fc_c.
+        code_bias: (r / 4,) of fc_c.
+        weight: (r / 4, r) of fc_p.
+        bias: (r / 4,) of fc_p.
+
+    Returns:
+        fc_c(PE) (J, r / 4), gate (J, r) and offset (J,): the weight of latent c in chunk j
+        is sigmoid(gate[j] . c + offset[j]).
+    """
+    code = torch.addmm(code_bias, encoding, code_weight.t())
+    return code, code @ weight, code @ bias
 
 
 def _forward(
     joint: Tensor,
     gain: Tensor,
     bias: Tensor,
-    gate: Tensor | None,
-    offset: Tensor | None,
+    encoding: Tensor | None,
+    code_weight: Tensor | None,
+    code_bias: Tensor | None,
+    gate_weight: Tensor | None,
+    gate_bias: Tensor | None,
     position: Tensor,
     cosine: Tensor,
     sine: Tensor,
     down_rate: int,
     eps: float,
-) -> Tensor:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the entries, and what `gates` returns, empty where latents are not weighted."""
     from mtla_espnet.attention import latent_kernels  # needs Triton
 
-    return latent_kernels.forward(
-        joint.contiguous(), gain, bias, gate, offset, position, cosine, sine, down_rate, eps
-    )
+    if encoding is None:
+        found = tuple(joint.new_empty(0) for _ in range(3))
+    else:
+        found = gates(encoding, code_weight, code_bias, gate_weight, gate_bias)
+    entry = latent_kernels.forward(
+        joint.contiguous(), gain, bias, *_gate_and_offset(found), position, cosine, sine,
+        down_rate, eps,
+    )  # fmt: skip
+    return entry, *found
 
 
-def _fake(joint, gain, bias, gate, offset, position, cosine, sine, down_rate, eps):
-    return joint.new_empty(joint.shape)
+def _gate_and_offset(found):
+    return found[1:] if found[0].numel() else (None, None)
+
+
+def _fake(
+    joint, gain, bias, encoding, code_weight, code_bias, gate_weight, gate_bias,
+    position, cosine, sine, down_rate, eps,
+):  # fmt: skip
+    entry = joint.new_empty(joint.shape)
+    if encoding is None:
+        return entry, *(joint.new_empty(0) for _ in range(3))
+    chunks, rank = encoding.shape
+    shapes = (chunks, len(code_bias)), (chunks, rank), (chunks,)
+    return entry, *(encoding.new_empty(shape) for shape in shapes)
 
 
 def _backward(
@@ -73,49 +116,59 @@ def _backward(
     joint: Tensor,
     gain: Tensor,
     bias: Tensor,
-    gate: Tensor | None,
-    offset: Tensor | None,
+    encoding: Tensor | None,
+    gate_weight: Tensor | None,
+    gate_bias: Tensor | None,
     position: Tensor,
     cosine: Tensor,
     sine: Tensor,
+    code: Tensor,
+    gate: Tensor,
+    offset: Tensor,
     down_rate: int,
     eps: float,
 ) -> list[Tensor]:
-    """Return gradients of joint, of [gain ; bias], and of gate and offset where given."""
+    """Return gradients of joint, of [gain ; bias], and of the network's weights and biases."""
     from mtla_espnet.attention import latent_kernels  # needs Triton
 
-    return latent_kernels.backward(
-        grad.contiguous(),
-        joint.contiguous(),
-        gain,
-        bias,
-        gate,
-        offset,
-        position,
-        cosine,
-        sine,
-        down_rate,
-        eps,
-    )
+    joint_grad, norm_grad, *rest = latent_kernels.backward(
+        grad.contiguous(), joint.contiguous(), gain, bias,
+        *_gate_and_offset((code, gate, offset)), position, cosine, sine, down_rate, eps,
+    )  # fmt: skip
+    if not rest:
+        return [joint_grad, norm_grad]
+    gate_grad, offset_grad = rest
+    code_grad = torch.addr(gate_grad @ gate_weight.t(), offset_grad, gate_bias)
+    return [
+        joint_grad,
+        norm_grad,
+        code_grad.t() @ encoding,
+        code_grad.sum(dim=0),
+        code.t() @ gate_grad,
+        code.t() @ offset_grad,
+    ]
 
 
 def _fake_backward(
-    grad, joint, gain, bias, gate, offset, position, cosine, sine, down_rate, eps
+    grad, joint, gain, bias, encoding, gate_weight, gate_bias,
+    position, cosine, sine, code, gate, offset, down_rate, eps,
 ):  # fmt: skip
-    norm = gain.new_empty(2, *gain.shape)
-    gates = [x.new_empty(x.shape) for x in (gate, offset) if x is not None]
-    return [joint.new_empty(joint.shape), norm, *gates]
+    grads = [joint.new_empty(joint.shape), gain.new_empty(2, *gain.shape)]
+    if encoding is not None:
+        for one in (gate_weight, gate_bias) * 2:
+            grads.append(one.new_empty(one.shape))
+    return grads
 
 
 def _save(ctx, inputs, output):
     *tensors, ctx.down_rate, ctx.eps = inputs
-    ctx.save_for_backward(*tensors)
+    ctx.set_materialize_grads(False)  # of all but the entries
+    ctx.save_for_backward(*tensors[:4], *tensors[6:], *output[1:])
 
 
-def _gradients(ctx, backward, grad):
-    joint, norm, *gates = backward(grad, *ctx.saved_tensors, ctx.down_rate, ctx.eps)
-    grads = joint, *norm.unbind(), *gates
-    return *grads, *[None] * (10 - len(grads))
+def _gradients(ctx, backward, grad, *_):
+    joint, norm, *network = backward(grad, *ctx.saved_tensors, ctx.down_rate, ctx.eps)
+    return joint, *norm.unbind(), None, *(network or [None] * 4), *[None] * 5
 
 
 _entries = operator(

@@ -140,15 +140,13 @@ class Latent(SelfAttention):
         self,
         joint: Tensor,
         position: Positions,
-        gate: Tensor | None = None,
-        offset: Tensor | None = None,
+        network: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] | None = None,
     ) -> Tensor:
         return latent_entries(
             joint,
             self.kv_norm.weight,
             self.kv_norm.bias,
-            gate,
-            offset,
+            network,
             position.index,
             *position.rotation(self.qk_rope_head_dim),
             self.cache_spec.down_rate,

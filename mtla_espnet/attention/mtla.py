@@ -65,15 +65,6 @@ class HyperNetwork(nn.Module):
         """Return PE(j) of int64 chunk numbers as the first projection takes it."""
         return chunk_encoding(chunk, self.rank).to(self.fc_c.weight.dtype)
 
-    def gates(self, encoding: Tensor) -> tuple[Tensor, Tensor]:
-        """Return gate (J, r) and offset (J,): weight = sigmoid(gate[j] . latent + offset[j]).
-
-        Args:
-            encoding: (J, r) of `encode`.
-        """
-        code = self.fc_c(encoding)
-        return code @ self.fc_p.weight, code @ self.fc_p.bias
-
     def forward(self, latent: Tensor, encoding: Tensor, repeats: int = 1) -> Tensor:
         """Return the weights.
 
@@ -139,8 +130,9 @@ class TemporalLatent(Latent):
         name = "chunks", self.down_rate, self.kv_lora_rank, self.hypernet_down.fc_c.weight.dtype
         encoding = key_position.once(name, lambda: self._encoded_chunks(key))
         if backend.runs_triton(joint):
-            gates = self.hypernet_down.gates(encoding)
-            return self._entries_fused(joint, key_position, *gates)
+            code, gate = self.hypernet_down.fc_c, self.hypernet_down.fc_p
+            network = encoding, code.weight, code.bias, gate.weight, gate.bias
+            return self._entries_fused(joint, key_position, network)
         latent, rope = self._normalise(joint, key_position)
         weight = self.hypernet_down(latent, encoding, repeats=self.down_rate)
         merged = merge_chunks(latent, weight, key_position.index, self.down_rate)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mtla_espnet.attention.latent import gates
 from mtla_espnet.attention.mtla import HyperNetwork
 
 
@@ -14,7 +15,8 @@ def test_gates_are_the_hyper_network_on_the_chunks_side():
     network = HyperNetwork(8)
     latent = torch.randn(2, 7, 8)
     encoding = network.encode(torch.arange(4))
-    gate, offset = network.gates(encoding)
+    parameters = network.fc_c.weight, network.fc_c.bias, network.fc_p.weight, network.fc_p.bias
+    _, gate, offset = gates(encoding, *parameters)
     chunk = torch.arange(7) // 2
     weight = ((gate[chunk] * latent).sum(-1) + offset[chunk]).sigmoid()
     assert (weight - network(latent, encoding, repeats=2)).abs().max() < 1e-6
