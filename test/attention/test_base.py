@@ -337,6 +337,7 @@ def test_cuda_is_within_twice_plain_pytorch(kind, dtype):
 @pytest.mark.parametrize("kind", DRAWN, ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_compiled_on_cuda_equals_eager(kind, dtype):
+    torch._dynamo.reset()  # else what other tests compiled counts as well
     module = build(kind).to(dtype).cuda()
     compiled = torch.compile(module, fullgraph=True)
     position = count(40, 2, "cuda")
