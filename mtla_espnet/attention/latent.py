@@ -62,8 +62,14 @@ def gates(
         fc_c(PE) (J, r / 4), gate (J, r) and offset (J,): the weight of latent c in chunk j
         is sigmoid(gate[j] . c + offset[j]).
     """
-    code = torch.addmm(code_bias, encoding, code_weight.t())
-    return code, code @ weight, code @ bias
+    chunks, rank = encoding.shape
+    code = encoding.new_empty(chunks, len(code_bias))
+    gate, offset = encoding.new_empty(chunks, rank), encoding.new_empty(chunks)
+    # `out`: autocast would round
+    torch.addmm(code_bias, encoding, code_weight.t(), out=code)
+    torch.mm(code, weight, out=gate)
+    torch.mv(code, bias, out=offset)
+    return code, gate, offset
 
 
 def _forward(
