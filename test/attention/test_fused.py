@@ -1,13 +1,9 @@
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from interpreted import run_interpreted
 from mtla_espnet.attention import backend, fused
 from mtla_espnet.position import rotate, rotation
 
@@ -45,16 +41,8 @@ def dense(query, key_value, position, sizes, rate, scale):
 
 
 def test_interpreted_kernels_equal_plain_attention_with_gradients():
-    """Without a GPU: Triton interprets a kernel only if told before it is imported."""
-    pytest.importorskip("triton")
-    here = Path(__file__).parent
     code = "import interpreted_fused, test_fused; interpreted_fused.main(test_fused.dense)"
-    path = os.pathsep.join((str(here), str(here.parents[1])))
-    environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": path}
-    run = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
-    )
-    assert run.returncode == 0 and run.stdout.count("\n") == 10, run.stdout + run.stderr
+    run_interpreted(code, lines=10)
 
 
 @pytest.mark.gpu

@@ -1,11 +1,6 @@
-import os
-import subprocess
-import sys
-from pathlib import Path
-
-import pytest
 import torch
 
+from interpreted import run_interpreted
 from mtla_espnet.attention.latent import gates
 from mtla_espnet.attention.mtla import HyperNetwork
 
@@ -24,11 +19,4 @@ def test_gates_are_the_hyper_network_on_the_chunks_side():
 
 
 def test_interpreted_kernels_equal_the_plain_entries_with_gradients():
-    """Without a GPU: Triton interprets a kernel only if told before it is imported."""
-    pytest.importorskip("triton")
-    here = Path(__file__).parent
-    path = os.pathsep.join((str(here), str(here.parents[1])))
-    environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": path}
-    command = [sys.executable, "-c", "import interpreted_latent; interpreted_latent.main()"]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert run.returncode == 0 and run.stdout.count("\n") == 4, run.stdout + run.stderr
+    run_interpreted("import interpreted_latent; interpreted_latent.main()", lines=4)

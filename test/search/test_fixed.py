@@ -1,16 +1,13 @@
 import dataclasses
 import gc
-import os
-import subprocess
-import sys
 import weakref
-from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from interpreted import run_interpreted
 from mtla_espnet.search import fixed
 from mtla_espnet.search.beam import DecoderScorer, SearchOptions, beam_search
 from mtla_espnet.search.ctc import CTCPrefixScorer
@@ -185,11 +182,4 @@ def test_the_graph_equals_the_plain_search_on_the_cpu(kind):
 
 
 def test_the_interpreted_kernel_settles_as_plain_operations_do():
-    """Without a GPU: Triton interprets a kernel only if told before it is imported."""
-    pytest.importorskip("triton")
-    here = Path(__file__).parent
-    path = os.pathsep.join((str(here), str(here.parents[1])))
-    environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": path}
-    command = [sys.executable, "-c", "import interpreted_settle; interpreted_settle.main()"]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert run.returncode == 0 and run.stdout.count("\n") == 15, run.stdout + run.stderr
+    run_interpreted("import interpreted_settle; interpreted_settle.main()", lines=15)
