@@ -127,9 +127,7 @@ def write_comparison(recipe_dir: Path, expdir: str = "exp") -> str:
     rows = gather(directory)
     if not rows:
         raise UserError(f"{directory}: no experiment is scored there (run stages 12 and 13)")
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(f"{row.inference_tag}/{row.test_set}", []).append(row)
+    groups = _groups(rows)
     tables = {name: _table(group) for name, group in groups.items()}
     sections = [
         f"## {name}\n\n{table}\n\n{_decode_table(groups[name])}" for name, table in tables.items()
@@ -206,6 +204,24 @@ def gather(exp_dir: Path) -> list[Row]:
             row.experiment,
         ),
     )
+
+
+def _groups(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Return the rows of each table by its name, a search and a set.
+
+    What nothing searched for, such as a text that is always the same, is in all tables of its
+    set, last.
+    """
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.inference_tag:
+            groups.setdefault(f"{row.inference_tag}/{row.test_set}", []).append(row)
+    for row in rows:
+        if not row.inference_tag:
+            places = [group for group in groups.values() if group[0].test_set == row.test_set]
+            for group in places or [groups.setdefault(row.test_set, [])]:
+                group.append(row)
+    return groups
 
 
 def _row(experiment: str, training: dict, decode: Decode) -> Row:

@@ -25,7 +25,7 @@ class Decode:
     """One decoded set of an experiment; what its task does not have is empty or None.
 
     Args:
-        inference_tag: which decoding.
+        inference_tag: which decoding; empty of what nothing was decoded for, as a baseline.
         test_set: which set; may hold a slash (`org/valid`).
         rates: "wer", "cer", "ter" -> sums, as far as they are scored.
         efficiency: what `efficiency.json` holds; None without that file.
@@ -47,7 +47,7 @@ class Decode:
     @property
     def name(self) -> str:
         """Name in tables."""
-        return f"{self.inference_tag}/{self.test_set}"
+        return "/".join(filter(None, (self.inference_tag, self.test_set)))
 
 
 def find_decodes(exp_dir: Path) -> list[Decode]:
@@ -61,7 +61,9 @@ def find_decodes(exp_dir: Path) -> list[Decode]:
 
 
 def _read(exp_dir: Path, directory: Path) -> Decode:
-    inference_tag, _, test_set = directory.relative_to(exp_dir).as_posix().partition("/")
+    inference_tag, slash, test_set = directory.relative_to(exp_dir).as_posix().partition("/")
+    if not slash:
+        inference_tag, test_set = "", inference_tag
 
     def there(reader, name: str):
         return reader(directory / name) if (directory / name).exists() else None

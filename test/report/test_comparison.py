@@ -116,6 +116,21 @@ def test_sets_have_a_table_each_and_twins_their_experiments_names(experiments):
     assert [row["speed-up"] for row in table_of(text.partition("greedy/org/b")[2])] == ["-"]
 
 
+def test_a_baseline_without_a_search_is_in_all_tables_of_its_set(experiments):
+    experiments.add("asr_one", "mla", name="greedy/a")
+    experiments.add("asr_one", "mla", name="beam/a")
+    experiments.add("asr_one", "mla", name="beam/b")
+    for name in ("a", "c"):
+        baseline = experiments.add("always", "mla", name=name)
+        (baseline / "training.json").unlink()
+        (baseline / name / "efficiency.json").unlink()
+    text = write_comparison(experiments.directory)
+    headings = [line for line in text.splitlines() if line and not line.startswith("|")]
+    assert headings == ["beam/a", "beam/b", "greedy/a", "c"]
+    models = [[row["model"] for row in table_of(text, number)] for number in range(4)]
+    assert models == [["mla", "always"], ["mla"], ["mla", "always"], ["always"]]
+
+
 def test_ratios_compare_one_device_only(experiments):
     experiments.add("asr_mha", "mha")
     experiments.add("asr_mla", "mla", device="a GPU")
