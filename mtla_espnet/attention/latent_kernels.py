@@ -95,7 +95,6 @@ def _forward(
                         HALF,
                         HALF_BLOCK,
                     )
-
             b += tl.num_programs(1)
         chunk += tl.num_programs(0)
 
@@ -190,6 +189,18 @@ def _backward(
     tl.store(norm_grad + RANK, biases_grad, inside)
 
 
+@triton.jit
+def _sum_groups(part, total, block, count, groups, BLOCK: tl.constexpr):
+    """Sum a block of `count` numbers over the groups that `part` has of them."""
+    place = block * BLOCK + tl.arange(0, BLOCK)
+    sum_ = tl.zeros((BLOCK,), tl.float32)
+    group = 0
+    while group < groups:
+        sum_ += tl.load(part + group.to(tl.int64) * count + place, place < count, 0.0)
+        group += 1
+    tl.store(total + place, sum_, place < count)
+
+
 @triton.jit(do_not_specialize=["programs", "groups", "chunks"])
 def _sum(
     norm_part,
@@ -223,23 +234,11 @@ def _sum(
         tl.store(norm + narrow, tl.sum(table, 0), narrow < 2 * RANK)
     elif GATED:
         gates = tl.cdiv(chunks * RANK, BLOCK)
-        place = (program - NORMS) * BLOCK + tl.arange(0, BLOCK)
-        if program - NORMS < gates:
-            total = tl.zeros((BLOCK,), tl.float32)
-            group = 0
-            while group < groups:
-                part = gate_part + group.to(tl.int64) * chunks * RANK
-                total += tl.load(part + place, place < chunks * RANK, 0.0)
-                group += 1
-            tl.store(gate + place, total, place < chunks * RANK)
+        block = program - NORMS
+        if block < gates:
+            _sum_groups(gate_part, gate, block, chunks * RANK, groups, BLOCK)
         else:
-            place -= gates * BLOCK
-            total = tl.zeros((BLOCK,), tl.float32)
-            group = 0
-            while group < groups:
-                total += tl.load(offset_part + group * chunks + place, place < chunks, 0.0)
-                group += 1
-            tl.store(offset + place, total, place < chunks)
+            _sum_groups(offset_part, offset, block - gates, chunks, groups, BLOCK)
 
 
 def _arguments(joint, gate, position, cosine, rank, down_rate, eps, programs):

@@ -342,7 +342,7 @@ class Ends:
         count = self.found.size(1)
         best = both.amax(dim=1, keepdim=True) if count == 1 else both.topk(count, dim=1).values
         self.found.copy_(best)
-        return total.amax(dim=1) + self.gain * left <= self.found.amin(dim=1)
+        return total.amax(dim=1) + self.gain * left <= best[:, -1]
 
     def _hopeless(self, index: Tensor) -> Tensor:
         """Return (B,) bool: the last lengths that ended are far below the best.
