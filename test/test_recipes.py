@@ -85,6 +85,13 @@ def test_options_and_configurations_are_legal(recipe):
 
 
 @recipes
+def test_encoders_attend_by_sdpa(recipe):
+    for path in recipe.glob("conf/**/train*.yaml"):
+        config = load_yaml(path)
+        assert config["encoder_conf"]["use_sdpa"] is True, path
+
+
+@recipes
 def test_no_frontend_makes_results_depend_on_the_batch(recipe):
     for path in recipe.glob("conf/**/train*.yaml"):
         config = load_yaml(path)
