@@ -1,4 +1,4 @@
-"""Whole files only: temporary name then rename, and one-line user errors."""
+"""Whole files only: temporary name then rename; reading with one-line user errors."""
 
 import contextlib
 import errno
@@ -7,12 +7,24 @@ import json
 import os
 import re
 import shutil
+import stat
+import unicodedata
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 _TEMPORARY = re.compile(r"\..+\.tmp[0-9a-f]{8}(\..*)?")
 _DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_LONGEST_MESSAGE = 1000
+_LONGEST_REASON = 500
+_KINDS = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
 
 
 class UserError(Exception):
@@ -23,13 +35,135 @@ class UserError(Exception):
     stderr and exit code `exit_code`.
 
     Args:
-        message: one line.
+        message: one line. Control characters and bytes of file names that are not UTF-8 are
+            escaped; a message longer than 1000 characters loses its middle.
         exit_code: 1, or 2 for a wrong command line.
     """
 
     def __init__(self, message: str, exit_code: int = 1):
-        super().__init__(message)
+        shorter = _cut(message, _LONGEST_MESSAGE)
+        super().__init__(_cut(printable(shorter), _LONGEST_MESSAGE))
         self.exit_code = exit_code
+
+
+def printable(text: str) -> str:
+    r"""Return `text` on one line that every UTF-8 terminal can show.
+
+    Control characters, and the surrogates by which Python names bytes of a file name that are
+    not UTF-8, are escaped.
+
+    Example:
+        >>> printable("a\nb\udcff c\u00e9")
+        'a\\nb\\udcff cé'
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        character.encode("unicode_escape").decode() if _is_odd(character) else character
+        for character in text
+    )
+
+
+def _is_odd(character: str) -> bool:
+    return unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"}
+
+
+def _cut(text: str, longest: int) -> str:
+    """Return `text` without its middle if it is longer than `longest` characters."""
+    if len(text) <= longest:
+        return text
+    end = longest // 3
+    return f"{text[: longest - end - 5]} ... {text[-end:]}"
+
+
+def open_file(path: str | os.PathLike) -> BinaryIO:
+    """Open a file for reading, in bytes, if it is a regular one.
+
+    A pipe would wait for its writer, and a device may never end.
+
+    Args:
+        path: the file; a link to one is followed.
+
+    Raises:
+        UserError: it is missing, may not be read, or is a directory, a pipe or a device.
+    """
+    check_file(path)
+    with reading(path):
+        return open(path, "rb")
+
+
+def check_file(path: str | os.PathLike) -> None:
+    """Refuse what is not a regular file, for libraries that open a file by its name.
+
+    Args:
+        path: the file; a link to one is followed.
+
+    Raises:
+        UserError: it is missing, or is a directory, a pipe or a device.
+    """
+    with reading(path):
+        mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode):
+        kind = _KINDS.get(stat.S_IFMT(mode), "something else")
+        raise UserError(f"{path}: is {kind}, not a file")
+
+
+def read_text(path: str | os.PathLike) -> str:
+    """Read a whole file of UTF-8 text; line ends stay as they are.
+
+    Raises:
+        UserError: it cannot be opened (see `open_file`), or is not UTF-8 (with the line).
+    """
+    with open_file(path) as stream, reading(path):
+        content = stream.read()
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}:{line}: not UTF-8 text ({error.reason})") from None
+
+
+@contextlib.contextmanager
+def reading(name: str | os.PathLike, problem: str = "cannot be read") -> Iterator[None]:
+    """Turn whatever a library raises while it reads what a user gave into one UserError.
+
+    Keep the calls of the library alone inside of it: what our own code raises there would be
+    told as a fault of the file. UserErrors, interruptions and a full disk pass as they are.
+
+    Args:
+        name: of the file, with the line or key if it is known; it begins the message.
+        problem: what is wrong with it; the library's reason follows, cut to 500 characters.
+
+    Raises:
+        UserError: `<name>: <problem>: <reason>`, or `<name>: no such file`.
+
+    Example:
+        >>> with reading("a.tsv:3", "not a number"):
+        ...     float("x")
+        Traceback (most recent call last):
+        mtla_espnet.files.UserError: a.tsv:3: not a number: could not convert string to float: 'x'
+    """
+    try:
+        yield
+    except (UserError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except FileNotFoundError as error:
+        missing = name if error.filename is None else os.fsdecode(error.filename)
+        raise UserError(f"{missing}: no such file") from None
+    except BaseException as error:  # libraries in Rust raise panics, which are no Exceptions
+        if is_disk_full(error):
+            raise
+        raise UserError(f"{name}: {problem}: {_reason(error)}") from None
+
+
+def _reason(error: BaseException) -> str:
+    """Return on one line, in at most 500 characters, what an exception says."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = " ".join(str(error).split())
+    if isinstance(error, LookupError) or not text:  # a KeyError says its key alone
+        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return _cut(text, _LONGEST_REASON)
 
 
 @contextlib.contextmanager
@@ -141,12 +275,22 @@ def read_json(path: str | os.PathLike):
     Raises:
         UserError: the file is missing or is not JSON.
     """
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a JSON file ({error})") from None
+    return parse_json(read_text(path), path)
+
+
+def parse_json(text: str, where: str | os.PathLike, what: str = "a JSON file"):
+    """Return the value of a JSON text.
+
+    Args:
+        text: the text.
+        where: file, or `file:line`, for messages.
+        what: it should be, for messages.
+
+    Raises:
+        UserError: it is not JSON, or is nested too deeply.
+    """
+    with reading(where, f"not {what}"):
+        return json.loads(text)
 
 
 def digest(value) -> str:

@@ -1,13 +1,24 @@
-"""Files are whole or not there, whatever stops the writer."""
+"""Files are whole or not there, whatever stops the writer; what cannot be read is one line."""
 
 import errno
+import json
 import os
+import pickle
+import socket
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mtla_espnet.files import (
     UserError,
     atomic_path,
+    check_file,
+    open_file,
+    parse_json,
+    read_json,
+    read_text,
+    reading,
     remove_leftovers,
     scratch_directory,
     write_text,
@@ -87,3 +98,141 @@ def test_what_a_killed_process_left_goes_and_nothing_else(tmp_path):
     remove_leftovers(tmp_path)
     assert files(tmp_path) == {*kept, "elsewhere/.d.tmp12345678.txt", "elsewhere/.lock"}
     assert not (tmp_path / ".scratch.tmp0123abcd").exists()
+
+
+def _make(path, kind):
+    """Make what is not a regular file."""
+    if kind == "a directory":
+        path.mkdir()
+    elif kind == "a pipe":
+        os.mkfifo(path)
+    elif kind == "a device":
+        os.symlink("/dev/zero", path)
+    else:
+        server = socket.socket(socket.AF_UNIX)
+        descriptor = os.open(path.parent, os.O_RDONLY)  # a socket's name has at most 107 bytes
+        server.bind(f"/proc/self/fd/{descriptor}/{path.name}")
+        os.close(descriptor)
+        server.close()
+
+
+@pytest.mark.parametrize("kind", ["a directory", "a pipe", "a device", "a socket"])
+@pytest.mark.parametrize("read", [open_file, check_file, read_text, read_json])
+def test_what_is_not_a_regular_file_is_told_and_not_waited_for(tmp_path, kind, read):
+    path = tmp_path / "text"
+    _make(path, kind)
+    with pytest.raises(UserError) as raised:
+        read(path)
+    assert str(raised.value) == f"{path}: is {kind}, not a file"
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("none", "no such file"),
+        ("a/none", "no such file"),
+        ("x" * 300, "cannot be read: File name too long"),
+        ("a\0b", "cannot be read: embedded null byte"),
+        ("file/none", "cannot be read: Not a directory"),
+    ],
+)
+def test_a_file_that_cannot_be_opened_is_told(tmp_path, name, problem):
+    (tmp_path / "file").write_text("")
+    for read in (open_file, check_file, read_text, read_json):
+        with pytest.raises(UserError) as raised:
+            read(tmp_path / name)
+        assert str(raised.value).replace("\\x00", "\0") == f"{tmp_path / name}: {problem}"
+
+
+def test_a_link_to_a_file_is_one_and_lines_keep_their_ends(tmp_path):
+    (tmp_path / "a").write_bytes("é\r\nb\r\u2028c\n".encode())
+    (tmp_path / "b").symlink_to("a")
+    assert read_text(tmp_path / "b") == "é\r\nb\r\u2028c\n"
+    with open_file(tmp_path / "b") as stream:
+        assert stream.read() == (tmp_path / "a").read_bytes()
+
+
+def test_text_that_is_not_utf8_names_its_line(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"a\nb\nc \xff\n")
+    with pytest.raises(UserError) as raised:
+        read_text(path)
+    assert str(raised.value) == f"{path}:3: not UTF-8 text (invalid start byte)"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{", "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
+        ("[" * 200_000, "maximum recursion depth exceeded"),
+        ('{"a":' * 200_000, "maximum recursion depth exceeded"),
+        ("9" * 10_000, "Exceeds the limit"),
+    ],
+)
+def test_json_that_cannot_be_read_is_one_line(tmp_path, text, reason):
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(UserError) as raised:
+        read_json(path)
+    assert str(raised.value).startswith(f"{path}: not a JSON file: {reason}")
+    with pytest.raises(UserError, match="^b:7: not a line of JSON: "):
+        parse_json(text, "b:7", "a line of JSON")
+
+
+class _Panic(BaseException):
+    """What a library in Rust raises is no Exception."""
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ValueError("two\nlines  of\treason"), "two lines of reason"),
+        (KeyError("Config"), "KeyError: 'Config'"),
+        (IndexError(), "IndexError"),
+        (MemoryError(), "MemoryError"),
+        (AssertionError(), "AssertionError"),
+        (PermissionError(errno.EACCES, "Permission denied", "x"), "Permission denied"),
+        (_Panic("at src/lib.rs"), "at src/lib.rs"),
+        (json.JSONDecodeError("bad", "x", 0), "bad: line 1 column 1 (char 0)"),
+    ],
+)
+def test_whatever_a_library_raises_is_one_line_with_its_reason(error, said):
+    with pytest.raises(UserError) as raised, reading("a.bin:7", "not a model"):
+        raise error
+    assert str(raised.value) == f"a.bin:7: not a model: {said}"
+
+
+def test_the_missing_file_is_named_where_the_library_names_it():
+    with pytest.raises(UserError, match="^other.bin: no such file$"), reading("a.yaml"):
+        open("other.bin")
+    with pytest.raises(UserError, match="^a.yaml: no such file$"), reading("a.yaml"):
+        raise FileNotFoundError
+
+
+@pytest.mark.parametrize(
+    "error", [UserError("as it is", 2), KeyboardInterrupt(), SystemExit(3), OSError(28, "full")]
+)
+def test_what_is_no_fault_of_the_file_passes(error):
+    with pytest.raises(type(error)) as raised, reading("a"):
+        raise error
+    assert raised.value is error
+
+
+@given(st.text(st.characters(), max_size=3000))
+def test_a_message_is_one_bounded_printable_line(text):
+    message = str(UserError(text))
+    assert len(message) <= 1000
+    assert message.encode("utf-8").decode().splitlines() in ([message], [])
+    if text.isprintable() and len(text) <= 1000:
+        assert message == text
+    again = pickle.loads(pickle.dumps(UserError(text, 2)))
+    assert (str(again), again.exit_code) == (message, 2)
+
+
+def test_a_long_message_keeps_its_file_and_its_end():
+    with pytest.raises(UserError) as raised, reading("a.yaml:4"):
+        raise ValueError(f"key {'x' * 50_000_000} is not known")
+    message = str(raised.value)
+    assert message.startswith("a.yaml:4: cannot be read: key xxx")
+    assert message.endswith("xxx is not known") and len(message) < 530
+    assert len(str(UserError("x" * 50_000_000))) == 1000

@@ -91,7 +91,7 @@ def test_a_wrong_field_is_named(tmp_path, fields, message):
         ("devel.jsonl", b'{"slurp_id": 21', b'"slurp_id": 21', "devel.jsonl:2: not a line of JSON"),
         ("devel.jsonl", b'{"slurp_id": 21', b'3\n{"slurp_id": 21', "devel.jsonl:2: not a JSON obj"),
         ("train.jsonl", b"caf\xc3\xa9", b"caf\xe9", "train.jsonl:4: not UTF-8 text (byte "),
-        ("metadata.json", b'"7": {', b'"7": ', "metadata.json: not a JSON file ("),
+        ("metadata.json", b'"7": {', b'"7": ', "metadata.json: not a JSON file: "),
         ("metadata.json", b'"recordings"', b'"files"', "metadata.json: is not `{"),
     ],
 )

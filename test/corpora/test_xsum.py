@@ -133,7 +133,7 @@ def test_a_wrong_option_or_root_is_one_line(tmp_path, argv, code, message):
 @pytest.mark.parametrize(
     ("split", "message"),
     [
-        ("{", f"{SPLIT}: not a JSON file ("),
+        ("{", f"{SPLIT}: not a JSON file: "),
         ("[]", f'{SPLIT}: needs "train": a list of the stems of'),
         ('{"train": ["1"], "validation": [1]}', f'{SPLIT}: needs "validation": a list of'),
         ('{"train": ["../x"]}', f'{SPLIT}: needs "train": a list of'),
