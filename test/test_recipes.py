@@ -32,7 +32,7 @@ def task_of(recipe):
 def options_of(recipe):
     """The options that run.sh gives."""
     script = (recipe / "run.sh").read_text().replace("\\\n", " ")
-    (call,) = re.findall(r"^\./\w+\.sh (.*)$", script, re.MULTILINE)
+    (call,) = re.findall(r"^exec \./\w+\.sh (.*)$", script, re.MULTILINE)
     words = shlex.split(call)
     assert words.pop() == "$@", "the user's options come last"
     # Files of options stand in the recipe's directory, in which run.sh works.
@@ -60,6 +60,8 @@ def test_run_sh_is_one_call(recipe):
     commands = [line for line in lines if line and not line.startswith("#")]
     assert commands[0] == "set -euo pipefail"
     assert commands[1].startswith("cd -- ")
+    # In its place: a signal to the process of run.sh is one to the recipe.
+    assert commands[2].startswith(f"exec ./{task_of(recipe).name}.sh ")
     assert len(commands) == 3
 
 

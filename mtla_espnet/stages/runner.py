@@ -142,7 +142,7 @@ def leave_command(recipe: Recipe, number: int, argv: Sequence[str]) -> None:
     if number in places:
         path = places[number] / "run.sh"
         command = shlex.join([f"./{layout.task.name}.sh", *argv, "--stage", str(number)])
-        write_text(path, f'#!/usr/bin/env bash\n{command} "$@"\n')
+        write_text(path, f'#!/usr/bin/env bash\nexec {command} "$@"\n')
         path.chmod(0o755)
 
 

@@ -3,7 +3,7 @@
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 
-./asr.sh \
+exec ./asr.sh \
     --config conf/mic_ihm.yaml \
     --lang en \
     --token_type bpe \

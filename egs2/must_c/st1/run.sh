@@ -4,7 +4,7 @@
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 
-./st.sh \
+exec ./st.sh \
     --config conf/pair_en-de.yaml \
     --src_lang en \
     --src_case lc.rm \

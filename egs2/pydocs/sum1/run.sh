@@ -2,7 +2,7 @@
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 
-./sum.sh \
+exec ./sum.sh \
     --lang en \
     --token_joint true \
     --tgt_nbpe 4000 \

@@ -2,7 +2,7 @@
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 
-./asr.sh \
+exec ./asr.sh \
     --lang en \
     --token_type bpe \
     --nbpe 100 \

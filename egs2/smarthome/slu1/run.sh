@@ -2,7 +2,7 @@
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 
-./slu.sh \
+exec ./slu.sh \
     --lang en \
     --token_type word \
     --use_lm false \

@@ -2,7 +2,7 @@
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 
-./st.sh \
+exec ./st.sh \
     --lang en_de \
     --src_lang en \
     --tgt_lang de \

@@ -2,7 +2,7 @@
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 
-./asr.sh \
+exec ./asr.sh \
     --lang mul \
     --token_type char \
     --nlsyms_txt conf/languages.txt \

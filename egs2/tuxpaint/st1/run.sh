@@ -2,7 +2,7 @@
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 
-./st.sh \
+exec ./st.sh \
     --lang mul_en \
     --src_lang mul \
     --tgt_lang en \
