@@ -1,91 +1,14 @@
-"""YAML configurations: load, lay arguments and an attention over them, refuse unknown keys.
+"""Configurations: lay arguments and an attention over them, refuse unknown keys.
 
 This module knows no option by name: the legal keys are handed in.
 """
 
 import difflib
-import os
-import re
 import shlex
-from collections.abc import Hashable, Iterable
-from pathlib import Path
-
-import yaml
+from collections.abc import Iterable
 
 from mtla_espnet.files import UserError
-
-_NUMBER_AS_TEXT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")
-
-
-class _Loader(yaml.SafeLoader):
-    """The safe loader, which refuses a doubled key instead of keeping the last one."""
-
-    def construct_mapping(self, node, deep=False):
-        keys = set()
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                continue
-            key = self.construct_object(key_node, deep=deep)
-            if not isinstance(key, Hashable):
-                break  # the base class says so
-            if key in keys:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} is given twice", key_node.start_mark
-                )
-            keys.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def load_yaml(path: str | os.PathLike) -> dict:
-    """Read a YAML file that holds one mapping; an empty file gives {}.
-
-    Raises:
-        UserError: the file is missing, is not YAML (with the line), holds something
-            other than a mapping, gives a key twice, or holds a number that YAML reads
-            as text.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-        value = yaml.load(text, _Loader)  # a SafeLoader
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise UserError(f"{path}: is a directory, not a YAML file") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text ({error.reason})") from None
-    except yaml.MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise UserError(f"{path}{line}: not valid YAML: {error.problem}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: must hold `key: value` lines, not {type(value).__name__}")
-    _check_numbers(value, path, "")
-    return value
-
-
-def dump_yaml(config: dict) -> str:
-    """Return YAML text that `load_yaml` reads back, keys in their order."""
-    return yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
-
-
-def _check_numbers(value, source, where: str) -> None:
-    """Refuse `lr: 1e-3`: YAML 1.1 asks for a point, so it is the text "1e-3"."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            _check_numbers(inner, source, f"{where}.{key}" if where else str(key))
-    elif isinstance(value, list):
-        for inner in value:
-            _check_numbers(inner, source, where)
-    elif isinstance(value, str) and _NUMBER_AS_TEXT.fullmatch(value):
-        mantissa, exponent = re.split("[eE]", value)
-        mantissa += "0" if mantissa.endswith(".") else "" if "." in mantissa else ".0"
-        sign = "" if exponent[0] in "+-" else "+"
-        raise UserError(
-            f"{source}: {where}: YAML reads {value} as text; write {mantissa}e{sign}{exponent}"
-        )
+from mtla_espnet.yaml_files import check_numbers, parse_yaml
 
 
 def check_keys(keys: Iterable[str], legal: Iterable[str], source, where: str = "") -> None:
@@ -273,15 +196,18 @@ def apply_arguments(config: dict, text: str, source: str) -> dict:
             conf[parent] = dict(inner) if isinstance(inner, dict) else {}
             conf = conf[parent]
         conf[last] = _parse(value, name, source)
-    _check_numbers(config, source, "")
+    check_numbers(config, source)
     return config
 
 
 def _parse(word: str, name: str, source: str):
     try:
-        return yaml.safe_load(word)
-    except yaml.YAMLError:
-        raise UserError(f"{source}: --{name}: {word!r} is not a YAML value", 2) from None
+        return parse_yaml(word, f"{source}: --{name}", line=None)
+    except UserError as error:
+        reason = str(error).rpartition("not valid YAML: ")[2]
+        raise UserError(
+            f"{source}: --{name}: {word[:80]!r} is not a YAML value ({reason})", exit_code=2
+        ) from None
 
 
 def differences(old: dict, new: dict, ignored: Iterable[str] = ()) -> list[str]:

@@ -57,3 +57,11 @@ def build_decoder(kind, vocabulary, prefix="static", seed=0, **options):
         prefix=prefix,
         **options,
     ).eval()
+
+
+YAML_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.sampled_from(["mha", "ä", "a b", ""]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abcde"), inner, max_size=3)
+    ),
+)

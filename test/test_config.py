@@ -1,4 +1,4 @@
-"""YAML files: what is refused, and how overlays and arguments are laid over them."""
+"""Configurations: how overlays and arguments are laid over them."""
 
 import pytest
 import yaml
@@ -9,64 +9,13 @@ from mtla_espnet.config import (
     apply_arguments,
     check_keys,
     differences,
-    dump_yaml,
     lay_attention,
     lay_frontend,
-    load_yaml,
     nearest,
     split_arguments,
 )
 from mtla_espnet.files import UserError
-
-CONFIGS = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.sampled_from(["mha", "ä", "a b", ""]),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abcde"), inner, max_size=3)
-    ),
-)
-
-
-@pytest.fixture
-def written(tmp_path):
-    def write(text):
-        path = tmp_path / "train.yaml"
-        path.write_text(text, encoding="utf-8")
-        return path
-
-    return write
-
-
-def test_load_reads_a_mapping_and_nothing_as_empty(written):
-    assert load_yaml(written("a: {b: [1, 2.5]}\n")) == {"a": {"b": [1, 2.5]}}
-    assert load_yaml(written("# nothing\n")) == {}
-
-
-@given(st.dictionaries(st.sampled_from("abcde"), CONFIGS))
-def test_what_is_dumped_loads_as_it_was(config):
-    assert yaml.safe_load(dump_yaml(config)) == config
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("a: 1\nb: [\n", r"train.yaml:3: not valid YAML"),
-        ("- a\n", r"train.yaml: must hold `key: value` lines, not list"),
-        ("a: 1\nb: {c: 1, c: 2}\n", r"train.yaml:2: .*key 'c' is given twice"),
-        ("a: !!python/object:os.system x\n", r"train.yaml:1: not valid YAML"),
-        ("optim_conf:\n  lr: 1e-3\n", r"optim_conf.lr: YAML reads 1e-3 as text; write 1.0e-3"),
-        ("a: [0, 2.E5]\n", r"a: YAML reads 2.E5 as text; write 2.0e\+5"),
-        ("{[1]: 2}\n", r"train.yaml:1: not valid YAML"),
-    ],
-)
-def test_load_names_file_and_fault(written, text, message):
-    with pytest.raises(UserError, match=message) as caught:
-        load_yaml(written(text))
-    assert "\n" not in str(caught.value)
-
-
-def test_load_of_a_missing_file(tmp_path):
-    with pytest.raises(UserError, match="no.yaml: no such file"):
-        load_yaml(tmp_path / "no.yaml")
+from strategies import YAML_VALUES
 
 
 @given(st.floats(1e-12, 1e12), st.sampled_from(["{:e}", "{:.0e}", "{:g}", "{}"]))
@@ -168,7 +117,7 @@ def test_split_keeps_repeated_arguments():
     assert split_arguments("--x 1 --x=2 --y", "s") == [("x", ["1"]), ("x", ["2"]), ("y", [])]
 
 
-@given(st.dictionaries(st.sampled_from("abc"), CONFIGS))
+@given(st.dictionaries(st.sampled_from("abc"), YAML_VALUES))
 def test_a_configuration_does_not_differ_from_itself(config):
     assert differences(config, config) == []
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from mtla_espnet.config import load_yaml
 from mtla_espnet.stages.options import parse_options
 from mtla_espnet.stages.recipe import load_recipe
 from mtla_espnet.stages.task import TASKS, task_named
+from mtla_espnet.yaml_files import load_yaml
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 RECIPES = sorted(

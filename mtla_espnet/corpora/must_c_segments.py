@@ -11,13 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import yaml
-
 from mtla_espnet.corpora.raw_files import read_lines
 from mtla_espnet.files import UserError
 from mtla_espnet.parallel import run_jobs
+from mtla_espnet.yaml_files import parse_yaml
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _ITEMS_PER_BLOCK = 4000
 _WAV = re.compile(r"(?P<stem>ted_(?P<number>[0-9]+))\.wav")
 
@@ -75,13 +73,7 @@ def _blocks(path: Path) -> Iterator[_Block]:
 
 def _parse(block: _Block) -> list[TalkSegment]:
     path, first = block.path, block.lines[0]
-    try:
-        items = yaml.load(block.text, Loader=_LOADER)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = first + (mark.line if mark else 0)
-        reason = getattr(error, "problem", None) or "cannot be read"
-        raise UserError(f"{path}:{line}: not YAML ({reason})") from None
+    items = parse_yaml(block.text, path, first)
     if not isinstance(items, list) or len(items) != len(block.lines):
         raise UserError(f"{path}:{first}: not a list with one segment an item")
     return [_segment(path, line, item) for line, item in zip(block.lines, items, strict=True)]

@@ -5,9 +5,8 @@ import itertools
 import re
 from dataclasses import dataclass
 
-import yaml
-
 from mtla_espnet.files import UserError
+from mtla_espnet.yaml_files import parse_yaml
 
 _TABLE = "smarthome_grammar.yaml"
 _SLOT = re.compile(r"\{(\w+)")
@@ -31,7 +30,7 @@ def read_sentences() -> list[Sentence]:
             give the same English sentence.
     """
     table = importlib.resources.files(__package__).joinpath(_TABLE).read_text(encoding="utf-8")
-    return expand(yaml.safe_load(table))
+    return expand(parse_yaml(table, _TABLE))
 
 
 def expand(grammar: dict) -> list[Sentence]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mtla_espnet.config import load_yaml
 from mtla_espnet.files import UserError, atomic_path
+from mtla_espnet.yaml_files import load_yaml
 
 # Keys that say how Fairseq reads data, which ESPnet's options say here.
 _WITHOUT_EFFECT = {

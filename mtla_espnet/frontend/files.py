@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mtla_espnet.config import dump_yaml
 from mtla_espnet.data.audio import Part, channel_number
 from mtla_espnet.data.fairseq_zip import (
     Place,
@@ -26,6 +25,7 @@ from mtla_espnet.data.format_features import (
 from mtla_espnet.data.rejected import DEFAULT_PERCENT, report_rejected
 from mtla_espnet.data.tables import read_table
 from mtla_espnet.files import UserError, write_text
+from mtla_espnet.yaml_files import dump_yaml
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,12 +10,13 @@ import numpy as np
 import soxr
 import torch
 
-from mtla_espnet.config import check_keys, load_yaml
+from mtla_espnet.config import check_keys
 from mtla_espnet.data.audio import read_audio
 from mtla_espnet.data.pieces import cut
 from mtla_espnet.files import UserError
 from mtla_espnet.search.models import model_class
 from mtla_espnet.search.trained_model import DECODING_OPTIONS, TrainedModel
+from mtla_espnet.yaml_files import load_yaml
 
 LONGEST_S = 20.0
 BEAM_SIZE, CTC_WEIGHT = 10, 0.3

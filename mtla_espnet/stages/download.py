@@ -10,12 +10,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 
-from mtla_espnet.config import dump_yaml
 from mtla_espnet.files import UserError, read_json, write_json, write_text
 from mtla_espnet.stages.lock import directory_lock
 from mtla_espnet.stages.log import say
 from mtla_espnet.stages.marks import file_digest
 from mtla_espnet.stages.task import TASKS
+from mtla_espnet.yaml_files import dump_yaml
 
 _RECORD = "download.json"
 # Stages that make what a downloaded model brings along.

@@ -7,10 +7,11 @@ import textwrap
 from collections.abc import Sequence
 from types import SimpleNamespace
 
-from mtla_espnet.config import load_yaml, nearest
+from mtla_espnet.config import nearest
 from mtla_espnet.files import UserError
 from mtla_espnet.stages.option_table import OPTIONS, Option
 from mtla_espnet.stages.task import TASKS
+from mtla_espnet.yaml_files import load_yaml
 
 _FACTOR = re.compile(r"[0-9]+(\.[0-9]+)?")
 _RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(k?)(?:hz)?", re.IGNORECASE)

@@ -12,12 +12,12 @@ from mtla_espnet.config import (
     check_keys,
     lay_attention,
     lay_frontend,
-    load_yaml,
     nearest,
 )
 from mtla_espnet.files import UserError, read_json
 from mtla_espnet.stages.layout import Layout
 from mtla_espnet.stages.options import check_supported, default_of
+from mtla_espnet.yaml_files import load_yaml
 
 _TABLE = Path(__file__).with_name("espnet_options.json")
 # ESPnet's own default where encoder_conf does not say the model size.

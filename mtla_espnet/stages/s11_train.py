@@ -4,7 +4,6 @@ import shlex
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from mtla_espnet.config import dump_yaml
 from mtla_espnet.files import write_text
 from mtla_espnet.stages.espnet_arguments import common_arguments, training_inputs
 from mtla_espnet.stages.layout import used_options
@@ -20,6 +19,7 @@ from mtla_espnet.stages.training import (
     require_a_share_each,
     run_training,
 )
+from mtla_espnet.yaml_files import dump_yaml
 
 TITLE = "Train"
 

@@ -9,11 +9,11 @@ import shutil
 import zipfile
 from pathlib import Path
 
-from mtla_espnet.config import dump_yaml
 from mtla_espnet.files import UserError, scratch_directory, write_text
 from mtla_espnet.stages.log import job_log, say
 from mtla_espnet.stages.marks import Part
 from mtla_espnet.stages.recipe import Recipe
+from mtla_espnet.yaml_files import dump_yaml
 
 TITLE = "Upload the model"
 # Our models -> the hub's name of their task, a tag by which models are found.

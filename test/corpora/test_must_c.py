@@ -129,7 +129,7 @@ def test_a_wrong_option_or_root_is_one_line(tmp_path, argv, code, message):
 @pytest.mark.parametrize(
     ("file", "old", "new", "message"),
     [
-        (".yaml", b"wav: ted_9.wav}\n- {d", b"wav: ted_9.wav\n- {d", ".yaml:5: not YAML"),
+        (".yaml", b"wav: ted_9.wav}\n- {d", b"wav: ted_9.wav\n- {d", ".yaml:5: not valid YAML"),
         (".yaml", b"duration: 0.75", b"duration: long", ".yaml:4: duration must be a number"),
         (".yaml", b"duration: 0.75", b"duration: .nan", ".yaml:4: duration must be a number"),
         (".yaml", b"offset: 0.5,", b"", ".yaml:4: offset must be a number of seconds, not None"),

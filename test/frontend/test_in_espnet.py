@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers
 
-from mtla_espnet.config import load_yaml
+from mtla_espnet.yaml_files import load_yaml
 
 pytest.importorskip("s3prl", reason="espnet-s3prl is not installed")
 with contextlib.redirect_stderr(io.StringIO()):
