@@ -163,7 +163,7 @@ def test_a_recipe_runs_and_is_done_when_run_again(task, recordings, tmp_path, mo
     assert config["token_list"][-1] == "<sos/eos>"
     assert (exp_dir / "now/test" / RESULT[task]).is_file()
     assert "### " in (exp_dir / "RESULTS.md").read_text()
-    assert (exp_dir / "run.sh").read_text().splitlines()[1].startswith(f"./{task}.sh ")
+    assert (exp_dir / "run.sh").read_text().splitlines()[1].startswith(f"exec ./{task}.sh ")
     assert_packed(exp_dir / f"{EXPECTED[task]}_valid.acc.ave.zip", exp_dir, task)
     run_recipe(arguments(task), task=task)
     again = capsys.readouterr().out.splitlines()
