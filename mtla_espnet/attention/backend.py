@@ -27,9 +27,18 @@ _EFFICIENT_ROWS = 32
 _HAS_TRITON = find_spec("triton") is not None
 
 
-# Constants to torch.compile, which would leave its graph for them: a switch that is turned
-# after compilation has no effect.
-@torch.compiler.assume_constant_result
+def _constant(function):
+    """Mark a function as constant to torch.compile, which would leave its graph for it.
+
+    What it returns at compilation holds for good. The mark is that of
+    `torch.compiler.assume_constant_result`, which loads torch._dynamo to set it: as long again
+    as PyTorch itself, for callers that may compile nothing.
+    """
+    function._dynamo_marked_constant = True
+    return function
+
+
+@_constant
 def _switches() -> tuple[bool, bool, bool]:
     """Return whether `torch.nn.attention.sdpa_kernel` leaves these switched on.
 
@@ -43,7 +52,7 @@ def _switches() -> tuple[bool, bool, bool]:
     )
 
 
-@torch.compiler.assume_constant_result
+@_constant
 def _generation(device: torch.device) -> int:
     """Return the major number of the compute capability: 8 is Ampere, 9 Hopper."""
     return torch.cuda.get_device_capability(device)[0]
