@@ -8,7 +8,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mtla_espnet.cache import CacheSpec, DecodingCache, LayerCache
+from mtla_espnet.cache.growing import DecodingCache, LayerCache
+from mtla_espnet.cache.spec import CacheSpec
 from mtla_espnet.position import Positions
 
 KINDS = {

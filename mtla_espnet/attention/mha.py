@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from mtla_espnet.attention import backend
 from mtla_espnet.attention.base import SelfAttention, head_size, require_integer
-from mtla_espnet.cache import CacheSpec, LayerCache
+from mtla_espnet.attention.ops import sdpa
+from mtla_espnet.cache.growing import LayerCache
+from mtla_espnet.cache.spec import CacheSpec
 from mtla_espnet.position import Positions, rotate
 
 
@@ -90,7 +91,7 @@ class GroupedQuery(SelfAttention):
         """See `SelfAttention.forward`."""
         q = rotate(self._heads(self.wq(query)), query_position)
         k, v = self._key_value(key, key_position)
-        output = backend.attend(
+        output = sdpa.attend(
             q.transpose(1, 2),
             k.transpose(1, 2),
             v.transpose(1, 2),
@@ -109,7 +110,7 @@ class GroupedQuery(SelfAttention):
         q = rotate(self._heads(self.wq(query)), rotary)
         # (N, H, h) -> (N, G, H / G, h)
         q = q[:, 0].unflatten(1, (self.num_kv_heads, -1))
-        output = backend.attend_cached(
+        output = sdpa.attend_cached(
             q,
             (*self._unpack(cache.prefix), cache.prefix_mask),
             (*self._unpack(cache.suffix), cache.suffix_mask),

@@ -4,10 +4,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mtla_espnet.attention import backend, fused
 from mtla_espnet.attention.base import SelfAttention, head_size, require_integer
-from mtla_espnet.attention.latent import latent_entries
-from mtla_espnet.cache import CacheSpec, LayerCache
+from mtla_espnet.attention.ops import choose, chunked_cuda, sdpa
+from mtla_espnet.attention.ops.entries import latent_entries
+from mtla_espnet.cache.growing import LayerCache
+from mtla_espnet.cache.spec import CacheSpec
 from mtla_espnet.position import Positions, rotate
 
 
@@ -132,7 +133,7 @@ class Latent(SelfAttention):
     def entries(self, key: Tensor, key_position: Positions) -> Tensor:
         """Return [latent ; rotary key], (B, T, r + rope)."""
         joint = self.wkv_a(key)
-        if backend.runs_triton(joint):
+        if choose.runs_triton(joint):
             return self._entries_fused(joint, key_position)
         return torch.cat(self._normalise(joint, key_position), dim=-1)
 
@@ -166,7 +167,7 @@ class Latent(SelfAttention):
         kernel = None
         if query_position is key_position:
             dropout = self.dropout if self.training else 0.0
-            kernel = backend.fold_kernel(q, dropout, self.cache_spec.down_rate)
+            kernel = choose.chunked_kernel(q, dropout, self.cache_spec.down_rate)
         if kernel in ("flash", "cudnn"):
             output = self._attend_fused(kernel, q, entry, query_position)
         else:
@@ -179,8 +180,8 @@ class Latent(SelfAttention):
     ) -> Tensor:
         """All positions ask, on CUDA: (B, T, H, nope + rope) unturned -> (B, T, H, v)."""
         sizes = self.qk_nope_head_dim, self.qk_rope_head_dim, self.v_head_dim
-        weight = fused.pack_weight(self.wkv_b.weight, self.num_heads, *sizes)
-        return fused.attend(
+        weight = chunked_cuda.pack_weight(self.wkv_b.weight, self.num_heads, *sizes)
+        return chunked_cuda.attend(
             kernel,
             query,
             F.linear(entry, weight).unflatten(-1, (self.num_heads, -1)),
@@ -195,7 +196,7 @@ class Latent(SelfAttention):
     ) -> Tensor:
         """Attend over materialised entries: (B, L, H, nope + rope) -> (B, L, H, v)."""
         key, value = self.key_value(entry)
-        return backend.attend(
+        return sdpa.attend(
             query.transpose(1, 2),
             key.transpose(1, 2),
             value.transpose(1, 2),
@@ -224,7 +225,7 @@ class Latent(SelfAttention):
         absorbed = torch.einsum("nhd,hdr->nhr", nope[:, 0], key_weight.to(nope.dtype))
         q = torch.cat((absorbed, rope[:, 0]), dim=-1)[:, None]  # (N, 1, H, r + rope)
         prefix, suffix = (x[:, None].to(q.dtype) for x in (cache.prefix, cache.suffix))
-        output = backend.attend_cached(
+        output = sdpa.attend_cached(
             q,
             (prefix, prefix[..., : self.kv_lora_rank], cache.prefix_mask),
             (suffix, suffix[..., : self.kv_lora_rank], cache.suffix_mask),

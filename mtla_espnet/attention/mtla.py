@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mtla_espnet.attention import backend, fold
 from mtla_espnet.attention.base import require_integer
 from mtla_espnet.attention.mla import Latent
-from mtla_espnet.cache import CacheSpec, LayerCache
+from mtla_espnet.attention.ops import choose, chunked, sdpa
+from mtla_espnet.cache.growing import LayerCache
+from mtla_espnet.cache.spec import CacheSpec
 from mtla_espnet.position import Positions, accurate, chunk_encoding
 
 
@@ -129,7 +130,7 @@ class TemporalLatent(Latent):
         joint = self.wkv_a(key)
         name = "chunks", self.down_rate, self.kv_lora_rank, self.hypernet_down.fc_c.weight.dtype
         encoding = key_position.once(name, lambda: self._encoded_chunks(key))
-        if backend.runs_triton(joint):
+        if choose.runs_triton(joint):
             code, gate = self.hypernet_down.fc_c, self.hypernet_down.fc_p
             network = encoding, code.weight, code.bias, gate.weight, gate.bias
             return self._entries_fused(joint, key_position, network)
@@ -152,7 +153,7 @@ class TemporalLatent(Latent):
             query: (B, H, L, D).
 
         Returns:
-            (B, J + L, 1) int64, and the mask (B, 1, L, J + L) of `backend.kernel_mask`.
+            (B, J + L, 1) int64, and the mask (B, 1, L, J + L) of `sdpa.kernel_mask`.
         """
         rate = self.down_rate
         chunk = torch.arange(size // rate, device=position.device)
@@ -161,7 +162,7 @@ class TemporalLatent(Latent):
         before = chunk < (position // rate)[..., None]
         own = torch.eye(position.size(1), dtype=torch.bool, device=position.device)
         seen = torch.cat((before, own.expand(len(before), -1, -1)), dim=-1)
-        return rows[..., None], backend.kernel_mask(seen[:, None], query)
+        return rows[..., None], sdpa.kernel_mask(seen[:, None], query)
 
     def _attend(
         self, query: Tensor, entry: Tensor, query_position: Positions, key_position: Positions
@@ -174,10 +175,10 @@ class TemporalLatent(Latent):
             own = entry
             own_key, own_value = (x.transpose(1, 2) for x in self.key_value(own))
             chunk_key, chunk_value = (x[:, :, rate - 1 :: rate] for x in (own_key, own_value))
-            kernel = backend.fold_kernel(query, dropout, rate)
+            kernel = choose.chunked_kernel(query, dropout, rate)
             if kernel in ("cpu", "efficient"):
                 inputs = query, own_key, own_value
-                output = fold.attend(kernel, *inputs, rate, self.softmax_scale, dropout)
+                output = chunked.attend(kernel, *inputs, rate, self.softmax_scale, dropout)
                 return output.transpose(1, 2)
         elif query.is_cuda:  # one fused kernel, where launches cost more than the work
             rows, mask = query_position.once(
@@ -187,7 +188,7 @@ class TemporalLatent(Latent):
             rows = entry.gather(1, rows.expand(-1, -1, entry.size(-1)))
             key, value = (x.transpose(1, 2) for x in self.key_value(rows))
             scale = self.softmax_scale
-            return backend.attend_masked(query, key, value, mask, scale, dropout).transpose(1, 2)
+            return sdpa.attend_masked(query, key, value, mask, scale, dropout).transpose(1, 2)
         else:
             index = query_position.index.clamp_min(0)[..., None].expand(-1, -1, entry.size(-1))
             own_key, own_value = (x.transpose(1, 2) for x in self.key_value(entry.gather(1, index)))
@@ -195,7 +196,7 @@ class TemporalLatent(Latent):
             chunk_key, chunk_value = (x.transpose(1, 2) for x in self.key_value(chunks))
         before = torch.arange(chunk_key.size(2), device=query.device)
         before = before < (query_position.index // rate)[:, None, :, None]
-        return backend.attend_with_own(
+        return sdpa.attend_with_own(
             query,
             chunk_key,
             chunk_value,

@@ -10,7 +10,7 @@ from torch import Tensor
 from mtla_espnet.attention.mha import GroupedQuery, MultiHead, MultiQuery
 from mtla_espnet.attention.mla import Latent
 from mtla_espnet.attention.mtla import TemporalLatent
-from mtla_espnet.cache import DecodingCache
+from mtla_espnet.cache.growing import DecodingCache
 from mtla_espnet.position import Positions, positions
 
 

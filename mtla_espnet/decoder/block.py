@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from mtla_espnet.attention.base import SelfAttention
-from mtla_espnet.cache import LayerCache
+from mtla_espnet.cache.growing import LayerCache
 from mtla_espnet.decoder.prefix import Join
 from mtla_espnet.position import Positions
 

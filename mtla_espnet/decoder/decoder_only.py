@@ -10,7 +10,7 @@ from espnet2.legacy.nets.scorer_interface import BatchScorerInterface
 from torch import Tensor, nn
 
 from mtla_espnet.attention.base import DEFAULT_KIND, attention_class, resolve_attention_conf
-from mtla_espnet.cache import DecodingCache
+from mtla_espnet.cache.growing import DecodingCache
 from mtla_espnet.decoder.block import Block
 from mtla_espnet.decoder.prefix import Join, Projector
 from mtla_espnet.position import Positions, positions

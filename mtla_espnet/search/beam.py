@@ -16,7 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from mtla_espnet.cache import DecodingCache
+from mtla_espnet.cache.growing import DecodingCache
 from mtla_espnet.files import UserError
 from mtla_espnet.search.ctc import CTCPrefixScorer
 from mtla_espnet.search.history import Hypothesis, nbest

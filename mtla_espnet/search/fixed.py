@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from mtla_espnet.attention.fixed_cache import FixedCache
+from mtla_espnet.cache.graph import GraphCache
 from mtla_espnet.decoder.decoder_only import DecoderOnly
-from mtla_espnet.decoder.fixed import FixedDecoder
+from mtla_espnet.decoder.graph import GraphDecoder
 from mtla_espnet.search.beam import Ends, SearchOptions
 from mtla_espnet.search.choice import best_tokens
 from mtla_espnet.search.history import Hypothesis, nbest
@@ -67,7 +67,7 @@ class FixedSearch:
         self._buffers: _Buffers | None = None
 
     @property
-    def cache(self) -> FixedCache | None:
+    def cache(self) -> GraphCache | None:
         """The decoder's cache, as the newest search left it: at its fullest."""
         return self._buffers and self._buffers.cache
 
@@ -211,7 +211,7 @@ class _Buffers:
         self.batch, self.positions, self.length = batch, positions, length
         beams = options.beam_size
         slots = positions // decoder.down_rate
-        self._decoder = FixedDecoder(decoder, batch, beams, slots, length)
+        self._decoder = GraphDecoder(decoder, batch, beams, slots, length)
         weight = decoder.output_layer.weight
         device = weight.device
         self._encoded = weight.new_zeros(batch, positions, weight.size(1))
@@ -235,7 +235,7 @@ class _Buffers:
         self._ends = Ends(self.batch, self.length, self._sos_eos, self._options, self._device)
 
     @property
-    def cache(self) -> FixedCache:
+    def cache(self) -> GraphCache:
         """The decoder's cache."""
         return self._decoder.cache
 
@@ -320,13 +320,13 @@ class StepBuffers:
     def __init__(self, decoder: DecoderOnly, batch: int, positions: int, beams: int):
         self._batch, self._positions = batch, _roomy(positions)
         slots = self._positions // decoder.down_rate
-        self._decoder = FixedDecoder(decoder, batch, beams, slots, _FIRST_LENGTH)
+        self._decoder = GraphDecoder(decoder, batch, beams, slots, _FIRST_LENGTH)
         device = decoder.output_layer.weight.device
         self.tokens = torch.zeros(batch, beams, dtype=torch.int64, device=device)
         self._run = _Replayed(device)
 
     @property
-    def cache(self) -> FixedCache:
+    def cache(self) -> GraphCache:
         """The decoder's cache."""
         return self._decoder.cache
 
@@ -390,7 +390,7 @@ class FixedScorer:
         self._done = 0
 
     @property
-    def cache(self) -> FixedCache:
+    def cache(self) -> GraphCache:
         """The decoder's cache."""
         return self._buffers.cache
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mtla_espnet.attention.mla import Latent
 from mtla_espnet.decoder.decoder_only import DecoderOnly
-from mtla_espnet.decoder.packed import PREFIX_CACHES, PackedDecoder
+from mtla_espnet.decoder.step import PREFIX_CACHES, PreparedDecoder
 from mtla_espnet.files import UserError
 from mtla_espnet.search.beam import DecoderScorer, Hypothesis, SearchOptions, beam_search
 from mtla_espnet.search.ctc import CTCPrefixScorer
@@ -142,7 +142,7 @@ class TrainedModel:
         self._weights = {"decoder": 1.0 - ctc_weight}
         self._fixed: FixedSearch | None = None  # keeps its buffers from batch to batch
         self._buffers: StepBuffers | None = None  # likewise
-        self._packed: PackedDecoder | None = None
+        self._packed: PreparedDecoder | None = None
         self._lm = None
         for name, weight in (("lm_weight", lm_weight), ("ngram_weight", ngram_weight)):
             if weight < 0:
@@ -343,7 +343,7 @@ class TrainedModel:
                 self._buffers = None  # freed before the next are made
                 self._buffers = StepBuffers(decoder, *size)
             return FixedScorer(decoder, inputs, lengths, beam, temperature, self._buffers)
-        self._packed = self._packed or PackedDecoder(decoder)
+        self._packed = self._packed or PreparedDecoder(decoder)
         cache = self._packed.init_cache(inputs, lengths, self.prefix_cache, beam)
         return DecoderScorer(self._packed, inputs, lengths, temperature, cache=cache)
 

@@ -3,9 +3,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtla_espnet.attention import backend
 from mtla_espnet.attention.mla import Latent
 from mtla_espnet.attention.mtla import TemporalLatent, merge_chunks
+from mtla_espnet.attention.ops import sdpa
 from mtla_espnet.position import Positions, positions
 from strategies import HEADS, SIZE, build, lengths, seeds
 
@@ -96,5 +96,5 @@ def test_chunks_and_own_rows_in_one_masked_call_equal_the_plain_path(rate, size,
         rows, mask = module._chunks_and_own(asked.index, size, query)
         rows = entry.gather(1, rows.expand(-1, -1, entry.size(-1)))
         key, value = (y.transpose(1, 2) for y in module.key_value(rows))
-        masked = backend.attend_masked(query, key, value, mask, module.softmax_scale)
+        masked = sdpa.attend_masked(query, key, value, mask, module.softmax_scale)
     assert (masked.transpose(1, 2) - plain).abs().max() < 1e-5

@@ -1,0 +1,87 @@
+"""Which form of an operator runs on a tensor: the only place that asks for CUDA and Triton."""
+
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+
+_HALF = (torch.float16, torch.bfloat16)
+_HAS_TRITON = find_spec("triton") is not None
+
+
+def _constant(function):
+    """Mark a function as constant to torch.compile, which would leave its graph for it.
+
+    What it returns at compilation holds for good. The mark is that of
+    `torch.compiler.assume_constant_result`, which loads torch._dynamo to set it: as long again
+    as PyTorch itself, for callers that may compile nothing.
+    """
+    function._dynamo_marked_constant = True
+    return function
+
+
+@_constant
+def switches() -> tuple[bool, bool, bool]:
+    """Return whether `torch.nn.attention.sdpa_kernel` leaves these switched on.
+
+    They are flash, cuDNN and the memory-efficient kernel.
+    """
+    switches = torch.backends.cuda
+    return (
+        switches.flash_sdp_enabled(),
+        switches.cudnn_sdp_enabled(),
+        switches.mem_efficient_sdp_enabled(),
+    )
+
+
+@_constant
+def _generation(device: torch.device) -> int:
+    """Return the major number of the compute capability: 8 is Ampere, 9 Hopper."""
+    return torch.cuda.get_device_capability(device)[0]
+
+
+def runs_triton(x: Tensor) -> bool:
+    """Return whether our Triton kernels take a tensor: up to float32, on Ampere or newer."""
+    if not x.is_cuda or x.dtype == torch.float64 or not _HAS_TRITON:
+        return False
+    return _generation(x.device) >= 8
+
+
+def chunked_kernel(query: Tensor, dropout: float, down_rate: int) -> str | None:
+    """Return which kernel serves the folded path: 'cpu', 'flash', 'cudnn', 'efficient', None.
+
+    On a CPU PyTorch's flash kernel takes float32, bfloat16 and float16, without dropout of
+    the weights. On CUDA flash and cuDNN take half precision alone, and
+    `torch.nn.attention.sdpa_kernel` chooses between them as for PyTorch's own attention: by
+    itself flash, since cuDNN, though faster, spends 0.15 s on every new shape, and ragged
+    batches are all of a new shape. The memory-efficient kernel takes what they do not:
+    float32 and dropout. None is left to the plain path.
+
+    Args:
+        query: (B, T, H, D).
+        dropout: of the weights.
+        down_rate: s.
+    """
+    if query.dtype == torch.float64:
+        return None
+    if query.device.type == "cpu":
+        return None if dropout > 0 else "cpu"
+    if not query.is_cuda:
+        return None
+    flash, cudnn, efficient = switches()
+    if dropout > 0 or query.dtype not in _HALF or not runs_triton(query):
+        return "efficient" if efficient else None
+    if flash:
+        return "flash"
+    enough = query.size(1) > 2 * down_rate  # cuDNN refuses one query with one key
+    return "cudnn" if cudnn and _generation(query.device) >= 9 and enough else None
+
+
+def decode_operations(device: torch.device):
+    """Return the module whose operations of a decoding step serve a device."""
+    if device.type == "cuda":
+        # here: Triton need not be installed where there is no GPU
+        from mtla_espnet.attention.ops import decode_triton as operations
+    else:
+        from mtla_espnet.attention.ops import decode as operations
+    return operations

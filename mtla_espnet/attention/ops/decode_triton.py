@@ -1,0 +1,311 @@
+"""Triton kernels of the operations in `decode`, where each is explained.
+
+Bound by memory and launches: a kernel does all of a row's work between two matrix
+products of a layer, so that a layer of latent attention takes ten launches.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from mtla_espnet.attention.ops.decode_write_triton import (
+    advance,
+    newest,
+    power,
+    write_heads,
+    write_latent,
+)
+from mtla_espnet.cache.graph import GraphCache
+
+__all__ = [
+    "add_norm",
+    "advance",
+    "attend_prefix",
+    "attend_suffix_heads",
+    "attend_suffix_latent",
+    "write_heads",
+    "write_latent",
+]
+
+# float32 products: three of the matrix unit's own precision, as exact as plain ones
+_PRECISION = "tf32x3"
+
+
+@triton.jit
+def _attend_prefix(
+    query, key, value, lengths, output, lse, scale, beams, slots, heads, shared,
+    query_stride, width, value_width,
+    RATE: tl.constexpr, PRECISION: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr,
+    WIDTH: tl.constexpr, VALUE: tl.constexpr,
+):  # fmt: skip
+    b, h = tl.program_id(0), tl.program_id(1)
+    key_heads = heads // shared
+    row = tl.program_id(2) * ROWS + tl.arange(0, ROWS)
+    live = row < beams
+    n = (b * beams + row).to(tl.int64)
+    d, dv = tl.arange(0, WIDTH), tl.arange(0, VALUE)
+    q = tl.load(
+        query + n[:, None] * query_stride + h * width + d[None, :],
+        mask=live[:, None] & (d < width)[None, :],
+        other=0.0,
+    )
+    count = tl.load(lengths + b) // RATE
+    first = b.to(tl.int64) * slots * key_heads + h // shared
+    key += first * width
+    value += first * value_width
+    most = tl.full((ROWS,), float("-inf"), tl.float32)
+    total = tl.zeros((ROWS,), tl.float32)
+    sum_ = tl.zeros((ROWS, VALUE), tl.float32)
+    for start in range(0, count, KEYS):
+        p = start + tl.arange(0, KEYS)
+        held = p < count
+        k = tl.load(
+            key + p[None, :] * key_heads * width + d[:, None],
+            mask=held[None, :] & (d < width)[:, None],
+            other=0.0,
+        )
+        score = tl.dot(q, k, input_precision=PRECISION) * scale
+        score = tl.where(held[None, :], score, float("-inf"))
+        larger = tl.maximum(most, tl.max(score, axis=1))
+        old = tl.exp(most - larger)
+        weight = tl.exp(score - larger[:, None])
+        v = tl.load(
+            value + p[:, None] * key_heads * value_width + dv[None, :],
+            mask=held[:, None] & (dv < value_width)[None, :],
+            other=0.0,
+        )
+        total = total * old + tl.sum(weight, axis=1)
+        sum_ = sum_ * old[:, None]
+        sum_ = tl.dot(weight.to(v.dtype), v, sum_, input_precision=PRECISION)
+        most = larger
+    result = tl.where((total > 0)[:, None], sum_ / total[:, None], 0.0)
+    tl.store(lse + n * heads + h, most + tl.log(total), mask=live)
+    tl.store(
+        output + (n * heads + h)[:, None] * value_width + dv[None, :],
+        result,
+        mask=live[:, None] & (dv < value_width)[None, :],
+    )
+
+
+def attend_prefix(
+    query: Tensor, cache: GraphCache, layer: int, scale: float
+) -> tuple[Tensor, Tensor]:
+    """See `decode.attend_prefix`."""
+    heads, width = query.shape[1:]
+    key, value = cache.prefix_key[layer], cache.prefix_value[layer]
+    value_width = value.size(-1)
+    output = query.new_empty(cache.rows, heads, value_width)
+    lse = query.new_empty(cache.rows, heads, dtype=torch.float32)
+    rows = min(64, power(cache.beams, 16))
+    _attend_prefix[(cache.batch, heads, triton.cdiv(cache.beams, rows))](
+        query,
+        key,
+        value,
+        cache.lengths,
+        output,
+        lse,
+        scale,
+        cache.beams,
+        cache.prefix_slots,
+        heads,
+        heads // key.size(2),
+        query.stride(0),
+        width,
+        value_width,
+        RATE=cache.spec.down_rate,
+        PRECISION=_PRECISION,
+        ROWS=rows,
+        KEYS=32,
+        WIDTH=power(width, 16),
+        VALUE=power(value_width, 16),
+        num_warps=4,
+        num_stages=2,
+    )
+    return output, lse
+
+
+@triton.jit
+def _attend_suffix(
+    latent_query, query, store, ancestor, lengths, step, output, lse, latent_output,
+    scale, rows, beams, capacity, heads, shared, width, query_stride, query_width,
+    value_width, latent_width, rope,
+    RATE: tl.constexpr, PRECISION: tl.constexpr, LATENT: tl.constexpr, HEADS: tl.constexpr,
+    SLOTS: tl.constexpr, WIDTH: tl.constexpr, ROPE: tl.constexpr, VALUE: tl.constexpr,
+):  # fmt: skip
+    """Latent: all heads share a slot's latent, which is key and value. Else a key head.
+
+    Heads lie along columns: a matrix unit's tile has 8 columns, but 16 rows.
+    """
+    n, group = tl.program_id(0), tl.program_id(1)
+    _, _, slot, plane, turn = newest(lengths, step, n, beams, capacity, RATE)
+    row = n.to(tl.int64)
+    head = tl.arange(0, HEADS)
+    live = head < shared
+    head += group * shared
+    d, dv = tl.arange(0, WIDTH), tl.arange(0, VALUE)
+    # what the prefix found, early: it is needed last
+    prefix = tl.load(lse + row * heads + head, mask=live, other=float("-inf"))
+    output += (row * heads + head)[None, :] * value_width + dv[:, None]
+    kept = live[None, :] & (dv < value_width)[:, None]
+    before = tl.load(output, mask=kept, other=0.0).to(tl.float32)
+    query += row * query_stride + (head * query_width)[None, :]
+    if LATENT:
+        own_width = latent_width
+        r = tl.arange(0, ROPE)
+        latent_at = (head.to(tl.int64) * rows + n)[None, :] * latent_width + d[:, None]
+        latent_kept = live[None, :] & (d < latent_width)[:, None]
+        q = tl.load(latent_query + latent_at, mask=latent_kept, other=0.0)
+        q_rope = tl.load(
+            query + query_width - rope + r[:, None],
+            mask=live[None, :] & (r < rope)[:, None],
+            other=0.0,
+        )
+    else:
+        own_width = query_width
+        q = tl.load(query + d[:, None], mask=live[None, :] & (d < query_width)[:, None], other=0.0)
+    most = tl.full((HEADS,), float("-inf"), tl.float32)
+    total = tl.zeros((HEADS,), tl.float32)
+    sum_ = tl.zeros((WIDTH, HEADS), tl.float32)
+    ancestor += (turn * rows + n) * capacity
+    for start in range(0, slot + 1, SLOTS):
+        j = start + tl.arange(0, SLOTS)
+        held = j <= slot
+        source = tl.load(ancestor + j, mask=j < slot, other=0)
+        source = tl.where(j < slot, source, n)
+        at = tl.where(j < slot, j, plane).to(tl.int64) * rows + source
+        base = (store + at * width + group * own_width)[:, None]
+        k = tl.load(base + d[None, :], mask=held[:, None] & (d < own_width)[None, :], other=0.0)
+        score = tl.dot(k, q, input_precision=PRECISION)
+        if LATENT:
+            k_rope = tl.load(
+                base + latent_width + r[None, :],
+                mask=held[:, None] & (r < rope)[None, :],
+                other=0.0,
+            )
+            score += tl.dot(k_rope, q_rope, input_precision=PRECISION)
+            v = k
+        else:
+            v = tl.load(
+                base + width // 2 + d[None, :],
+                mask=held[:, None] & (d < own_width)[None, :],
+                other=0.0,
+            )
+        score = tl.where(held[:, None], score * scale, float("-inf"))
+        larger = tl.maximum(most, tl.max(score, axis=0))
+        old = tl.exp(most - larger)
+        weight = tl.exp(score - larger[None, :])
+        total = total * old + tl.sum(weight, axis=0)
+        sum_ = sum_ * old[None, :]
+        sum_ = tl.dot(tl.trans(v), weight.to(v.dtype), sum_, input_precision=PRECISION)
+        most = larger
+    # one softmax with the prefix
+    larger = tl.maximum(most, prefix)
+    old, own = tl.exp(prefix - larger), tl.exp(most - larger)
+    whole = old + own * total
+    before = before * (old / whole)[None, :]
+    sum_ = sum_ * (own / whole)[None, :]
+    if LATENT:
+        tl.store(output, before, mask=kept)
+        tl.store(latent_output + latent_at, sum_, mask=latent_kept)
+    else:
+        tl.store(output, before + sum_, mask=kept)
+
+
+def _launch_suffix(
+    absorbed: Tensor | None,
+    query: Tensor,
+    output: Tensor,
+    lse: Tensor,
+    cache: GraphCache,
+    layer: int,
+    scale: float,
+) -> Tensor | None:
+    heads, query_width = query.shape[1:]
+    latent = None if absorbed is None else torch.empty_like(absorbed)
+    latent_width = 0 if absorbed is None else absorbed.size(2)
+    groups = 1 if latent is not None else cache.prefix_key.size(3)
+    width = latent_width or query_width
+    rope = cache.spec.width - latent_width
+    _attend_suffix[(cache.rows, groups)](
+        query if absorbed is None else absorbed,
+        query,
+        cache.store[layer],
+        cache.ancestor,
+        cache.lengths,
+        cache.step,
+        output,
+        lse,
+        output if latent is None else latent,
+        scale,
+        cache.rows,
+        cache.beams,
+        cache.capacity,
+        heads,
+        heads // groups,
+        cache.spec.width,
+        query.stride(0),
+        query_width,
+        output.size(2),
+        latent_width,
+        rope,
+        RATE=cache.spec.down_rate,
+        PRECISION=_PRECISION,
+        LATENT=latent is not None,
+        HEADS=power(heads // groups, 8),
+        SLOTS=16,
+        WIDTH=power(width, 16),
+        ROPE=power(rope, 16) if latent is not None else 16,
+        VALUE=power(output.size(2), 16),
+        num_warps=1,
+        num_stages=1,
+    )
+    return latent
+
+
+def attend_suffix_latent(
+    absorbed: Tensor,
+    query: Tensor,
+    output: Tensor,
+    lse: Tensor,
+    cache: GraphCache,
+    layer: int,
+    scale: float,
+) -> Tensor:
+    """See `decode.attend_suffix_latent`."""
+    return _launch_suffix(absorbed, query, output, lse, cache, layer, scale)
+
+
+def attend_suffix_heads(
+    query: Tensor, output: Tensor, lse: Tensor, cache: GraphCache, layer: int, scale: float
+) -> None:
+    """See `decode.attend_suffix_heads`."""
+    _launch_suffix(None, query, output, lse, cache, layer, scale)
+
+
+@triton.jit
+def _add_norm(x, added, weight, bias, output, eps, size, BLOCK: tl.constexpr):
+    n = tl.program_id(0).to(tl.int64)
+    index = tl.arange(0, BLOCK)
+    held = index < size
+    at = n * size + index
+    total = tl.load(x + at, mask=held, other=0.0).to(tl.float32)
+    total += tl.load(added + at, mask=held, other=0.0).to(tl.float32)
+    total = total.to(x.dtype.element_ty)
+    tl.store(x + at, total, mask=held)
+    total = total.to(tl.float32)
+    centred = tl.where(held, total - tl.sum(total) / size, 0.0)
+    scale = tl.rsqrt(tl.sum(centred * centred) / size + eps)
+    weight = tl.load(weight + index, mask=held, other=0.0).to(tl.float32)
+    bias = tl.load(bias + index, mask=held, other=0.0).to(tl.float32)
+    tl.store(output + at, centred * scale * weight + bias, mask=held)
+
+
+def add_norm(x: Tensor, added: Tensor, norm: torch.nn.LayerNorm) -> Tensor:
+    """See `decode.add_norm`."""
+    output = torch.empty_like(x)
+    _add_norm[(x.size(0),)](
+        x, added, norm.weight, norm.bias, output, norm.eps, x.size(1),
+        BLOCK=power(x.size(1)), num_warps=1,
+    )  # fmt: skip
+    return output

@@ -1,0 +1,1 @@
+"""The caches of decoding: one that grows and moves, and one of fixed shape for CUDA graphs."""

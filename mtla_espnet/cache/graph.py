@@ -1,0 +1,174 @@
+"""A decoding cache of fixed shape, in which nothing moves: what a CUDA graph can hold.
+
+It keeps what `DecodingCache` keeps, laid out for speed on a GPU:
+
+- The prefix is materialised: keys and values of all heads, once an utterance. The
+  hypotheses of an utterance share it, so its size hardly matters and its matrix
+  products are the cheapest.
+- A finished suffix slot is written once, in its own plane and row, and stays there. A
+  hypothesis finds its slots by an *ancestor index*: the row in which each of them was
+  written. Selecting hypotheses permutes that index alone.
+- An unfinished slot is written to one of two further planes by turns, so that a row can
+  read its parent's while others write theirs.
+
+How many tokens there are is a number on the device too: every step runs the same
+operations on the same memory.
+"""
+
+import torch
+from torch import Tensor
+
+from mtla_espnet.cache.spec import CacheSpec
+from mtla_espnet.position import rotation
+
+
+class GraphCache:
+    """Prefix and suffix cache of all layers for B utterances of `beams` hypotheses.
+
+    Row n belongs to utterance n // beams.
+
+    Args:
+        spec: what a slot of the suffix holds; the same for all layers.
+        num_layers: layers.
+        batch: B.
+        beams: hypotheses an utterance.
+        prefix_slots: finished slots of the longest prefix that it can take.
+        max_length: tokens that it can take.
+        key_value: shapes (G, D), (G, Dv) of a materialised slot's keys and values.
+        rotary_width: width of the rotary part.
+        dtype: of the stored entries.
+        device: where the cache lives.
+
+    Attributes:
+        utterances: the first rows of B that are in use: what sizes count.
+        known: their prefix lengths and how many tokens each hypothesis holds, where the host
+            knows; None: sizes ask the device.
+        lengths: (B,) int32, prefix positions.
+        step: (1,) int32, tokens that every hypothesis held before the newest one.
+        parents: (N,) int64, row of the previous step that each row goes on from.
+        store: (layers, capacity + 2, N, width); the last two planes are unfinished slots.
+        ancestor: (2, N, capacity) int32, by turns as the step is even or odd.
+        prefix_key: (layers, B, prefix_slots, G, D).
+        prefix_value: (layers, B, prefix_slots, G, Dv).
+        angles: (positions, rotary_width / 2, 2) float32, cosine and sine.
+    """
+
+    def __init__(
+        self,
+        spec: CacheSpec,
+        num_layers: int,
+        batch: int,
+        beams: int,
+        prefix_slots: int,
+        max_length: int,
+        key_value: tuple[tuple[int, int], tuple[int, int]],
+        rotary_width: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ):
+        self.spec, self.num_layers = spec, num_layers
+        self.batch, self.beams, self.rows = batch, beams, batch * beams
+        self.utterances = batch
+        self.known: tuple[list[int], int] | None = None
+        self.max_length = max_length
+        rate = spec.down_rate
+        self.capacity = max(1, (rate - 1 + max_length) // rate)
+        kind = {"dtype": dtype, "device": device}
+        whole = {"dtype": torch.int32, "device": device}
+        self.lengths = torch.zeros(batch, **whole)
+        self.step = torch.zeros(1, **whole)
+        self.parents = torch.arange(self.rows, device=device)
+        self.store = torch.zeros(num_layers, self.capacity + 2, self.rows, spec.width, **kind)
+        self.ancestor = torch.zeros(2, self.rows, self.capacity, **whole)
+        key, value = key_value
+        self.prefix_key = torch.zeros(num_layers, batch, prefix_slots, *key, **kind)
+        self.prefix_value = torch.zeros(num_layers, batch, prefix_slots, *value, **kind)
+        positions = (prefix_slots + 1) * rate + max_length
+        index = torch.arange(positions, device=device)[None]
+        self.angles = torch.stack(rotation(index, rotary_width), dim=-1)[0]
+
+    # -- sizes ---------------------------------------------------------------
+    @property
+    def prefix_slots(self) -> int:
+        """Finished slots of a prefix that there is room for."""
+        return self.prefix_key.size(2)
+
+    @property
+    def prefix_nbytes(self) -> int:
+        """Bytes of the materialised prefixes, without padding."""
+        lengths, _ = self._held()
+        slots = sum(length // self.spec.down_rate for length in lengths)
+        sides = (self.prefix_key, self.prefix_value)
+        return slots * sum(self.num_layers * x[0, 0, 0].numel() * x.element_size() for x in sides)
+
+    @property
+    def suffix_nbytes(self) -> int:
+        """Bytes of the slots that the hypotheses hold, their seeds included."""
+        lengths, step = self._held()
+        rate = self.spec.down_rate
+        slots = sum(self.spec.slots(length + step) - length // rate for length in lengths)
+        size = self.num_layers * self.spec.width * self.store.element_size()
+        return slots * self.beams * size
+
+    def _held(self) -> tuple[list[int], int]:
+        if self.known is not None:
+            return self.known
+        return self.lengths[: self.utterances].tolist(), int(self.step)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the positions held; the prefix counts as what it is, keys and values."""
+        return self.prefix_nbytes + self.suffix_nbytes
+
+    @property
+    def nbytes_allocated(self) -> int:
+        """Bytes of the buffers."""
+        buffers = (self.store, self.ancestor, self.prefix_key, self.prefix_value)
+        return sum(x.numel() * x.element_size() for x in buffers)
+
+    # -- writing -------------------------------------------------------------
+    def start(self, lengths: Tensor) -> None:
+        """Begin with new prefixes of `lengths` (B,); no hypothesis holds a token."""
+        self.lengths.copy_(lengths)
+        self.step.zero_()
+        torch.arange(self.rows, out=self.parents)
+
+    def write_prefix(self, layer: int, entries: Tensor, materialise) -> None:
+        """Store the prefix of every utterance in one layer.
+
+        Args:
+            layer: which layer.
+            entries: (B, T, width), as `DecodingCache.write_prefix` takes them.
+            materialise: entries (B, P, width) -> keys (B, P, G, D), values (B, P, G, Dv).
+        """
+        rate = self.spec.down_rate
+        finished = entries[:, rate - 1 :: rate]
+        key, value = materialise(finished)
+        self.prefix_key[layer, :, : finished.size(1)] = key
+        self.prefix_value[layer, :, : finished.size(1)] = value
+        if rate > 1:  # the seed: what step 0 finds where an odd step would have left it
+            last = (self.lengths.long() - 1).clamp_min(0)
+            seed = entries[torch.arange(self.batch, device=last.device), last]
+            self.store[layer, self.capacity + 1] = seed.repeat_interleave(self.beams, dim=0)
+
+    def grown(self, max_length: int) -> "GraphCache":
+        """Return a copy with room for more tokens."""
+        other = GraphCache(
+            self.spec,
+            self.num_layers,
+            self.batch,
+            self.beams,
+            self.prefix_slots,
+            max_length,
+            (self.prefix_key.shape[3:], self.prefix_value.shape[3:]),
+            2 * self.angles.size(1),
+            self.store.dtype,
+            self.store.device,
+        )
+        for name in ("lengths", "step", "parents", "prefix_key", "prefix_value"):
+            getattr(other, name).copy_(getattr(self, name))
+        other.utterances, other.known = self.utterances, self.known
+        other.store[:, : self.capacity] = self.store[:, :-2]
+        other.store[:, -2:] = self.store[:, -2:]
+        other.ancestor[..., : self.capacity] = self.ancestor
+        return other

@@ -1,0 +1,87 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mtla_espnet.decoder.graph import GraphDecoder
+from strategies import KINDS, SIZE, build_decoder, kinds, lengths, seeds
+
+VOCABULARY = 20
+
+
+def build(kind, prefix, seed, device="cpu", dtype=torch.float32):
+    decoder = build_decoder(kind, VOCABULARY, prefix, seed)
+    for parameter in decoder.parameters():  # LayerNorms and biases of 1 and 0 hide mistakes
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    return decoder.to(device, dtype)
+
+
+def paths(sizes, beams, steps, seed):
+    """Tokens and parents of random hypotheses that fork and end."""
+    generator = torch.Generator().manual_seed(seed)
+    first = torch.arange(len(sizes))[:, None] * beams
+    for _ in range(steps):
+        tokens = torch.randint(VOCABULARY, (len(sizes) * beams,), generator=generator)
+        parents = torch.randint(beams, (len(sizes), beams), generator=generator) + first
+        yield tokens, parents.flatten()
+
+
+@given(
+    kinds, st.sampled_from(["static", "recompute"]), lengths(most=9, rows=3), st.integers(1, 3),
+    seeds,
+)  # fmt: skip
+def test_equals_the_steps_over_the_moving_cache(kind, prefix, sizes, beams, seed):
+    decoder, hlens = build(kind, prefix, seed), torch.tensor(sizes)
+    with torch.no_grad():
+        fixed = GraphDecoder(decoder, len(sizes), beams, 9, max_length=2)
+        for again in range(2):  # the second time over what the first one left
+            hidden = torch.randn(len(sizes), max(sizes), SIZE)
+            fixed.start(hidden, hlens)
+            cache = decoder.init_cache(hidden, hlens)
+            cache.expand(len(sizes) * beams)
+            for step, (tokens, parents) in enumerate(paths(sizes, beams, 6, seed)):
+                if step == 2 and not again:
+                    fixed.grow(6)
+                assert (fixed.step(tokens) - decoder.step(tokens, cache)).abs().max() < 1e-4
+                assert fixed.cache.suffix_nbytes == cache.suffix_nbytes
+                cache.reorder(parents)
+                fixed.cache.parents.copy_(parents)
+
+
+def test_a_materialised_prefix_counts_keys_and_values():
+    decoder = build(("mtla", {"down_rate": 2}), "static", 0)
+    fixed = GraphDecoder(decoder, 2, 3, 8, max_length=4)
+    fixed.start(torch.randn(2, 7, SIZE), torch.tensor([7, 4]))
+    nope = rope = value = SIZE // 4  # a head's; the rotary part has half
+    assert fixed.cache.prefix_nbytes == 2 * 4 * (nope + rope // 2 + value) * (3 + 2) * 4
+    assert fixed.cache.nbytes == fixed.cache.prefix_nbytes + fixed.cache.suffix_nbytes
+    assert fixed.cache.nbytes_allocated >= fixed.cache.nbytes
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.float16, torch.bfloat16], ids=lambda d: str(d)[6:]
+)
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_the_kernels_equal_the_plain_form(kind, dtype):
+    """Against float32 on the CPU; low precision at most twice as far off as plain steps."""
+    sizes, beams = [70, 3, 1, 40], 19
+    exact, gpu = build(kind, "static", 0), build(kind, "static", 0, "cuda", dtype)
+    hlens = torch.tensor(sizes)
+    with torch.no_grad():
+        hidden = torch.randn(len(sizes), max(sizes), SIZE)
+        truth = GraphDecoder(exact, len(sizes), beams, 70, max_length=40)
+        fixed = GraphDecoder(gpu, len(sizes), beams, 70, max_length=40)
+        truth.start(hidden, hlens)
+        fixed.start(hidden.to("cuda", dtype), hlens.cuda())
+        plain = gpu.init_cache(hidden.to("cuda", dtype), hlens.cuda())
+        plain.expand(len(sizes) * beams)
+        for tokens, parents in paths(sizes, beams, 40, 0):
+            expected = truth.step(tokens)
+            error = (fixed.step(tokens.cuda()).float().cpu() - expected).norm()
+            peer = (gpu.step(tokens.cuda(), plain).float().cpu() - expected).norm()
+            limit = 2 * peer if dtype != torch.float32 else 1e-5 * expected.norm()
+            assert error <= limit
+            plain.reorder(parents.cuda())
+            truth.cache.parents.copy_(parents)
+            fixed.cache.parents.copy_(parents)
