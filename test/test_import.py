@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import mtla_espnet
-from mtla_espnet.attention import backend
+from mtla_espnet.attention.ops import choose
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 ATTENTIONS = [name for name in mtla_espnet.__all__ if "Attention" in name]
@@ -45,4 +45,4 @@ def test_the_attentions_load_pytorch_without_its_compiler_and_no_espnet(program)
 
 def test_a_constant_is_marked_as_pytorch_marks_one():
     marked = torch.compiler.assume_constant_result(lambda: 0)
-    assert marked.__dict__ == backend._constant(lambda: 0).__dict__ != {}
+    assert marked.__dict__ == choose._constant(lambda: 0).__dict__ != {}
