@@ -9,15 +9,14 @@ import json
 import logging
 import os
 import shutil
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mtla_espnet.files import UserError
+from mtla_espnet.files import UserError, place_error
+from mtla_espnet.signals import end_by_exception
 
 _INTERRUPTED = 130
-_AGAIN_S = 0.05
 
 # Verb -> ESPnet's name of the task, and the help.
 _DECODING_VERBS = {
@@ -53,8 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0, 1 (a mistake in files or data), 2 (in the command line) or 130
         (interrupted). A mistake is one line on stderr.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.unraisablehook = _not_raised
+    end_by_exception()
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
         if argv[:1] == ["recipe"]:
@@ -72,19 +70,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
-
-
-def _not_raised(lost: "sys.UnraisableHookArgs") -> None:
-    """Interrupt again where an interruption was lost.
-
-    Python only reports an exception that comes up in a finaliser: a signal that arrives there
-    would stop nothing.
-    """
-    if not issubclass(lost.exc_type, KeyboardInterrupt):
-        sys.__unraisablehook__(lost)
-        return
-    signal.signal(signal.SIGALRM, signal.default_int_handler)
-    signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)
+    except OSError as error:
+        told = place_error(error)
+        if told is None:
+            raise
+        print(f"error: {told}", file=sys.stderr)
+        return told.exit_code
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:

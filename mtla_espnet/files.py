@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -16,6 +17,11 @@ from typing import BinaryIO
 
 _TEMPORARY = re.compile(r"\..+\.tmp[0-9a-f]{8}(\..*)?")
 _DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# What else a place may answer that is read-only, of another user, broken or gone.
+_REFUSALS = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTCONN),
+    *(errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP),
+}
 _LONGEST_MESSAGE = 1000
 _LONGEST_REASON = 500
 _KINDS = {
@@ -179,9 +185,13 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 
     Yields:
         The temporary path, in the same directory, so that the rename is atomic.
+
+    Raises:
+        UserError: the file cannot be written; says why.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / _temporary_name(path)
     try:
         yield temporary
@@ -189,8 +199,9 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        if is_disk_full(error):
-            raise no_room(path, error) from None
+        told = isinstance(error, OSError) and error.filename in (str(temporary), temporary)
+        if told or is_disk_full(error):
+            raise _unwritable(path, error) from None
         raise
 
 
@@ -202,18 +213,58 @@ def _temporary_name(path: Path) -> str:
 def scratch_directory(parent: Path) -> Iterator[Path]:
     """Yield a new directory in `parent` under a temporary name; it is removed at the end."""
     path = parent / _temporary_name(Path("scratch"))
-    path.mkdir(parents=True)
+    with writing(parent):
+        path.mkdir(parents=True)
     try:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def remove_leftovers(directory: Path) -> None:
+def replace_directory(made: Path, path: Path) -> None:
+    """Rename a directory, and remove the one that was there: at no moment half of one is.
+
+    Args:
+        made: the new one, on the same file system.
+        path: where it shall be.
+    """
+    with scratch_directory(path.parent) as scratch:
+        if path.exists():
+            path.rename(scratch / path.name)
+        made.rename(path)
+
+
+@contextlib.contextmanager
+def without_leftovers(directory: Path) -> Iterator[None]:
+    """Say that this process writes in a directory that others may write in too.
+
+    What killed processes left directly in it under temporary names is removed first, if nobody
+    else writes there at that moment, which a lock of the directory tells.
+
+    Args:
+        directory: created when missing.
+    """
+    with writing(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # in use, or on a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            remove_leftovers(directory, deep=False)
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def remove_leftovers(directory: Path, deep: bool = True) -> None:
     """Remove what killed processes left under temporary names; call it while none writes there.
 
     Args:
-        directory: it is walked, but for directories that have a lock of their own, and links.
+        directory: where to look.
+        deep: also in the directories in it, but for those that have a lock of their own, and
+            links.
     """
     with os.scandir(directory) as entries:
         for entry in entries:
@@ -223,7 +274,7 @@ def remove_leftovers(directory: Path) -> None:
                     shutil.rmtree(entry, ignore_errors=True)
                 else:
                     Path(entry).unlink(missing_ok=True)
-            elif is_directory and not os.path.exists(f"{entry.path}/.lock"):
+            elif deep and is_directory and not os.path.exists(f"{entry.path}/.lock"):
                 remove_leftovers(Path(entry))
 
 
@@ -232,26 +283,60 @@ def is_disk_full(error: BaseException) -> bool:
 
     Libraries may raise another one while they handle it, as PyTorch does.
     """
-    return _disk_error(error) is not None
+    return _cause(error, _DISK_IS_FULL) is not None
 
 
-def no_room(path: str | os.PathLike, error: BaseException) -> UserError:
-    """Return the error for a file that the disk has no room for.
+@contextlib.contextmanager
+def writing(path: str | os.PathLike) -> Iterator[None]:
+    """Tell in one line where a file or a directory cannot be written.
 
     Args:
-        path: the file, or its directory where the exception names a file.
-        error: for which `is_disk_full` holds.
+        path: what the block writes.
+
+    Raises:
+        UserError: `<path>: cannot be written: <reason>`.
     """
-    cause = _disk_error(error)
-    return UserError(
-        f"{cause.filename or path}: cannot be written: {cause.strerror}: "
-        "free some space and run again"
-    )
+    try:
+        yield
+    except OSError as error:
+        raise _unwritable(path, error) from None
 
 
-def _disk_error(error: BaseException | None) -> OSError | None:
+def _unwritable(path: str | os.PathLike, error: BaseException) -> UserError:
+    full = _cause(error, _DISK_IS_FULL)
+    advice = ": free some space and run again" if full else ""
+    return UserError(f"{path}: cannot be written: {_reason(full or error)}{advice}")
+
+
+def place_error(error: BaseException, path: str | os.PathLike = "") -> UserError | None:
+    """Return the one line for an exception whose cause is the place of a file, not the program.
+
+    Such a place is a full disk, a directory that is read-only or of another user, or a file
+    system that fails.
+
+    Args:
+        error: whatever was raised.
+        path: what was written, where the exception does not say it.
+
+    Returns:
+        The error; None: the cause is another one.
+    """
+    full = _cause(error, _DISK_IS_FULL)
+    if full:
+        return _unwritable(full.filename or path, full)
+    refused = _cause(error, _REFUSALS)
+    if refused is None or refused.filename is None:
+        return None
+    name = refused.filename
+    if os.path.isfile(name) and not os.access(name, os.R_OK):
+        return UserError(f"{name}: cannot be read: {refused.strerror}")
+    return _unwritable(name, refused)
+
+
+def _cause(error: BaseException | None, numbers: set[int]) -> OSError | None:
+    """Return the OSError with one of some numbers that led to an exception."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno in _DISK_IS_FULL:
+        if isinstance(error, OSError) and error.errno in numbers:
             return error
         error = error.__cause__ or error.__context__
     return None

@@ -11,14 +11,14 @@ import multiprocessing.connection
 import os
 import signal
 import sys
-import threading
 import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from mtla_espnet.files import UserError, is_disk_full, no_room
+from mtla_espnet.files import UserError, place_error
+from mtla_espnet.programs import end_with_parent
 
 _STOP_GRACE_S = 5.0
 
@@ -130,26 +130,9 @@ def _outcome(function, argument) -> tuple[str, Any]:
     except UserError as error:
         return "user error", error
     except Exception as error:
-        if is_disk_full(error):
-            return "user error", no_room(os.getcwd(), error)
+        if told := place_error(error, os.getcwd()):
+            return "user error", told
         return "error", traceback.format_exc()
-
-
-def end_with_parent(parent_pid: int) -> None:
-    """From now on, end this process within a second of its parent's end.
-
-    A parent that was killed cannot stop its children, whose result nobody would take.
-
-    Args:
-        parent_pid: the parent, as the parent itself names it.
-    """
-    threading.Thread(target=_exit_with_parent, args=(parent_pid,), daemon=True).start()
-
-
-def _exit_with_parent(parent_pid: int) -> None:
-    while os.getppid() == parent_pid:
-        time.sleep(1.0)
-    os._exit(1)
 
 
 def _receive(reader, process, index: int, n_jobs: int) -> Any:

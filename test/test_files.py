@@ -1,6 +1,8 @@
 """Files are whole or not there, whatever stops the writer; what cannot be read is one line."""
 
+import contextlib
 import errno
+import fcntl
 import json
 import os
 import pickle
@@ -16,11 +18,14 @@ from mtla_espnet.files import (
     check_file,
     open_file,
     parse_json,
+    place_error,
     read_json,
     read_text,
     reading,
     remove_leftovers,
+    replace_directory,
     scratch_directory,
+    without_leftovers,
     write_text,
 )
 
@@ -98,6 +103,71 @@ def test_what_a_killed_process_left_goes_and_nothing_else(tmp_path):
     remove_leftovers(tmp_path)
     assert files(tmp_path) == {*kept, "elsewhere/.d.tmp12345678.txt", "elsewhere/.lock"}
     assert not (tmp_path / ".scratch.tmp0123abcd").exists()
+
+
+def test_a_directory_is_replaced_as_a_whole(tmp_path):
+    for content in ("old", "new"):
+        (tmp_path / "made").mkdir()
+        (tmp_path / "made/a").write_text(content)
+        replace_directory(tmp_path / "made", tmp_path / "b")
+        assert (tmp_path / "b/a").read_text() == content
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+
+
+def test_leftovers_stay_while_somebody_else_writes_there(tmp_path):
+    left = tmp_path / ".scratch.tmp0123abcd"
+    deeper = tmp_path / "corpus/.a.tmp0123abcd"
+    deeper.mkdir(parents=True)
+    left.mkdir()
+    with open_directory(tmp_path) as descriptor:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        with without_leftovers(tmp_path):
+            assert left.exists()
+    with without_leftovers(tmp_path), without_leftovers(tmp_path):
+        assert not left.exists() and deeper.exists()
+
+
+@contextlib.contextmanager
+def open_directory(path):
+    descriptor = os.open(path, os.O_RDONLY)
+    yield descriptor
+    os.close(descriptor)
+
+
+REFUSALS = [errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENAMETOOLONG]
+
+
+@pytest.mark.parametrize("code", REFUSALS)
+def test_a_file_that_cannot_be_written_is_one_line(tmp_path, monkeypatch, code):
+    def refuse(source, target):
+        raise OSError(code, os.strerror(code), source, None, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(UserError) as raised:
+        write_text(tmp_path / "a.txt", "")
+    assert str(raised.value) == f"{tmp_path / 'a.txt'}: cannot be written: {os.strerror(code)}"
+    monkeypatch.undo()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_where_a_directory_shall_be_is_one_line(tmp_path):
+    (tmp_path / "a").write_text("")
+    for path in (tmp_path / "a/b", tmp_path / "a/b/c"):
+        with pytest.raises(UserError, match=f"^{path}: cannot be written: (File exists|Not a)"):
+            write_text(path, "")
+        with pytest.raises(UserError, match=f"^{path}: cannot be written: (File exists|Not a)"):
+            scratch_directory(path).__enter__()
+
+
+@pytest.mark.parametrize("code", REFUSALS)
+def test_errors_of_a_place_are_told_from_those_of_a_program(tmp_path, code):
+    path = str(tmp_path / "a")
+    error = RuntimeError("torch")
+    error.__context__ = OSError(code, os.strerror(code), path)
+    assert str(place_error(error)) == f"{path}: cannot be written: {os.strerror(code)}"
+    assert place_error(OSError(code, os.strerror(code))) is None  # of which file?
+    assert place_error(FileNotFoundError(errno.ENOENT, "No such file", path)) is None
+    assert place_error(ValueError(path)) is None
 
 
 def _make(path, kind):

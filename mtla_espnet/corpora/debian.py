@@ -1,11 +1,10 @@
 """Packages of Debian, fetched by the system's own client and unpacked without root."""
 
 import shutil
-import subprocess
-import tempfile
 from pathlib import Path
 
-from mtla_espnet.files import UserError
+from mtla_espnet.files import UserError, scratch_directory, without_leftovers
+from mtla_espnet.programs import run_program
 
 
 def unpack_package(package: str, tree: Path) -> None:
@@ -24,9 +23,7 @@ def unpack_package(package: str, tree: Path) -> None:
                 f"{package}: there is no {program} here: fetch the package from "
                 f"https://packages.debian.org/{package} and unpack it"
             )
-    tree.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=tree.parent, prefix=f".{tree.name}.") as name:
-        temporary = Path(name)
+    with without_leftovers(tree.parent), scratch_directory(tree.parent) as temporary:
         _run(["apt-get", "download", package], temporary)
         archives = list(temporary.glob("*.deb"))
         if len(archives) != 1:
@@ -36,7 +33,7 @@ def unpack_package(package: str, tree: Path) -> None:
 
 
 def _run(command: list[str], directory: Path) -> None:
-    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+    done = run_program(command, cwd=directory, capture_output=True, text=True)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
         reason = lines[-1].strip() if lines else f"exit code {done.returncode}"

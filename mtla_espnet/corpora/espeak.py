@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mtla_espnet.files import UserError
+from mtla_espnet.signals import signals_held
 
 # Values of the C header speak_lib.h.
 _OUTPUT_TO_CALLBACK = 2  # the synchronous one: the other speaks in a thread and polls it, 4x slower
@@ -86,7 +87,9 @@ class Espeak:
         self._library.espeak_SetParameter(_PARAMETER_PITCH, pitch, 0)
         self._blocks = []
         data = text.encode()
-        failed = self._library.espeak_Synth(data, len(data) + 1, 0, 0, 0, _TEXT_IS_UTF8, None, None)
+        synthesise = self._library.espeak_Synth
+        with signals_held():  # one that came up in the callback would cost samples
+            failed = synthesise(data, len(data) + 1, 0, 0, 0, _TEXT_IS_UTF8, None, None)
         if failed or not self._blocks:
             raise RuntimeError(f"eSpeak NG spoke nothing for {text!r} (code {failed})")
         return np.concatenate(self._blocks)

@@ -14,12 +14,11 @@ import importlib.metadata
 import logging
 import re
 import tarfile
-import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
 from mtla_espnet.data.datadir import write_data_dir
-from mtla_espnet.files import UserError
+from mtla_espnet.files import UserError, scratch_directory, without_leftovers
 
 _ARCHIVE = "egs3/mini_an4/esp2_asr/downloads.tar.gz"  # in the espnet wheel
 _ROOT = "downloads/an4/"  # in the archive
@@ -85,15 +84,14 @@ def unpack(archive: Path, root: Path) -> None:
     Raises:
         UserError: the archive cannot be read, or wants to write outside of `root`.
     """
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}.") as temporary:
+    with without_leftovers(root.parent), scratch_directory(root.parent) as temporary:
         try:
             with tarfile.open(archive) as tar:
                 members = [member for member in tar if member.name.startswith(_ROOT)]
                 tar.extractall(temporary, members, filter="data")
         except (tarfile.TarError, EOFError, OSError) as error:
             raise UserError(f"{archive}: cannot be unpacked: {error}") from None
-        unpacked = Path(temporary) / _ROOT
+        unpacked = temporary / _ROOT
         if not unpacked.is_dir():
             raise UserError(f"{archive}: has no {_ROOT}")
         unpacked.rename(root)

@@ -23,9 +23,8 @@ import importlib.metadata
 import itertools
 import json
 import logging
+import os
 import random
-import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +35,13 @@ import soxr
 
 from mtla_espnet.corpora.espeak import Espeak, open_espeak
 from mtla_espnet.corpora.smarthome_grammar import Sentence
-from mtla_espnet.files import digest, write_text
+from mtla_espnet.files import (
+    digest,
+    replace_directory,
+    scratch_directory,
+    without_leftovers,
+    write_text,
+)
 from mtla_espnet.parallel import run_jobs
 
 RATE_HZ = 16000
@@ -105,14 +110,15 @@ def synthesise(
         UserError: eSpeak NG is not installed or lacks a voice.
     """
     plans = plan_corpus(sentences, sizes, seed)
-    missing = [plan for split in plans.values() for plan in split if not _is_done(root, plan)]
-    if missing:
-        logging.info("smarthome: %d speakers to synthesise", len(missing))
-        run_jobs(lambda plan: speak(root, plan), missing, n_workers, "synthesis", fresh=True)
-    for split, split_plans in plans.items():
-        records = [record for plan in split_plans for record in _records(root, plan)]
-        lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
-        write_text(root / f"{split}.jsonl", "".join(lines))
+    with without_leftovers(root), without_leftovers(root / "wav"):
+        missing = [plan for split in plans.values() for plan in split if not _is_done(root, plan)]
+        if missing:
+            logging.info("smarthome: %d speakers to synthesise", len(missing))
+            run_jobs(lambda plan: speak(root, plan), missing, n_workers, "synthesis", fresh=True)
+        for split, split_plans in plans.items():
+            records = [record for plan in split_plans for record in _records(root, plan)]
+            lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
+            write_text(root / f"{split}.jsonl", "".join(lines))
 
 
 def plan_corpus(
@@ -173,19 +179,15 @@ def _speaker(voice: str) -> str:
 def speak(root: Path, plan: SpeakerPlan) -> None:
     """Synthesise one speaker; call it in a fresh process (see `espeak.Espeak`)."""
     final = root / "wav" / plan.speaker
-    final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = tempfile.TemporaryDirectory(dir=final.parent, prefix=f".{plan.speaker}.")
-    with open_espeak() as espeak, temporary as directory:
+    with open_espeak() as espeak, scratch_directory(final.parent) as scratch:
         espeak.set_voice(plan.voice)
-        unfinished = Path(directory) / plan.speaker
+        unfinished = scratch / plan.speaker
         unfinished.mkdir()
         for id_, sentence in plan.sentences.items():
             samples = _utterance(espeak, plan, id_, sentence.text)
             soundfile.write(unfinished / f"{id_}.wav", samples, RATE_HZ, subtype="PCM_16")
         write_text(unfinished / _DONE, plan.digest() + "\n")
-        if final.exists():  # of another plan
-            shutil.rmtree(final)
-        unfinished.rename(final)
+        replace_directory(unfinished, final)
 
 
 def _utterance(espeak: Espeak, plan: SpeakerPlan, id_: str, text: str) -> np.ndarray:
@@ -210,8 +212,13 @@ def _from_db(decibel: float) -> float:
 
 
 def _is_done(root: Path, plan: SpeakerPlan) -> bool:
-    mark = root / "wav" / plan.speaker / _DONE
-    return mark.is_file() and mark.read_text(encoding="utf-8").strip() == plan.digest()
+    directory = root / "wav" / plan.speaker
+    mark = directory / _DONE
+    if not mark.is_file() or mark.read_text(encoding="utf-8").strip() != plan.digest():
+        return False
+    with os.scandir(directory) as entries:
+        there = {entry.name for entry in entries if entry.stat().st_size}
+    return there >= {f"{id_}.wav" for id_ in plan.sentences}
 
 
 def _records(root: Path, plan: SpeakerPlan) -> Iterator[dict]:

@@ -17,7 +17,6 @@ import functools
 import heapq
 import logging
 import os
-import tempfile
 import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -28,7 +27,7 @@ from mtla_espnet.corpora.moses import normalise_punctuation, tokenise
 from mtla_espnet.corpora.raw_files import add_shared_arguments, plain_spaces
 from mtla_espnet.corpora.xsum_articles import SETS, Article, Part, find_parts, read_articles
 from mtla_espnet.data.rejected import Rejection, report_rejected
-from mtla_espnet.files import UserError
+from mtla_espnet.files import UserError, scratch_directory
 from mtla_espnet.parallel import run_jobs
 
 FORMS = ("moses", "raw")
@@ -66,9 +65,7 @@ def prepare(args: argparse.Namespace) -> None:
     if args.text_form not in FORMS:
         raise UserError(f"--text_form must be one of {', '.join(FORMS)}, not {args.text_form!r}", 2)
     parts = find_parts(args.downloads, _ARTICLES_PER_PART)
-    args.output.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=args.output, prefix=".xsum.") as directory:
-        temporary = Path(directory)
+    with scratch_directory(args.output) as temporary:
         try:
             for name in SETS:
                 _merge_set(args, name, parts[name], temporary / name)

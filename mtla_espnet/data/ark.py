@@ -14,6 +14,7 @@ import soundfile
 from omniio import kaldi
 
 from mtla_espnet.files import UserError
+from mtla_espnet.signals import signals_held
 
 COMPRESSION = kaldi.kSpeechFeature  # Kaldi's own choice for features: a byte a value
 
@@ -103,12 +104,13 @@ def write_ark_audio(
         The offset to read it from.
     """
     offset = ark.tell() + len(f"{utterance} ".encode())
-    kaldi.save_ark(
-        ark,
-        {utterance: (rate_hz, samples)},
-        write_function="soundfile",
-        write_kwargs={"format": container, "subtype": "PCM_16"},
-    )
+    with signals_held():  # libsndfile writes through callbacks in Python
+        kaldi.save_ark(
+            ark,
+            {utterance: (rate_hz, samples)},
+            write_function="soundfile",
+            write_kwargs={"format": container, "subtype": "PCM_16"},
+        )
     return offset
 
 
@@ -144,7 +146,8 @@ def _read(place: str):
             raise UserError(f"{place}: the offset is out of range, the file has {size} bytes")
         with io.BufferedReader(open(path, "rb", buffering=0)) as stream:
             stream.seek(offset)
-            return kaldi.read_object(stream)
+            with signals_held():  # libsndfile reads through callbacks in Python
+                return kaldi.read_object(stream)
     except FileNotFoundError:
         raise UserError(f"{place}: no such file") from None
     except _READ_ERRORS as error:

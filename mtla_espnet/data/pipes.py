@@ -11,6 +11,7 @@ import tempfile
 from typing import BinaryIO
 
 from mtla_espnet.files import UserError
+from mtla_espnet.programs import start_program
 
 _PUNCTUATION = "|&;<>()"
 _EXPANSIONS = "$`"
@@ -78,7 +79,7 @@ def run_command(entry: str, output: BinaryIO) -> None:
             previous = subprocess.DEVNULL
             for place, words in enumerate(programs, 1):
                 target = output if place == len(programs) else subprocess.PIPE
-                process = subprocess.Popen(words, stdin=previous, stdout=target, stderr=complaints)
+                process = start_program(words, stdin=previous, stdout=target, stderr=complaints)
                 if running:
                     running[-1].stdout.close()  # so that it learns when its reader ends
                 running.append(process)

@@ -1,11 +1,11 @@
 """Word, character and token error rates of a decoded set."""
 
 import shutil
-import subprocess
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from mtla_espnet.files import UserError, write_text
+from mtla_espnet.programs import run_program
 from mtla_espnet.score.align import align, fold_case
 from mtla_espnet.score.alignment_text import format_alignments
 from mtla_espnet.score.pairs import read_pairs, read_speakers
@@ -189,7 +189,7 @@ def _run_sclite(directory: Path, files: Sequence[str], score_opts: Sequence[str]
         raise UserError("sclite is not installed (Debian's package sctk); leave out scorer=sclite")
     command = ["sclite", *score_opts, "-r", files[0], "trn", "-h", files[1], "trn"]
     command += "-i rm -o all stdout".split()
-    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+    done = run_program(command, cwd=directory, capture_output=True, text=True)
     if done.returncode != 0:
         message = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
         raise UserError(f"{directory}: sclite failed: {' '.join(message)}")

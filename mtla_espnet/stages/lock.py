@@ -1,67 +1,140 @@
-"""One run at a time in a directory."""
+"""One run at a time writes in a directory, and none while others read what is there."""
 
 import contextlib
 import datetime
+import errno
 import fcntl
+import functools
 import json
+import logging
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TextIO
 
-from mtla_espnet.files import UserError
+from mtla_espnet.files import UserError, writing
 
-# How long children of a killed run are waited for: they look for their parent once a second.
+_NAME = ".lock"
+# How long the children of a killed run are waited for: the kernel ends them, or asks them to.
 _ORPHANS_S = 10.0
+# What flock answers where a file system has no locks: Lustre without its option, NFS without
+# its daemon, some of FUSE.
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}
 
 
 @contextlib.contextmanager
 def directory_lock(directory: Path) -> Iterator[None]:
-    """Hold `<directory>/.lock` while the block runs.
+    """Hold `<directory>/.lock` alone while the block runs.
 
     The kernel drops the lock when the process ends, however it ends, so a file that a
-    killed run left over does not block the next one. Children that a killed run left
-    behind keep it until they end too, which they do within seconds: they are waited for.
+    killed run left over does not block the next one. Children and programs that the block
+    starts share the lock. Those that a killed run left behind keep it until they end too,
+    which they do within seconds: they are waited for. On a file system without locks a
+    warning says so, and the block runs.
 
     Args:
         directory: created when missing.
 
     Raises:
-        UserError: another run holds it; names its pid, host and start.
+        UserError: another run writes or reads there, and names itself; or the directory cannot
+            be written.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / ".lock"
-    with open(path, "a+", encoding="utf-8") as stream:
-        _acquire(stream, directory)
+    path = directory / _NAME
+    with writing(path):
+        directory.mkdir(parents=True, exist_ok=True)
+        stream = open(path, "a+", encoding="utf-8")
+    with stream:
+        _acquire(stream, directory, fcntl.LOCK_EX)
         owner = {
             "pid": os.getpid(),
             "host": socket.gethostname(),
             "start": datetime.datetime.now().isoformat(timespec="seconds"),
         }
-        stream.truncate(0)
-        stream.write(json.dumps(owner) + "\n")
-        stream.flush()
+        with writing(path):
+            stream.truncate(0)
+            stream.write(json.dumps(owner) + "\n")
+            stream.flush()
         try:
             yield
         finally:
             stream.truncate(0)
 
 
-def _acquire(stream: TextIO, directory: Path) -> None:
+@contextlib.contextmanager
+def reading_locks(directories: Iterable[Path]) -> Iterator[None]:
+    """Keep other runs from writing in some directories while the block runs.
+
+    Several runs may read at once. Nothing is written: a directory without a lock file, where
+    no run has ever written, needs none.
+
+    Args:
+        directories: where the block reads.
+
+    Raises:
+        UserError: another run writes in one of them, and names itself.
+    """
+    with contextlib.ExitStack() as held:
+        for directory in sorted(set(directories)):
+            try:
+                stream = held.enter_context(open(directory / _NAME, encoding="utf-8"))
+            except OSError:
+                continue
+            _acquire(stream, directory, fcntl.LOCK_SH)
+        yield
+
+
+def locked_above(path: Path, root: Path) -> list[Path]:
+    """Return the directories with a lock file that a file below `root` is in."""
+    above = [parent for parent in path.parents if parent != root and parent.is_relative_to(root)]
+    return [directory for directory in above if (directory / _NAME).exists()]
+
+
+def _acquire(stream: TextIO, directory: Path, how: int) -> None:
+    os.set_inheritable(stream.fileno(), True)  # for the programs that this process starts
     deadline = time.monotonic() + _ORPHANS_S
     while True:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(stream, how | fcntl.LOCK_NB)
             return
         except BlockingIOError:
             stream.seek(0)
             owner = _read_owner(stream.read())
             if not _was_killed(owner) or time.monotonic() > deadline:
-                who = "process {pid} on {host} since {start}".format(**owner) if owner else None
-                raise UserError(f"{directory} is in use by {who or 'another process'}") from None
+                raise UserError(f"{directory} is in use by {_users(owner, stream)}") from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            _warn_once(error.strerror)
+            return
         time.sleep(0.1)
+
+
+@functools.cache
+def _warn_once(reason: str) -> None:
+    logging.warning(
+        "directories cannot be locked here (%s): see to it that no two runs write in one", reason
+    )
+
+
+def _users(owner: dict | None, stream: TextIO) -> str:
+    """Say who holds a lock, for a message."""
+    if owner and not _was_killed(owner):
+        return "process {pid} on {host} since {start}".format(**owner)
+    programs = _open_in(stream) or "another process"
+    return f"{programs}, which reads there, or which a killed run left: wait for its end"
+
+
+def _open_in(stream: TextIO) -> str:
+    """Name the other processes of this machine that have a file open."""
+    path, own, found = os.path.realpath(stream.name), str(os.getpid()), {}
+    for link in Path("/proc").glob("[1-9]*/fd/*"):
+        pid = link.parts[2]
+        with contextlib.suppress(OSError):
+            if pid != own and pid not in found and os.readlink(link) == path:
+                found[pid] = (link.parents[1] / "comm").read_text().strip()
+    return ", ".join(f"process {pid} ({name})" for pid, name in sorted(found.items()))
 
 
 def _read_owner(text: str) -> dict | None:

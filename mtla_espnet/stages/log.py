@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from mtla_espnet.files import UserError, is_disk_full, no_room
+from mtla_espnet.files import UserError, is_disk_full, place_error, writing
 
 
 class JobFailed(UserError):
@@ -78,9 +78,11 @@ def job_log(
         JobFailed: the block failed; its traceback is in the log.
         UserError: the block raised one; it passes as it is.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = open(path, "a" if append else "w", encoding="utf-8", buffering=1)
     begin = time.monotonic()
-    with open(path, "a" if append else "w", encoding="utf-8", buffering=1) as stream:
+    with stream:
         stream.write(f"# {command}\n# Started at {_now()}\n#\n")
         code = 1
         try:
@@ -96,8 +98,8 @@ def job_log(
             raise
         except Exception as error:
             _note(stream, traceback.format_exc())
-            if is_disk_full(error):
-                raise no_room(path.parent, error) from None
+            if told := place_error(error, path.parent):
+                raise told from None
             raise JobFailed(f"run.pl: job failed, log is in {path}", path) from None
         finally:
             elapsed = round(time.monotonic() - begin)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
-from mtla_espnet.files import UserError, is_disk_full, no_room, remove_leftovers, write_text
+from mtla_espnet.files import UserError, place_error, remove_leftovers, write_text
 from mtla_espnet.stages.checks import check_needs, check_room
 from mtla_espnet.stages.download import use_downloaded
 from mtla_espnet.stages.dry_run import describe_stage
@@ -160,8 +160,8 @@ def run_stage(recipe: Recipe, number: int) -> None:
         try:
             ran.append(_run_part(recipe, number, module, part, title))
         except OSError as error:
-            if is_disk_full(error):
-                raise no_room(part.directory, error) from None
+            if told := place_error(error, part.directory):
+                raise told from None
             raise
     if any(ran):
         say(f"Stage {number}: finished in {time.monotonic() - begin:.1f} s")

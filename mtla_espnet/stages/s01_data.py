@@ -2,13 +2,13 @@
 
 import os
 import shlex
-import subprocess
 import sys
 
 from mtla_espnet.data.datadir import validate_data_dir, validate_text_dir
 from mtla_espnet.data.fairseq_config import write_global_cmvn
 from mtla_espnet.data.from_fairseq import data_dir_from_manifest
 from mtla_espnet.files import UserError
+from mtla_espnet.programs import run_program
 from mtla_espnet.stages.layout import Layout, used_options
 from mtla_espnet.stages.log import say
 from mtla_espnet.stages.marks import Part
@@ -99,9 +99,7 @@ def _run_script(recipe: Recipe) -> None:
     layout = recipe.layout
     environment = {**os.environ, "python": sys.executable}
     try:
-        code = subprocess.run(
-            _command(recipe), cwd=layout.root, env=environment, check=False
-        ).returncode
+        code = run_program(_command(recipe), cwd=layout.root, env=environment).returncode
     except OSError as error:
         raise UserError(f"{_SCRIPT}: cannot be run: {error.strerror}") from None
     if code:

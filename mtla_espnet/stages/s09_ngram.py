@@ -6,11 +6,11 @@ for tokens. Here the n-gram is one of tokens.
 
 import os
 import shlex
-import subprocess
 from pathlib import Path
 
 from mtla_espnet.data.tables import read_table
 from mtla_espnet.files import UserError, atomic_path, scratch_directory, write_text
+from mtla_espnet.programs import run_program
 from mtla_espnet.stages.layout import Layout, used_options
 from mtla_espnet.stages.log import JobFailed, job_log
 from mtla_espnet.stages.marks import Part
@@ -89,12 +89,12 @@ def run(recipe: Recipe, part: Part) -> None:
 def _call(command: list[str], log: Path, **streams) -> None:
     """Run a program of KenLM; what it says goes to the log, where stdout and stderr lead."""
     try:
-        code = subprocess.run(command, env={**os.environ, "LC_ALL": "C"}, check=False, **streams)
+        done = run_program(command, env={**os.environ, "LC_ALL": "C"}, **streams)
     except FileNotFoundError:
         raise UserError(missing_program(command[0])) from None
-    if code.returncode:
+    if done.returncode:
         raise JobFailed(
-            f"{command[0]} failed with exit code {code.returncode}, log is in {log}", log
+            f"{command[0]} failed with exit code {done.returncode}, log is in {log}", log
         )
 
 

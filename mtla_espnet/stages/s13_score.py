@@ -2,10 +2,10 @@
 
 import os
 import shlex
-import subprocess
 import sys
 
 from mtla_espnet.files import UserError
+from mtla_espnet.programs import run_program
 from mtla_espnet.report.tables import write_results
 from mtla_espnet.stages.layout import used_options
 from mtla_espnet.stages.marks import Part
@@ -86,8 +86,6 @@ def run(recipe: Recipe, part: Part) -> None:
     write_results(layout.exp_dir)
     if _has_local(recipe):
         environment = {**os.environ, "python": sys.executable}
-        code = subprocess.run(
-            _command(recipe), cwd=layout.root, env=environment, check=False
-        ).returncode
+        code = run_program(_command(recipe), cwd=layout.root, env=environment).returncode
         if code:
             raise UserError(f"{_LOCAL} failed with exit code {code}")

@@ -3,7 +3,7 @@
 import argparse
 import multiprocessing
 
-from mtla_espnet.parallel import end_with_parent
+from mtla_espnet.programs import end_with_parent
 from mtla_espnet.tasks.trainer import Trainer
 
 

@@ -1,10 +1,12 @@
+import os
+import signal
 import sys
 
 import espeakng_loader
 import numpy as np
 import pytest
 
-from mtla_espnet.corpora.espeak import open_espeak
+from mtla_espnet.corpora.espeak import Espeak, open_espeak
 from mtla_espnet.files import UserError
 from mtla_espnet.parallel import run_jobs
 
@@ -27,6 +29,29 @@ def test_speech_comes_out_and_is_the_same_twice():
     assert np.abs(samples.astype(int)).max() > 5000
     _, again = in_fresh_process(lambda: speak("en-us+m3", "turn on the light"))
     np.testing.assert_array_equal(samples, again)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_costs_no_samples(monkeypatch, number):
+    text = "turn on the light, please"
+    receive = Espeak._receive
+
+    def disturbed(self, samples, count, events):
+        os.kill(os.getpid(), number)  # at each block of samples
+        return receive(self, samples, count, events)
+
+    def speak_disturbed():
+        signal.signal(number, signal.default_int_handler)
+        with open_espeak() as espeak:
+            espeak.set_voice("en-us+m3")
+            try:
+                espeak.speak(text, 170, 50)
+            except KeyboardInterrupt:
+                return np.concatenate(espeak._blocks)
+
+    whole = in_fresh_process(lambda: speak("en-us+m3", text))[1]
+    monkeypatch.setattr(Espeak, "_receive", disturbed)
+    np.testing.assert_array_equal(in_fresh_process(speak_disturbed), whole)
 
 
 def test_rate_pitch_and_voice_matter():

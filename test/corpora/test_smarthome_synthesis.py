@@ -8,6 +8,7 @@ import soundfile
 from mtla_espnet.corpora import smarthome_synthesis
 from mtla_espnet.corpora.smarthome_grammar import read_sentences
 from mtla_espnet.corpora.smarthome_synthesis import VOICES, plan_corpus, synthesise
+from mtla_espnet.files import scratch_directory
 
 DEFAULT = {"train": 3200, "valid": 200, "test": 600}
 # Two speakers with three sentences each, two with one.
@@ -112,6 +113,25 @@ def test_a_finished_speaker_is_not_made_again(tmp_path, few_voices):
     synthesise(tmp_path, TINY, 0, 1, read_sentences())
     assert content(tmp_path) == before
     assert kept.stat().st_mtime_ns == stamp
+
+
+def test_a_speaker_that_lost_a_recording_is_made_again(tmp_path, few_voices):
+    synthesise(tmp_path, TINY, 0, 1, read_sentences())
+    before = content(tmp_path)
+    (tmp_path / "wav/us_f1/us_f1-00001.wav").unlink()
+    (tmp_path / "wav/us_m1/us_m1-00002.wav").write_bytes(b"")  # what a power cut may leave
+    synthesise(tmp_path, TINY, 0, 1, read_sentences())
+    assert content(tmp_path) == before
+
+
+def test_what_a_killed_run_left_goes(tmp_path, few_voices):
+    synthesise(tmp_path, TINY, 0, 1, read_sentences())
+    before = content(tmp_path)
+    killed = scratch_directory(tmp_path / "wav")
+    (killed.__enter__() / "a.wav").write_bytes(b"half")
+    (tmp_path / ".train.tmp0123abcd.jsonl").write_text("half")
+    synthesise(tmp_path, TINY, 0, 1, read_sentences())
+    assert content(tmp_path) == before
 
 
 def test_an_interrupted_speaker_leaves_nothing(tmp_path, few_voices, monkeypatch):

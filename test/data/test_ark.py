@@ -1,5 +1,8 @@
 """Archives: written and read against kaldiio, which the package never imports."""
 
+import io
+import signal
+
 import kaldiio
 import numpy as np
 import pytest
@@ -107,3 +110,26 @@ def test_nothing_in_a_place_is_run(tmp_path):
         with pytest.raises(UserError, match="no such file"):
             read_ark_matrix(path)
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_signal_costs_no_samples(tmp_path, monkeypatch):
+    """libsndfile writes and reads an archive through callbacks, in which a signal may come up."""
+    samples = np.arange(-20_000, 20_000, dtype=np.int16)
+
+    def disturbed(method):
+        def call(self, *arguments):
+            signal.raise_signal(signal.SIGINT)
+            return method(self, *arguments)
+
+        return call
+
+    class Disturbed(io.BytesIO):
+        write, read, readinto, seek = map(
+            disturbed, (io.BytesIO.write, io.BytesIO.read, io.BytesIO.readinto, io.BytesIO.seek)
+        )
+
+    quiet, noisy = io.BytesIO(), Disturbed()
+    write_ark_audio(quiet, "a", samples, 16000, "flac")
+    with pytest.raises(KeyboardInterrupt):
+        write_ark_audio(noisy, "a", samples, 16000, "flac")
+    assert noisy.getvalue() == quiet.getvalue()
