@@ -4,6 +4,8 @@ Bound by memory and launches: a kernel does all of a row's work between two matr
 products of a layer, so that a layer of latent attention takes ten launches.
 """
 
+import functools
+
 import torch
 import triton
 import triton.language as tl
@@ -30,18 +32,24 @@ __all__ = [
 
 # float32 products: three of the matrix unit's own precision, as exact as plain ones
 _PRECISION = "tf32x3"
+# Keys that a program of the prefix reads at once, and the least that a part of it is worth.
+_KEYS, _PART = 32, 128
+# Programs that keep a multiprocessor busy: prefixes are split until there are so many.
+_PROGRAMS = 4
 
 
 @triton.jit
 def _attend_prefix(
     query, key, value, lengths, output, lse, scale, beams, slots, heads, shared,
-    query_stride, width, value_width,
+    query_stride, width, value_width, parts, rows,
     RATE: tl.constexpr, PRECISION: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr,
     WIDTH: tl.constexpr, VALUE: tl.constexpr,
 ):  # fmt: skip
+    """One of `parts` parts of a prefix; part p's results are row p of `output` and `lse`."""
     b, h = tl.program_id(0), tl.program_id(1)
     key_heads = heads // shared
-    row = tl.program_id(2) * ROWS + tl.arange(0, ROWS)
+    part = tl.program_id(2) % parts
+    row = tl.program_id(2) // parts * ROWS + tl.arange(0, ROWS)
     live = row < beams
     n = (b * beams + row).to(tl.int64)
     d, dv = tl.arange(0, WIDTH), tl.arange(0, VALUE)
@@ -57,7 +65,8 @@ def _attend_prefix(
     most = tl.full((ROWS,), float("-inf"), tl.float32)
     total = tl.zeros((ROWS,), tl.float32)
     sum_ = tl.zeros((ROWS, VALUE), tl.float32)
-    for start in range(0, count, KEYS):
+    own = tl.cdiv(tl.cdiv(count, parts), KEYS) * KEYS
+    for start in range(part * own, min(count, (part + 1) * own), KEYS):
         p = start + tl.arange(0, KEYS)
         held = p < count
         k = tl.load(
@@ -80,12 +89,62 @@ def _attend_prefix(
         sum_ = tl.dot(weight.to(v.dtype), v, sum_, input_precision=PRECISION)
         most = larger
     result = tl.where((total > 0)[:, None], sum_ / total[:, None], 0.0)
+    n += part.to(tl.int64) * rows
     tl.store(lse + n * heads + h, most + tl.log(total), mask=live)
     tl.store(
         output + (n * heads + h)[:, None] * value_width + dv[None, :],
         result,
         mask=live[:, None] & (dv < value_width)[None, :],
     )
+
+
+@triton.jit
+def _merge_parts(
+    part_output,
+    part_lse,
+    output,
+    lse,
+    parts,
+    count,
+    width,
+    PARTS: tl.constexpr,
+    VALUE: tl.constexpr,
+):
+    """One softmax of a row's and head's parts, by their log-sum-exp."""
+    at = tl.program_id(0).to(tl.int64)
+    part = tl.arange(0, PARTS).to(tl.int64)
+    d = tl.arange(0, VALUE)
+    own = tl.load(part_lse + part * count + at, mask=part < parts, other=float("-inf"))
+    most = tl.max(own)
+    weight = tl.exp(own - tl.where(most > float("-inf"), most, 0.0))
+    total = tl.sum(weight)
+    found = tl.load(
+        part_output + (part[:, None] * count + at) * width + d[None, :],
+        mask=(part < parts)[:, None] & (d < width)[None, :],
+        other=0.0,
+    )
+    result = tl.sum(found * weight[:, None], axis=0) / tl.where(total > 0, total, 1.0)
+    tl.store(output + at * width + d, result, mask=d < width)
+    tl.store(lse + at, most + tl.log(total))
+
+
+@functools.cache
+def _multiprocessors(device: torch.device) -> int:
+    if device.type != "cuda":  # interpreted
+        return 1
+    return torch.cuda.get_device_properties(device).multi_processor_count
+
+
+def prefix_parts(programs: int, slots: int, device: torch.device) -> int:
+    """Return the parts that prefixes are split into, so that a few long ones fill a GPU.
+
+    Args:
+        programs: that there are with one part.
+        slots: of the longest prefix.
+        device: that they run on.
+    """
+    wanted = triton.cdiv(_PROGRAMS * _multiprocessors(device), programs)
+    return max(1, min(wanted, slots // _PART))
 
 
 def attend_prefix(
@@ -98,13 +157,19 @@ def attend_prefix(
     output = query.new_empty(cache.rows, heads, value_width)
     lse = query.new_empty(cache.rows, heads, dtype=torch.float32)
     rows = min(64, power(cache.beams, 16))
-    _attend_prefix[(cache.batch, heads, triton.cdiv(cache.beams, rows))](
+    blocks = triton.cdiv(cache.beams, rows)
+    parts = prefix_parts(cache.batch * heads * blocks, cache.prefix_slots, query.device)
+    found, found_lse = output, lse
+    if parts > 1:
+        found = lse.new_empty(parts, *output.shape)
+        found_lse = lse.new_empty(parts, *lse.shape)
+    _attend_prefix[(cache.batch, heads, blocks * parts)](
         query,
         key,
         value,
         cache.lengths,
-        output,
-        lse,
+        found,
+        found_lse,
         scale,
         cache.beams,
         cache.prefix_slots,
@@ -113,15 +178,30 @@ def attend_prefix(
         query.stride(0),
         width,
         value_width,
+        parts,
+        cache.rows,
         RATE=cache.spec.down_rate,
         PRECISION=_PRECISION,
         ROWS=rows,
-        KEYS=32,
+        KEYS=_KEYS,
         WIDTH=power(width, 16),
         VALUE=power(value_width, 16),
         num_warps=4,
         num_stages=2,
     )
+    if parts > 1:
+        _merge_parts[(cache.rows * heads,)](
+            found,
+            found_lse,
+            output,
+            lse,
+            parts,
+            cache.rows * heads,
+            value_width,
+            PARTS=power(parts),
+            VALUE=power(value_width, 16),
+            num_warps=4,
+        )
     return output, lse
 
 

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from interpreted import run_interpreted
 from mtla_espnet.attention.graph_step import GraphStep, new_cache
 from mtla_espnet.attention.mha import GroupedQuery
 from mtla_espnet.attention.ops import choose, decode
@@ -113,6 +114,28 @@ def latent_softmax(attention, cache, generator):
             expected = shared @ cache.prefix_value[0, b, prefix, h]
             assert torch.allclose(expected, output[n, h], atol=1e-5)
             assert torch.allclose(own_weight @ slots[:, :rank], latent[h, n], atol=1e-5)
+
+
+def test_interpreted_kernels_equal_their_plain_forms():
+    run_interpreted("import interpreted_decode; interpreted_decode.main()", lines=3)
+
+
+@pytest.mark.gpu
+def test_split_prefixes_give_the_same():
+    from mtla_espnet.attention.ops import decode_triton
+
+    attention = build(("gqa", {"num_kv_heads": 2})).to("cuda")
+    cache = new_cache(attention, 1, BATCH, BEAMS, 4000, LENGTH)
+    cache.start(torch.tensor([4000, 0, 700], device="cuda"))
+    for whole in (cache.prefix_key, cache.prefix_value):
+        whole.normal_()
+    query = torch.randn(cache.rows, HEADS, attention.head_dim, device="cuda")
+    assert decode_triton.prefix_parts(BATCH * HEADS, 4000, query.device) > 8
+    expected = decode.attend_prefix(query, cache, 0, 0.3)
+    for ours, plain in zip(
+        decode_triton.attend_prefix(query, cache, 0, 0.3), expected, strict=True
+    ):
+        assert torch.allclose(ours, plain, atol=1e-4)
 
 
 @pytest.mark.gpu
