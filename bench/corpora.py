@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from mtla_espnet.corpora.ami import PARTITION
+from mtla_espnet.corpora.ami.prepare import PARTITION
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 RECIPES = {"ami": "asr1", "must_c": "st1", "slurp": "slu1", "xsum": "sum1"}

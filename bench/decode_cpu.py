@@ -24,11 +24,11 @@ import torch
 import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from mtla_espnet.data.audio import read_audio
-from mtla_espnet.data.tables import read_table
-from mtla_espnet.search.meter import Meter
-from mtla_espnet.search.model_files import model_files, read_config
-from mtla_espnet.search.speech2text import Speech2Text
+from mtla_espnet.data.audio.reader import read_audio
+from mtla_espnet.data.kaldi.tables import read_table
+from mtla_espnet.inference.meter import Meter
+from mtla_espnet.inference.model_files import model_files, read_config
+from mtla_espnet.inference.speech2text import Speech2Text
 
 BEAMS, CTC_WEIGHTS = (5, 10), (0.0, 0.3)
 

@@ -31,12 +31,12 @@ from espnet2.train.dataset import ESPnetDataset
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import mtla_espnet.tasks  # noqa: F401  (registers the type of data)
-from mtla_espnet.data.audio import read_audio
-from mtla_espnet.data.datadir import write_data_dir
-from mtla_espnet.data.features import FeatureTable
-from mtla_espnet.data.format import format_audio
-from mtla_espnet.data.format_features import format_features
-from mtla_espnet.data.tables import read_table, write_table
+from mtla_espnet.data.audio.format import format_audio
+from mtla_espnet.data.audio.reader import read_audio
+from mtla_espnet.data.features.format import format_features
+from mtla_espnet.data.features.reader import FeatureTable
+from mtla_espnet.data.kaldi.datadir import write_data_dir
+from mtla_espnet.data.kaldi.tables import read_table, write_table
 from mtla_espnet.frontend.fbank import fbank, fbank_extractor, fbank_of
 
 RATE_HZ = 16000

@@ -10,9 +10,9 @@ from pathlib import Path
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics.pairwise import linear_kernel
 
-from mtla_espnet.corpora.docstring_heading import name_words
-from mtla_espnet.corpora.docstrings import SUMMARY_MARK
-from mtla_espnet.data.tables import read_table
+from mtla_espnet.corpora.pydocs.docstrings import SUMMARY_MARK
+from mtla_espnet.corpora.pydocs.heading import name_words
+from mtla_espnet.data.kaldi.tables import read_table
 from mtla_espnet.score.rouge import lead_sentence, mean_of, rouge_of_each
 
 CONSTANT = "Return a list of the given"

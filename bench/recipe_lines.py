@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from mtla_espnet.files import UserError
-from mtla_espnet.stages.runner import run_recipe
+from mtla_espnet.runner.runner import run_recipe
 
 
 def main(seconds: float, lines: Iterable[str]) -> int:

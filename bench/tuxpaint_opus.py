@@ -15,10 +15,10 @@ import numpy as np
 import soundfile
 import soxr
 
-from mtla_espnet.data.audio import read_audio
-from mtla_espnet.data.tables import read_table, write_table
+from mtla_espnet.data.audio.reader import read_audio
+from mtla_espnet.data.kaldi.tables import read_table, write_table
 from mtla_espnet.files import atomic_path
-from mtla_espnet.parallel import run_jobs
+from mtla_espnet.jobs.parallel import run_jobs
 
 RECIPES = ("asr1", "st1")
 SETS = ("train", "valid", "test")

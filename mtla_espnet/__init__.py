@@ -15,10 +15,10 @@ _PUBLIC = {
     "GroupedQueryAttention": _STANDALONE,
     "MultiheadLatentAttention": _STANDALONE,
     "MultiheadTemporalLatentAttention": _STANDALONE,
-    "Speech2Text": "mtla_espnet.search.speech2text",
-    "Speech2Translation": "mtla_espnet.search.speech2translation",
-    "Speech2Understand": "mtla_espnet.search.speech2understand",
-    "Text2Text": "mtla_espnet.search.text2text",
+    "Speech2Text": "mtla_espnet.inference.speech2text",
+    "Speech2Translation": "mtla_espnet.inference.speech2translation",
+    "Speech2Understand": "mtla_espnet.inference.speech2understand",
+    "Text2Text": "mtla_espnet.inference.text2text",
 }
 
 __all__ = list(_PUBLIC)

@@ -29,14 +29,14 @@ _WHISPER = "mtla_espnet.frontend.ctranslate2"
 
 # Of `mtla-espnet data`: name -> module with `add_arguments(parser)` and `run(arguments)`, help.
 _DATA_COMMANDS = {
-    "check": ("mtla_espnet.data.check", "say whether a data directory is sound, or mend it"),
+    "check": ("mtla_espnet.data.checks.check", "say whether a data directory is sound, or mend it"),
     "stats": ("mtla_espnet.report.data_stats", "hours, speakers and words; lengths as PNG"),
     "from-fairseq": (
-        "mtla_espnet.data.from_fairseq",
+        "mtla_espnet.data.fairseq.from_fairseq",
         "make a data directory of a manifest of Fairseq S2T",
     ),
     "to-fairseq": (
-        "mtla_espnet.data.to_fairseq",
+        "mtla_espnet.data.fairseq.to_fairseq",
         "write a manifest of Fairseq S2T of a data directory",
     ),
 }
@@ -86,7 +86,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     )
     verbs = parser.add_subparsers(metavar="VERB", required=True)
 
-    from mtla_espnet.corpora import CORPORA  # names only
+    from mtla_espnet.corpora import CORPORA
 
     prepare = verbs.add_parser(
         "prepare", help="make data directories of a corpus", allow_abbrev=False
@@ -192,15 +192,15 @@ def _feats(arguments: argparse.Namespace) -> int:
 
 
 def _recipe(argv: Sequence[str]) -> int:
-    from mtla_espnet.stages.task import TASKS, task_named
+    from mtla_espnet.recipe.task import TASKS, task_named
 
     if argv[:1] in (["--help"], ["-h"], []):
         print(f"usage: mtla-espnet recipe {'|'.join(TASKS)} [--option value] ...")
         print("       mtla-espnet recipe TASK --help  lists the task's options")
         return 0 if argv else 2
     task = task_named(argv[0])
-    from mtla_espnet.stages.log import JobFailed, tail
-    from mtla_espnet.stages.runner import run_recipe
+    from mtla_espnet.jobs.log import JobFailed, tail
+    from mtla_espnet.runner.runner import run_recipe
 
     _log_to_console()
     _continue_in_other_python(argv)
@@ -246,7 +246,7 @@ def _import_whisper(arguments: argparse.Namespace) -> int:
 
 
 def _decode_recordings(arguments: argparse.Namespace) -> int:
-    from mtla_espnet.search.from_files import decode_recordings, search_options
+    from mtla_espnet.inference.from_files import decode_recordings, search_options
 
     given = {"beam_size": arguments.beam_size, "ctc_weight": arguments.ctc_weight}
     pieces = decode_recordings(
@@ -268,7 +268,7 @@ def _decode_recordings(arguments: argparse.Namespace) -> int:
 
 
 def _summarise(arguments: argparse.Namespace) -> int:
-    from mtla_espnet.search.from_files import search_options, summarise_documents
+    from mtla_espnet.inference.from_files import search_options, summarise_documents
 
     given = {"beam_size": arguments.beam_size}
     options = search_options(arguments.task, arguments.inference_config, given)

@@ -6,7 +6,7 @@ import kaldiio
 import numpy as np
 import soundfile
 
-from mtla_espnet.data.datadir import write_data_dir
+from mtla_espnet.data.kaldi.datadir import write_data_dir
 
 SPH = Path(__file__).parent / "fixtures" / "an4_quarter_second.sph"
 

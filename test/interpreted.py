@@ -12,7 +12,7 @@ def run_interpreted(code: str, lines: int) -> None:
     """Run Python code that prints so many lines, where test files import each other."""
     pytest.importorskip("triton")
     here = Path(__file__).parent
-    places = here.parent, here, here / "attention" / "ops", here / "search"
+    places = here.parent, here, here / "attention" / "ops", here / "search" / "graph"
     environment = os.environ | {
         "TRITON_INTERPRET": "1",
         "PYTHONPATH": os.pathsep.join(map(str, places)),

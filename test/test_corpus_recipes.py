@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mtla_espnet.stages.options import parse_options
+from mtla_espnet.recipe.options import parse_options
 from raw_corpora import FIXTURES
 
 CHECKOUT = Path(__file__).resolve().parents[1]

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from mtla_espnet.cli import main
-from mtla_espnet.data.features import FeatureTable
-from mtla_espnet.data.tables import read_table
-from mtla_espnet.stages.runner import run_recipe
+from mtla_espnet.data.features.reader import FeatureTable
+from mtla_espnet.data.kaldi.tables import read_table
+from mtla_espnet.runner.runner import run_recipe
 
 pytestmark = pytest.mark.espnet
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from mtla_espnet.stages.options import parse_options
-from mtla_espnet.stages.recipe import load_recipe
-from mtla_espnet.stages.task import TASKS, task_named
+from mtla_espnet.recipe.options import parse_options
+from mtla_espnet.recipe.recipe import load_recipe
+from mtla_espnet.recipe.task import TASKS, task_named
 from mtla_espnet.yaml_files import load_yaml
 
 CHECKOUT = Path(__file__).resolve().parents[1]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from mtla_espnet.data.tables import read_table
+from mtla_espnet.data.kaldi.tables import read_table
 from mtla_espnet.score.result import read_result
 from tiny_whisper import write_whisper
 

@@ -4,7 +4,7 @@
 Importing ESPnet's tasks costs 9 s, so a recipe checks its files by this table. A test
 compares it with the installed ESPnet.
 
-usage: tools/espnet_options.py          write mtla_espnet/stages/espnet_options.json
+usage: tools/espnet_options.py          write mtla_espnet/recipe/espnet_options.json
        tools/espnet_options.py --print  print it instead
 """
 
@@ -14,7 +14,7 @@ import json
 import sys
 from pathlib import Path
 
-TABLE = Path(__file__).resolve().parents[1] / "mtla_espnet/stages/espnet_options.json"
+TABLE = Path(__file__).resolve().parents[1] / "mtla_espnet/recipe/espnet_options.json"
 
 
 def collect() -> dict:
@@ -26,7 +26,7 @@ def collect() -> dict:
     """
     import mtla_espnet.tasks  # noqa: F401  (registers)
 
-    search = importlib.import_module("mtla_espnet.search.trained_model")
+    search = importlib.import_module("mtla_espnet.inference.trained_model")
     return {
         "asr_train": _training("asr", "ASRTask"),
         "st_train": _training("st", "STTask"),

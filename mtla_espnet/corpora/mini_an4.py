@@ -17,7 +17,7 @@ import tarfile
 from pathlib import Path
 from typing import NamedTuple
 
-from mtla_espnet.data.datadir import write_data_dir
+from mtla_espnet.data.kaldi.datadir import write_data_dir
 from mtla_espnet.files import UserError, scratch_directory, without_leftovers
 
 _ARCHIVE = "egs3/mini_an4/esp2_asr/downloads.tar.gz"  # in the espnet wheel

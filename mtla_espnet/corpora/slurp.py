@@ -29,16 +29,16 @@ from typing import NamedTuple
 
 import sentencepiece
 
-from mtla_espnet.corpora.corpus_set import CorpusSet, leave_out_rejected, write_sets
-from mtla_espnet.corpora.raw_files import (
+from mtla_espnet.corpora.shared.corpus_set import CorpusSet, leave_out_rejected, write_sets
+from mtla_espnet.corpora.shared.raw_files import (
     add_shared_arguments,
     durations,
     parse_record,
-    plain_spaces,
     read_lines,
     require,
 )
-from mtla_espnet.data.token_list import build_token_list
+from mtla_espnet.data.text.spaces import plain_spaces
+from mtla_espnet.data.text.token_list import build_token_list
 from mtla_espnet.files import UserError, read_json
 
 # Set -> (list, directory of its audio), in the order in which recordings are met first.

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mtla_espnet.data.format_features import Extractor
+from mtla_espnet.data.features.format import Extractor
 from mtla_espnet.files import UserError, digest
 from mtla_espnet.frontend import files
 from mtla_espnet.frontend.pretrained import DTYPES, RATE_HZ, PretrainedFrontend

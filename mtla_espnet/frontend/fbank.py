@@ -16,7 +16,7 @@ from espnet2.asr.frontend.abs_frontend import AbsFrontend
 from torch import Tensor
 from torchaudio.compliance.kaldi import get_mel_banks
 
-from mtla_espnet.data.format_features import Extractor
+from mtla_espnet.data.features.format import Extractor
 
 _FRAME_LENGTH_S = 0.025
 _FRAME_SHIFT_S = 0.010

@@ -7,23 +7,23 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mtla_espnet.data.audio import Part, channel_number
-from mtla_espnet.data.fairseq_zip import (
+from mtla_espnet.data.archives.fairseq_zip import (
     Place,
     merge_zips,
     parse_place,
     read_manifest,
     write_manifest,
 )
-from mtla_espnet.data.format_features import (
+from mtla_espnet.data.audio.reader import Part, channel_number
+from mtla_espnet.data.features.format import (
     Extractor,
     common_dim,
     format_features,
     parts_of,
     write_features,
 )
-from mtla_espnet.data.rejected import DEFAULT_PERCENT, report_rejected
-from mtla_espnet.data.tables import read_table
+from mtla_espnet.data.kaldi.rejected import DEFAULT_PERCENT, report_rejected
+from mtla_espnet.data.kaldi.tables import read_table
 from mtla_espnet.files import UserError, write_text
 from mtla_espnet.yaml_files import dump_yaml
 

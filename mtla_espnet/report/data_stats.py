@@ -10,9 +10,9 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from mtla_espnet.data.check import text_tables
-from mtla_espnet.data.durations import durations_s
-from mtla_espnet.data.tables import read_table
+from mtla_espnet.data.checks.check import text_tables
+from mtla_espnet.data.features.durations import durations_s
+from mtla_espnet.data.kaldi.tables import read_table
 from mtla_espnet.files import UserError, atomic_path
 
 _BINS = 40

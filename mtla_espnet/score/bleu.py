@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from mtla_espnet.data.text_case import CASES, is_in_case, to_case
+from mtla_espnet.data.text.text_case import CASES, is_in_case, to_case
 from mtla_espnet.files import UserError, write_text
 from mtla_espnet.score.pairs import read_pairs, read_speakers
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from mtla_espnet.data.tables import read_table
+from mtla_espnet.data.kaldi.tables import read_table
 from mtla_espnet.files import UserError
 
 _NAMED = 5

@@ -14,8 +14,8 @@ import string
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from mtla_espnet.data.sentences import split_sentences
-from mtla_espnet.data.tables import read_table
+from mtla_espnet.data.kaldi.tables import read_table
+from mtla_espnet.data.text.sentences import split_sentences
 from mtla_espnet.files import UserError, read_json, write_json, write_text
 from mtla_espnet.score.pairs import check_ids, read_pairs
 

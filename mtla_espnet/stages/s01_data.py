@@ -4,15 +4,15 @@ import os
 import shlex
 import sys
 
-from mtla_espnet.data.datadir import validate_data_dir, validate_text_dir
-from mtla_espnet.data.fairseq_config import write_global_cmvn
-from mtla_espnet.data.from_fairseq import data_dir_from_manifest
+from mtla_espnet.data.fairseq.config import write_global_cmvn
+from mtla_espnet.data.fairseq.from_fairseq import data_dir_from_manifest
+from mtla_espnet.data.kaldi.datadir import validate_data_dir, validate_text_dir
 from mtla_espnet.files import UserError
+from mtla_espnet.jobs.log import say
+from mtla_espnet.jobs.marks import Part
 from mtla_espnet.programs import run_program
-from mtla_espnet.stages.layout import Layout, used_options
-from mtla_espnet.stages.log import say
-from mtla_espnet.stages.marks import Part
-from mtla_espnet.stages.recipe import Recipe
+from mtla_espnet.recipe.layout import Layout, used_options
+from mtla_espnet.recipe.recipe import Recipe
 
 TITLE = "Prepare data"
 _SCRIPT = "local/data.sh"

@@ -1,11 +1,11 @@
 """Stage 2: copies of the training set at other speeds."""
 
-from mtla_espnet.data.speed import join_speeds, perturb_speed
+from mtla_espnet.data.audio.speed import join_speeds, perturb_speed
 from mtla_espnet.files import UserError
-from mtla_espnet.stages.layout import Layout, used_options
-from mtla_espnet.stages.log import job_log
-from mtla_espnet.stages.marks import Part
-from mtla_espnet.stages.recipe import Recipe
+from mtla_espnet.jobs.log import job_log
+from mtla_espnet.jobs.marks import Part
+from mtla_espnet.recipe.layout import Layout, used_options
+from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.stages.s03_format import reading_options
 
 TITLE = "Perturb the speed"

@@ -5,13 +5,13 @@ With `--feats_type extracted` or `fairseq_zip` features are checked or computed 
 
 from pathlib import Path
 
-from mtla_espnet.data.audio import channel_number
-from mtla_espnet.data.format import format_audio
-from mtla_espnet.data.format_features import format_features
-from mtla_espnet.stages.layout import Layout, used_options
-from mtla_espnet.stages.log import job_log
-from mtla_espnet.stages.marks import Part
-from mtla_espnet.stages.recipe import Recipe
+from mtla_espnet.data.audio.format import format_audio
+from mtla_espnet.data.audio.reader import channel_number
+from mtla_espnet.data.features.format import format_features
+from mtla_espnet.jobs.log import job_log
+from mtla_espnet.jobs.marks import Part
+from mtla_espnet.recipe.layout import Layout, used_options
+from mtla_espnet.recipe.recipe import Recipe
 
 TITLE = "Format audio"
 _SPEAKERS = ("utt2spk", "spk2utt")

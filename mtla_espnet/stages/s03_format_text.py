@@ -1,9 +1,9 @@
 """Stage 3 of tasks that read text: copy the tables, with single blanks between words."""
 
-from mtla_espnet.data.datadir import validate_text_dir
-from mtla_espnet.data.tables import read_table, write_table
-from mtla_espnet.stages.marks import Part
-from mtla_espnet.stages.recipe import Recipe
+from mtla_espnet.data.kaldi.datadir import validate_text_dir
+from mtla_espnet.data.kaldi.tables import read_table, write_table
+from mtla_espnet.jobs.marks import Part
+from mtla_espnet.recipe.recipe import Recipe
 
 TITLE = "Format text"
 

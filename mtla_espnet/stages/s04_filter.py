@@ -3,12 +3,12 @@
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from mtla_espnet.data.tables import read_table, spk2utt_from, write_table
+from mtla_espnet.data.kaldi.tables import read_table, spk2utt_from, write_table
 from mtla_espnet.files import UserError, write_text
-from mtla_espnet.stages.layout import Layout, used_options
-from mtla_espnet.stages.log import say
-from mtla_espnet.stages.marks import Part
-from mtla_espnet.stages.recipe import Recipe
+from mtla_espnet.jobs.log import say
+from mtla_espnet.jobs.marks import Part
+from mtla_espnet.recipe.layout import Layout, used_options
+from mtla_espnet.recipe.recipe import Recipe
 
 TITLE = "Remove short, long and empty utterances"
 

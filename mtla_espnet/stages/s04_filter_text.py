@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from mtla_espnet.data.tables import read_table, write_table
-from mtla_espnet.stages.layout import used_options
-from mtla_espnet.stages.marks import Part
-from mtla_espnet.stages.recipe import Recipe
+from mtla_espnet.data.kaldi.tables import read_table, write_table
+from mtla_espnet.jobs.marks import Part
+from mtla_espnet.recipe.layout import used_options
+from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.stages.s04_filter import tell_kept, write_lm_text
 
 TITLE = "Remove long and empty texts"

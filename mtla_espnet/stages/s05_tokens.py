@@ -2,14 +2,14 @@
 
 from collections.abc import Callable
 
-from mtla_espnet.data.fairseq_config import read_vocabulary
-from mtla_espnet.data.tables import read_table
-from mtla_espnet.data.token_list import build_token_list, use_token_list
-from mtla_espnet.stages.layout import Layout
-from mtla_espnet.stages.marks import Part
-from mtla_espnet.stages.recipe import Recipe
-from mtla_espnet.stages.texts import TokenSet
-from mtla_espnet.stages.tokens import text_inputs, text_options, tokenizer
+from mtla_espnet.data.fairseq.config import read_vocabulary
+from mtla_espnet.data.kaldi.tables import read_table
+from mtla_espnet.data.text.token_list import build_token_list, use_token_list
+from mtla_espnet.jobs.marks import Part
+from mtla_espnet.recipe.layout import Layout
+from mtla_espnet.recipe.recipe import Recipe
+from mtla_espnet.recipe.texts import TokenSet
+from mtla_espnet.recipe.tokens import text_inputs, text_options, tokenizer
 
 TITLE = "Make the token list"
 

@@ -4,14 +4,14 @@ import functools
 import shlex
 from pathlib import Path
 
-from mtla_espnet.data.tables import read_table, write_table
+from mtla_espnet.data.kaldi.tables import read_table, write_table
 from mtla_espnet.files import UserError
-from mtla_espnet.stages.espnet_arguments import lm_arguments
-from mtla_espnet.stages.layout import Layout
-from mtla_espnet.stages.marks import Part
-from mtla_espnet.stages.recipe import Recipe
-from mtla_espnet.stages.statistics import collect_statistics
-from mtla_espnet.stages.tokens import text_inputs, text_options
+from mtla_espnet.jobs.marks import Part
+from mtla_espnet.recipe.espnet_arguments import lm_arguments
+from mtla_espnet.recipe.layout import Layout
+from mtla_espnet.recipe.recipe import Recipe
+from mtla_espnet.recipe.tokens import text_inputs, text_options
+from mtla_espnet.stages.shared.statistics import collect_statistics
 
 TITLE = "Collect statistics for the language model"
 

@@ -2,14 +2,14 @@
 
 import shlex
 
-from mtla_espnet.stages.espnet_arguments import lm_arguments
-from mtla_espnet.stages.layout import used_options
-from mtla_espnet.stages.marks import Part
-from mtla_espnet.stages.processes import training_place
-from mtla_espnet.stages.recipe import Recipe
-from mtla_espnet.stages.splits import in_splits
-from mtla_espnet.stages.tokens import text_inputs, text_options
-from mtla_espnet.stages.training import MAY_CHANGE, gpu_arguments, run_training
+from mtla_espnet.jobs.marks import Part
+from mtla_espnet.jobs.processes import training_place
+from mtla_espnet.recipe.espnet_arguments import lm_arguments
+from mtla_espnet.recipe.layout import used_options
+from mtla_espnet.recipe.recipe import Recipe
+from mtla_espnet.recipe.tokens import text_inputs, text_options
+from mtla_espnet.stages.shared.splits import in_splits
+from mtla_espnet.stages.shared.training import MAY_CHANGE, gpu_arguments, run_training
 
 TITLE = "Train the language model"
 

@@ -3,13 +3,13 @@
 import shlex
 from pathlib import Path
 
-from mtla_espnet.data.tables import write_table
-from mtla_espnet.stages.espnet_arguments import run_espnet_program
-from mtla_espnet.stages.layout import Layout
-from mtla_espnet.stages.log import job_log, say
-from mtla_espnet.stages.marks import Part
-from mtla_espnet.stages.processes import number_of_gpus
-from mtla_espnet.stages.recipe import Recipe
+from mtla_espnet.data.kaldi.tables import write_table
+from mtla_espnet.jobs.log import job_log, say
+from mtla_espnet.jobs.marks import Part
+from mtla_espnet.jobs.processes import number_of_gpus
+from mtla_espnet.recipe.espnet_arguments import run_espnet_program
+from mtla_espnet.recipe.layout import Layout
+from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.stages.s06_lm_stats import join_text
 
 TITLE = "Perplexity of the language model"

@@ -8,14 +8,14 @@ import os
 import shlex
 from pathlib import Path
 
-from mtla_espnet.data.tables import read_table
+from mtla_espnet.data.kaldi.tables import read_table
 from mtla_espnet.files import UserError, atomic_path, scratch_directory, write_text
+from mtla_espnet.jobs.log import JobFailed, job_log
+from mtla_espnet.jobs.marks import Part
 from mtla_espnet.programs import run_program
-from mtla_espnet.stages.layout import Layout, used_options
-from mtla_espnet.stages.log import JobFailed, job_log
-from mtla_espnet.stages.marks import Part
-from mtla_espnet.stages.recipe import Recipe
-from mtla_espnet.stages.tokens import text_inputs, text_options, tokenizer
+from mtla_espnet.recipe.layout import Layout, used_options
+from mtla_espnet.recipe.recipe import Recipe
+from mtla_espnet.recipe.tokens import text_inputs, text_options, tokenizer
 
 TITLE = "Train the n-gram"
 PROGRAMS = ("lmplz", "build_binary")

@@ -4,13 +4,13 @@ import functools
 import shlex
 from pathlib import Path
 
-from mtla_espnet.data.tables import read_table
+from mtla_espnet.data.kaldi.tables import read_table
 from mtla_espnet.files import write_text
-from mtla_espnet.stages.espnet_arguments import common_arguments, training_inputs, training_sets
-from mtla_espnet.stages.marks import Part
-from mtla_espnet.stages.recipe import Recipe
-from mtla_espnet.stages.statistics import collect_statistics
-from mtla_espnet.stages.tokens import check_token_list, text_inputs, text_options
+from mtla_espnet.jobs.marks import Part
+from mtla_espnet.recipe.espnet_arguments import common_arguments, training_inputs, training_sets
+from mtla_espnet.recipe.recipe import Recipe
+from mtla_espnet.recipe.tokens import check_token_list, text_inputs, text_options
+from mtla_espnet.stages.shared.statistics import collect_statistics
 from mtla_espnet.yaml_files import dump_yaml
 
 TITLE = "Collect statistics"

@@ -5,15 +5,15 @@ import shlex
 import shutil
 from pathlib import Path
 
-from mtla_espnet.data.tables import read_table, write_table
+from mtla_espnet.data.kaldi.tables import read_table, write_table
 from mtla_espnet.files import UserError, digest, write_json, write_text
+from mtla_espnet.jobs.log import job_log, say
+from mtla_espnet.jobs.marks import Part, file_digest
+from mtla_espnet.jobs.numbered import run_numbered_jobs, split_keys
+from mtla_espnet.recipe.espnet_arguments import load_espnet
+from mtla_espnet.recipe.layout import Layout, used_options
+from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.score.efficiency import FILE, merge_runs, rtf_log
-from mtla_espnet.stages.espnet_arguments import load_espnet
-from mtla_espnet.stages.jobs import run_numbered_jobs, split_keys
-from mtla_espnet.stages.layout import Layout, used_options
-from mtla_espnet.stages.log import job_log, say
-from mtla_espnet.stages.marks import Part, file_digest
-from mtla_espnet.stages.recipe import Recipe
 
 TITLE = "Decode"
 _TABLES = ("text", "token", "token_int", "score")
@@ -62,14 +62,14 @@ def run(recipe: Recipe, part: Part) -> None:
 
     Raises:
         JobFailed: decoding failed.
-        UserError: see `mtla_espnet.search.decode.decode`; or utterances were left out, which
+        UserError: see `mtla_espnet.inference.decode.decode`; or utterances were left out, which
             are listed in `failed.tsv` beside the results of the others.
     """
     layout, options = recipe.layout, recipe.options
     load_espnet()  # once: the jobs are forked children
+    from mtla_espnet.inference.decode import decode
+    from mtla_espnet.inference.journal import Journal, read_journals
     from mtla_espnet.search.batching import available_memory  # here: they load ESPnet
-    from mtla_espnet.search.decode import decode
-    from mtla_espnet.search.journal import Journal, read_journals
 
     data_dir = layout.eval_sets[part.name]
     log_dir = part.directory / "logdir"

@@ -5,12 +5,12 @@ import shlex
 import sys
 
 from mtla_espnet.files import UserError
+from mtla_espnet.jobs.marks import Part
 from mtla_espnet.programs import run_program
+from mtla_espnet.recipe.layout import used_options
+from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.report.tables import write_results
-from mtla_espnet.stages.layout import used_options
-from mtla_espnet.stages.marks import Part
-from mtla_espnet.stages.recipe import Recipe
-from mtla_espnet.stages.scores import scores_of
+from mtla_espnet.stages.shared.scores import scores_of
 
 TITLE = "Score"
 _LOCAL = "local/score.sh"

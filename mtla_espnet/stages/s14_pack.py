@@ -8,11 +8,11 @@ import shlex
 from pathlib import Path
 
 from mtla_espnet.files import atomic_path
-from mtla_espnet.stages.espnet_arguments import load_espnet
-from mtla_espnet.stages.log import job_log, say
-from mtla_espnet.stages.marks import Part
-from mtla_espnet.stages.recipe import Recipe
-from mtla_espnet.stages.tokens import text_inputs
+from mtla_espnet.jobs.log import job_log, say
+from mtla_espnet.jobs.marks import Part
+from mtla_espnet.recipe.espnet_arguments import load_espnet
+from mtla_espnet.recipe.recipe import Recipe
+from mtla_espnet.recipe.tokens import text_inputs
 
 TITLE = "Pack the model"
 

@@ -10,9 +10,9 @@ import zipfile
 from pathlib import Path
 
 from mtla_espnet.files import UserError, scratch_directory, write_text
-from mtla_espnet.stages.log import job_log, say
-from mtla_espnet.stages.marks import Part
-from mtla_espnet.stages.recipe import Recipe
+from mtla_espnet.jobs.log import job_log, say
+from mtla_espnet.jobs.marks import Part
+from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.yaml_files import dump_yaml
 
 TITLE = "Upload the model"

@@ -17,7 +17,7 @@ import espnet2.tasks.st
 import espnet2.train.dataset
 import espnet2.train.iterable_dataset
 
-from mtla_espnet.data.features import FeatureTable, read_features
+from mtla_espnet.data.features.reader import FeatureTable, read_features
 from mtla_espnet.decoder.decoder_only import DecoderOnly
 from mtla_espnet.encoder.conv1d_subsampling import (
     Conv1dConformerEncoder,

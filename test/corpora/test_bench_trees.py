@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mtla_espnet.data.tables import read_table
+from mtla_espnet.data.kaldi.tables import read_table
 from raw_corpora import run_prepare
 
 BENCH = Path(__file__).resolve().parents[2] / "bench/corpora.py"

@@ -8,8 +8,8 @@ import pytest
 import soundfile
 
 from mtla_espnet.corpora import mini_an4
-from mtla_espnet.data.datadir import validate_data_dir
-from mtla_espnet.data.tables import read_table
+from mtla_espnet.data.kaldi.datadir import validate_data_dir
+from mtla_espnet.data.kaldi.tables import read_table
 from mtla_espnet.files import UserError
 
 

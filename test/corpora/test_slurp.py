@@ -3,9 +3,9 @@ import logging
 
 import pytest
 
-from mtla_espnet.data.datadir import validate_data_dir
-from mtla_espnet.data.rejected import read_rejected
-from mtla_espnet.data.tables import read_table
+from mtla_espnet.data.kaldi.datadir import validate_data_dir
+from mtla_espnet.data.kaldi.rejected import read_rejected
+from mtla_espnet.data.kaldi.tables import read_table
 from mtla_espnet.files import UserError
 from raw_corpora import FIXTURES, check_expected, raw_copy, run_prepare, tables
 

@@ -9,10 +9,10 @@ import torch
 import transformers
 
 from mtla_espnet.cli import main
-from mtla_espnet.data.datadir import write_data_dir
-from mtla_espnet.data.fairseq_zip import read_manifest
-from mtla_espnet.data.features import read_features
-from mtla_espnet.data.tables import read_table
+from mtla_espnet.data.archives.fairseq_zip import read_manifest
+from mtla_espnet.data.features.reader import read_features
+from mtla_espnet.data.kaldi.datadir import write_data_dir
+from mtla_espnet.data.kaldi.tables import read_table
 from mtla_espnet.frontend.pretrained import StoredLayersFrontend
 from mtla_espnet.frontend.transformers import TransformersFrontend
 

@@ -12,7 +12,7 @@ import torchaudio
 
 from audio_files import SPH, make_data_dir, noise, sph_samples, write_wav
 from mtla_espnet.cli import main
-from mtla_espnet.data.tables import read_table, write_table
+from mtla_espnet.data.kaldi.tables import read_table, write_table
 
 
 def kaldi(samples):

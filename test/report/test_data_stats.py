@@ -5,8 +5,8 @@ import pytest
 
 from audio_files import SPH, make_data_dir, noise, write_wav
 from mtla_espnet.cli import main
-from mtla_espnet.data.durations import durations_s
-from mtla_espnet.data.format import format_audio
+from mtla_espnet.data.audio.format import format_audio
+from mtla_espnet.data.features.durations import durations_s
 from mtla_espnet.files import UserError
 
 

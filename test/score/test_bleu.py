@@ -6,7 +6,7 @@ import sys
 import pytest
 import sacrebleu
 
-from mtla_espnet.data.tables import write_table
+from mtla_espnet.data.kaldi.tables import write_table
 from mtla_espnet.files import UserError
 from mtla_espnet.score.bleu import read_bleu, score_translation
 

@@ -1,6 +1,6 @@
 import pytest
 
-from mtla_espnet.data.tables import write_table
+from mtla_espnet.data.kaldi.tables import write_table
 from mtla_espnet.files import UserError
 from mtla_espnet.score.pairs import check_ids, read_pairs, read_speakers
 

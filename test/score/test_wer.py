@@ -4,7 +4,7 @@ import jiwer
 import pytest
 import sentencepiece
 
-from mtla_espnet.data.tables import write_table
+from mtla_espnet.data.kaldi.tables import write_table
 from mtla_espnet.files import UserError
 from mtla_espnet.score.wer import score_set
 

@@ -5,14 +5,14 @@ import pytest
 
 from audio_files import SPH, make_data_dir
 from mtla_espnet.cli import main
-from mtla_espnet.data.tables import read_table
-from mtla_espnet.data.token_list import build_token_list
+from mtla_espnet.data.kaldi.tables import read_table
+from mtla_espnet.data.text.token_list import build_token_list
 from mtla_espnet.files import UserError
+from mtla_espnet.recipe.options import parse_options
+from mtla_espnet.recipe.recipe import load_recipe
+from mtla_espnet.runner.checks import check_needs
+from mtla_espnet.runner.runner import run_recipe
 from mtla_espnet.stages import s11_train
-from mtla_espnet.stages.checks import check_needs
-from mtla_espnet.stages.options import parse_options
-from mtla_espnet.stages.recipe import load_recipe
-from mtla_espnet.stages.runner import run_recipe
 
 ARGV = [
     *("--train_set", "train", "--valid_set", "dev", "--test_sets", "test", "--use_lm", "false"),

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from mtla_espnet.data.tables import read_table, write_table
+from mtla_espnet.data.kaldi.tables import read_table, write_table
 from mtla_espnet.files import UserError
+from mtla_espnet.recipe.layout import Layout
+from mtla_espnet.recipe.options import parse_options
+from mtla_espnet.recipe.recipe import Recipe, load_recipe
 from mtla_espnet.stages import s06_lm_stats, s08_perplexity
-from mtla_espnet.stages.layout import Layout
-from mtla_espnet.stages.options import parse_options
-from mtla_espnet.stages.recipe import Recipe, load_recipe
-from mtla_espnet.stages.training import remove_products
+from mtla_espnet.stages.shared.training import remove_products
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 ARGV = [

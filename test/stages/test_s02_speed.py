@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from mtla_espnet.data.datadir import write_data_dir
-from mtla_espnet.data.tables import read_table
+from mtla_espnet.data.kaldi.datadir import write_data_dir
+from mtla_espnet.data.kaldi.tables import read_table
 from mtla_espnet.files import UserError
-from mtla_espnet.stages import runner, s02_speed
-from mtla_espnet.stages.layout import Layout
-from mtla_espnet.stages.options import parse_options
-from mtla_espnet.stages.recipe import Recipe
+from mtla_espnet.recipe.layout import Layout
+from mtla_espnet.recipe.options import parse_options
+from mtla_espnet.recipe.recipe import Recipe
+from mtla_espnet.runner import runner
+from mtla_espnet.stages import s02_speed
 
 SETS = ["--train_set", "train", "--valid_set", "dev", "--test_sets", "test"]
 IDS = ("a-1", "a-2")

@@ -5,12 +5,13 @@ import pytest
 import soundfile
 
 from audio_files import SPH, make_data_dir, noise, write_wav
-from mtla_espnet.data.tables import read_table
+from mtla_espnet.data.kaldi.tables import read_table
 from mtla_espnet.files import UserError
-from mtla_espnet.stages import runner, s03_format, s04_filter
-from mtla_espnet.stages.layout import Layout
-from mtla_espnet.stages.options import parse_options
-from mtla_espnet.stages.recipe import Recipe
+from mtla_espnet.recipe.layout import Layout
+from mtla_espnet.recipe.options import parse_options
+from mtla_espnet.recipe.recipe import Recipe
+from mtla_espnet.runner import runner
+from mtla_espnet.stages import s03_format, s04_filter
 
 SETS = ["--train_set", "train", "--valid_set", "dev", "--test_sets", "test", "--nj", "1"]
 

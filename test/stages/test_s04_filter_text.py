@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtla_espnet.data.tables import read_table, write_table
+from mtla_espnet.data.kaldi.tables import read_table, write_table
 from mtla_espnet.files import UserError
+from mtla_espnet.recipe.layout import Layout
+from mtla_espnet.recipe.options import parse_options
+from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.stages import s03_format_text, s04_filter_text
-from mtla_espnet.stages.layout import Layout
-from mtla_espnet.stages.options import parse_options
-from mtla_espnet.stages.recipe import Recipe
 
 ARGV = ["--train_set", "train", "--valid_set", "dev", "--test_sets", "test"]
 

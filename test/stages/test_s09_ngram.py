@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from mtla_espnet.data.tables import write_table
-from mtla_espnet.data.token_list import build_token_list
+from mtla_espnet.data.kaldi.tables import write_table
+from mtla_espnet.data.text.token_list import build_token_list
 from mtla_espnet.files import UserError
+from mtla_espnet.jobs.log import JobFailed
+from mtla_espnet.recipe.layout import Layout
+from mtla_espnet.recipe.options import parse_options
+from mtla_espnet.recipe.recipe import Recipe
+from mtla_espnet.runner.runner import run_stage
 from mtla_espnet.stages import s09_ngram
-from mtla_espnet.stages.layout import Layout
-from mtla_espnet.stages.log import JobFailed
-from mtla_espnet.stages.options import parse_options
-from mtla_espnet.stages.recipe import Recipe
-from mtla_espnet.stages.runner import run_stage
 
 ARGV = ["--train_set", "train", "--valid_set", "dev", "--test_sets", "test", "--use_ngram", "true"]
 TEXTS = {"utt1": "ON OFF ON", "utt2": "UP", "utt3": "OFF DOWN UP", "utt4": "ON ON OFF"}

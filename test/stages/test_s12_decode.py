@@ -2,9 +2,9 @@
 
 import pytest
 
-from mtla_espnet.data.tables import read_table, write_table
+from mtla_espnet.data.kaldi.tables import read_table, write_table
 from mtla_espnet.files import UserError
-from mtla_espnet.stages.marks import Part
+from mtla_espnet.jobs.marks import Part
 from mtla_espnet.stages.s12_decode import identity_of, join_tables, report_failed
 
 

@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from mtla_espnet.data.tables import write_table
+from mtla_espnet.data.kaldi.tables import write_table
 from mtla_espnet.files import UserError
+from mtla_espnet.recipe.options import parse_options
+from mtla_espnet.recipe.recipe import load_recipe
+from mtla_espnet.runner.checks import check_needs
 from mtla_espnet.stages import s13_score
-from mtla_espnet.stages.checks import check_needs
-from mtla_espnet.stages.options import parse_options
-from mtla_espnet.stages.recipe import load_recipe
 
 SETS = [
     *("--train_set", "train", "--valid_set", "valid", "--test_sets", "test"),

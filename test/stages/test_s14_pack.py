@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import yaml
 
-from mtla_espnet.data.token_list import build_token_list
+from mtla_espnet.data.text.token_list import build_token_list
+from mtla_espnet.recipe.layout import Layout
+from mtla_espnet.recipe.options import parse_options
+from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.stages import s14_pack
-from mtla_espnet.stages.layout import Layout
-from mtla_espnet.stages.options import parse_options
-from mtla_espnet.stages.recipe import Recipe
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 ARGV = [

@@ -16,12 +16,12 @@ import torch
 from torch.multiprocessing import ProcessExitedException
 from torch.multiprocessing.spawn import ProcessContext
 
-from mtla_espnet.data.tables import write_table
+from mtla_espnet.data.kaldi.tables import write_table
 from mtla_espnet.files import UserError
-from mtla_espnet.stages.log import JobFailed
-from mtla_espnet.stages.runner import run_recipe
-from mtla_espnet.stages.training import lost_processes
-from mtla_espnet.stages.training_progress import TrainingProgress
+from mtla_espnet.jobs.log import JobFailed
+from mtla_espnet.jobs.training_progress import TrainingProgress
+from mtla_espnet.runner.runner import run_recipe
+from mtla_espnet.stages.shared.training import lost_processes
 
 pytestmark = pytest.mark.espnet
 

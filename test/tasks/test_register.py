@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import mtla_espnet.tasks
-from mtla_espnet.data.fairseq_zip import FeatureZip
+from mtla_espnet.data.archives.fairseq_zip import FeatureZip
 from mtla_espnet.decoder.decoder_only import DecoderOnly
 from mtla_espnet.encoder.conv1d_subsampling import (
     Conv1dConformerEncoder,

@@ -8,7 +8,7 @@ from espnet2.tasks.slu import SLUTask
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtla_espnet.search.speech2understand import Speech2Understand
+from mtla_espnet.inference.speech2understand import Speech2Understand
 from mtla_espnet.tasks.register import run_espnet
 from mtla_espnet.tasks.slu_model import DecoderOnlySLUModel, IntentWeightedLoss
 from strategies import seeds

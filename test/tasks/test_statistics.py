@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mtla_espnet.stages.statistics import add_statistics, block_size, split_blocks
+from mtla_espnet.stages.shared.statistics import add_statistics, block_size, split_blocks
 
 pytestmark = pytest.mark.espnet
 

@@ -1,0 +1,1 @@
+"""MuST-C: translated talks."""

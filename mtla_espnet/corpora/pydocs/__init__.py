@@ -1,0 +1,1 @@
+"""Pydocs: documentation of Python packages."""

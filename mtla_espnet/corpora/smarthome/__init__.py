@@ -1,0 +1,1 @@
+"""Smarthome: synthetic commands."""

@@ -1,0 +1,1 @@
+"""Tux Paint: spoken descriptions of stamps."""

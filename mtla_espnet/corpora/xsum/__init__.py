@@ -1,0 +1,1 @@
+"""XSum: summaries of news."""

@@ -1,0 +1,1 @@
+"""Files that hold many utterances, each at its own place."""

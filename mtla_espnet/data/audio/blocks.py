@@ -1,0 +1,146 @@
+"""Files of many utterances, written in blocks of fixed length.
+
+Block N is the directory `format.N`, and appears whole or not at all. What was written is the
+same whatever the number of workers. A block that is there and was made of the same is kept,
+so that interrupted work goes on where it stopped.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from mtla_espnet.data.audio.reader import Part
+from mtla_espnet.data.kaldi.rejected import Rejection
+from mtla_espnet.files import (
+    UserError,
+    digest,
+    read_json,
+    scratch_directory,
+    write_json,
+    write_text,
+)
+from mtla_espnet.jobs.parallel import run_jobs
+
+_BLOCK_UTTERANCES = 200
+_RECORD = "block.json"
+DIGEST = ".digest"
+_READ_BYTES = 1 << 20
+
+# Utterance -> the place in the block's directory, then numbers that describe it.
+Written = dict[str, list]
+
+
+def write_blocks(
+    parts: Sequence[Part],
+    directory: Path,
+    write: Callable[[Path, Sequence[Part], "Collector"], Written],
+    settings: Mapping,
+    nj: int,
+    label: str | None,
+    fresh: bool = False,
+) -> tuple[Written, list[Rejection]]:
+    """Write what belongs to utterances, in blocks.
+
+    Args:
+        parts: the utterances, in order.
+        directory: of the blocks; what else it holds is removed. `DIGEST` in it tells one
+            content of all their files from another.
+        write: writes a block's files to a directory, and returns for each utterance its
+            place there and what else is to be known of it; see `Collector`.
+        settings: what the result depends on beside `parts` and the files that they name.
+        nj: blocks that are written side by side, at most one a processor.
+        label: of a progress bar; None: no bar.
+        fresh: write also the blocks that are there.
+
+    Returns:
+        Utterance -> what `write` returned, with the place's path; and the utterances that
+        are left out.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    blocks = [
+        (directory / f"format.{n}", parts[start : start + _BLOCK_UTTERANCES])
+        for n, start in enumerate(range(0, len(parts), _BLOCK_UTTERANCES), 1)
+    ]
+    expected = {path.name for path, _ in blocks}
+    for path in directory.iterdir():
+        if fresh or path.name not in expected:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    records = run_jobs(
+        lambda block: _block(*block, write, settings),
+        blocks,
+        n_workers=max(1, min(nj, os.cpu_count() or 1)),
+        progress=label,
+    )
+    write_text(directory / DIGEST, digest([record["content"] for record in records]) + "\n")
+    written, rejections = {}, []
+    for (path, _), record in zip(blocks, records, strict=True):
+        for utterance, (place, *numbers) in record["written"].items():
+            written[utterance] = [f"{path}/{place}", *numbers]
+        rejections += [Rejection(*fields) for fields in record["rejected"]]
+    return written, rejections
+
+
+class Collector:
+    """Calls a function on each utterance of a block, and notes those that it refuses."""
+
+    def __init__(self):
+        self.rejections: list[Rejection] = []
+
+    def each(self, parts: Sequence[Part], convert: Callable):
+        """Yield a part and what `convert(part)` gives; leave out where it raises UserError."""
+        for part in parts:
+            try:
+                value = convert(part)
+            except UserError as error:
+                self.rejections.append(Rejection(part.utterance, part.file, part.line, str(error)))
+            else:
+                yield part, value
+
+
+def _block(path: Path, parts: Sequence[Part], write: Callable, settings: Mapping) -> dict:
+    made_of = digest(
+        [dict(settings), [[*part, *map(_stamp, part.source_files())] for part in parts]]
+    )
+    record_path = path / _RECORD
+    if record_path.exists():
+        record = read_json(record_path)
+        # What was refused is looked at again: its file may be there now.
+        if record.get("made_of") == made_of and "content" in record and not record["rejected"]:
+            return record
+    shutil.rmtree(path, ignore_errors=True)
+    with scratch_directory(path.parent) as temporary:
+        unfinished = temporary / path.name
+        unfinished.mkdir()
+        collector = Collector()
+        written = write(unfinished, parts, collector)
+        record = {
+            "made_of": made_of,
+            "content": _content(unfinished),
+            "written": written,
+            "rejected": collector.rejections,
+        }
+        write_json(unfinished / _RECORD, record)
+        unfinished.rename(path)
+    return record
+
+
+def _content(directory: Path) -> str:
+    """Return a digest of the files of a block."""
+    total = hashlib.blake2b(digest_size=16)
+    for path in sorted(directory.iterdir()):
+        total.update(f"{path.name} {path.stat().st_size} ".encode())
+        with open(path, "rb") as stream:
+            while part := stream.read(_READ_BYTES):
+                total.update(part)
+    return total.hexdigest()
+
+
+def _stamp(path: str) -> list[int] | None:
+    """Return what tells that a file changed; None where it cannot be read."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return [status.st_size, status.st_mtime_ns]

@@ -1,0 +1,1 @@
+"""Data of Fairseq S2T, read and written."""

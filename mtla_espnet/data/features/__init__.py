@@ -1,0 +1,1 @@
+"""Reading and formatting of features."""

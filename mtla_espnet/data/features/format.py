@@ -1,0 +1,269 @@
+"""The copy of a data directory that training on features reads.
+
+Features that are there (`feats.scp`) are checked and used where they are; otherwise they are
+computed from the audio, and written in blocks, as `mtla_espnet.data.audio.format` does with audio.
+"""
+
+import collections
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import soxr
+
+from mtla_espnet.data.archives.ark import is_ark_place, write_ark_matrices
+from mtla_espnet.data.archives.fairseq_zip import FeatureZip, parse_place
+from mtla_espnet.data.audio.blocks import Collector, Written, write_blocks
+from mtla_espnet.data.audio.format import copy_tables, read_parts
+from mtla_espnet.data.audio.reader import AudioReader, Part
+from mtla_espnet.data.features.reader import FeatureReader, is_features_entry
+from mtla_espnet.data.kaldi.datadir import validate_data_dir
+from mtla_espnet.data.kaldi.rejected import DEFAULT_PERCENT, Rejection
+from mtla_espnet.data.kaldi.tables import read_table, write_table
+from mtla_espnet.files import UserError, write_text
+
+FEATURE_TYPES = ("extracted", "fairseq_zip")
+DEFAULT_FRAME_SHIFT_S = 0.01
+_ARCHIVES = {"extracted": "feats.ark", "fairseq_zip": "feats.zip"}
+
+
+class Extractor(NamedTuple):
+    """What makes features of audio.
+
+    Args:
+        name: such as fbank80; it stands for everything that the features depend on.
+        compute: (T,) float32 in [-1, 1) and the rate in Hz -> (N, D) float32.
+        frame_shift_s: time from frame to frame.
+    """
+
+    name: str
+    compute: Callable[[np.ndarray, int], np.ndarray]
+    frame_shift_s: float = DEFAULT_FRAME_SHIFT_S
+
+
+def format_features(
+    data_dir: str | os.PathLike,
+    out_dir: str | os.PathLike,
+    feats_type: str,
+    extractor: Extractor,
+    fs: int,
+    nj: int = 1,
+    progress: bool = True,
+    *,
+    tables: Sequence[str] = ("text",),
+    max_rejected: float = DEFAULT_PERCENT,
+    allow_pipes: bool = False,
+    channel: int | None = 0,
+    compress: bool = False,
+    fresh: bool = False,
+) -> None:
+    """Copy a data directory for training on features.
+
+    Writes `tables`, `utt2spk spk2utt feats.scp feats_shape feats_dim feats_type frame_shift`
+    and, where features are computed, archives under `data/format.N/`. `feats.scp` is written
+    last, and removed first. An utterance that cannot be used is left out, and listed in
+    `rejected.tsv`.
+
+    Args:
+        data_dir: what to copy. With `feats.scp`, whose entries may be places in Kaldi
+            archives or in zips, `.npy` files, or sound files; else with `wav.scp`.
+        out_dir: the copy.
+        feats_type: "extracted": Kaldi archives; "fairseq_zip": zips and `.npy` files. What
+            is there in another form is written anew.
+        extractor: makes features of audio.
+        fs: rate of the audio that it is given, in Hz.
+        nj: see `mtla_espnet.data.audio.format.format_audio`, as the others.
+        progress: see there.
+        tables: see there.
+        max_rejected: see there.
+        allow_pipes: see there.
+        channel: see there.
+        compress: write Kaldi archives with a byte a value.
+        fresh: see there.
+
+    Raises:
+        UserError: `data_dir` is bad, or too many utterances are left out; the message names
+            utterance and file.
+    """
+    data_dir, out_dir = Path(data_dir), Path(out_dir)
+    if feats_type not in FEATURE_TYPES:
+        raise UserError(f"feats_type {feats_type!r} is not one of {', '.join(FEATURE_TYPES)}")
+    parts = parts_of(data_dir, allow_pipes, channel)
+    (out_dir / "feats.scp").unlink(missing_ok=True)
+    written, rejections = write_features(
+        parts,
+        out_dir / "data",
+        feats_type,
+        extractor,
+        fs,
+        nj,
+        f"features of {data_dir.name}" if progress else None,
+        allow_pipes=allow_pipes,
+        compress=compress,
+        fresh=fresh,
+    )
+    dim, odd = common_dim(written, parts)
+    copy_tables(data_dir, out_dir, tables, parts, [*rejections, *odd], max_rejected)
+    kept = written.keys() - {rejection.utterance for rejection in odd}
+    write_table(out_dir / "feats_shape", {key: f"{written[key][1]},{dim}" for key in kept})
+    write_text(out_dir / "feats_dim", f"{dim}\n")
+    write_text(out_dir / "feats_type", f"{feats_type}\n")
+    there = (data_dir / "feats.scp").exists()
+    shift_s = read_frame_shift(data_dir) if there else extractor.frame_shift_s
+    write_text(out_dir / "frame_shift", f"{shift_s:g}\n")
+    write_table(out_dir / "feats.scp", {key: written[key][0] for key in kept})
+
+
+def write_features(
+    parts: Sequence[Part],
+    directory: Path,
+    feats_type: str,
+    extractor: Extractor,
+    fs: int,
+    nj: int,
+    label: str | None,
+    *,
+    allow_pipes: bool = False,
+    compress: bool = False,
+    fresh: bool = False,
+    in_place: bool = True,
+) -> tuple[Written, list[Rejection]]:
+    """Write features of utterances in blocks; those that are there already are only checked.
+
+    Args:
+        parts: the utterances; a path may also name features.
+        directory: of the blocks; the other arguments are those of `format_features`.
+        feats_type: see there.
+        extractor: see there.
+        fs: see there.
+        nj: see there.
+        label: of a progress bar; None: no bar.
+        allow_pipes: see there.
+        compress: see there.
+        fresh: see there.
+        in_place: False: write also the features that training could read where they are.
+
+    Returns:
+        Utterance -> entry for `feats.scp`, frames and features of a frame; and the utterances
+        that are left out.
+    """
+    audio, features = AudioReader(allow_pipes), FeatureReader()
+
+    def read(part: Part) -> np.ndarray:
+        if is_features_entry(part.path):
+            return features.read(part.path)
+        samples, rate_hz = audio.read(part.path, part.start_s, part.end_s, part.channel)
+        if rate_hz != fs:
+            samples = soxr.resample(samples, rate_hz, fs)
+        computed = extractor.compute(samples, fs)
+        if not len(computed):
+            raise UserError(f"{part.path}: is too short, {len(samples)} samples at {fs} Hz")
+        return computed
+
+    def write(block: Path, block_parts: Sequence[Part], collector: Collector) -> Written:
+        shapes = {}
+
+        def moved():
+            for part, matrix in collector.each(block_parts, read):
+                shapes[part.utterance] = matrix.shape
+                if not (in_place and _stays(part.path, feats_type)):
+                    yield part.utterance, matrix
+
+        places = _write_archive(block / _ARCHIVES[feats_type], moved(), feats_type, compress)
+        return {key: [places.get(key, ""), *shapes[key]] for key in shapes}
+
+    settings = {
+        "feats_type": feats_type,
+        "fs": fs,
+        "compress": compress,
+        "extractor": extractor.name,
+        "in_place": in_place,
+    }
+    written, rejections = write_blocks(parts, directory, write, settings, nj, label, fresh)
+    for part in parts:
+        if in_place and part.utterance in written and _stays(part.path, feats_type):
+            written[part.utterance][0] = part.path
+    return written, rejections
+
+
+def read_frame_shift(data_dir: Path) -> float:
+    """Return the time from frame to frame in seconds: Kaldi's file `frame_shift`, or 0.01.
+
+    Raises:
+        UserError: the file does not hold a positive number.
+    """
+    path = data_dir / "frame_shift"
+    if not path.exists():
+        return DEFAULT_FRAME_SHIFT_S
+    try:
+        shift_s = float(path.read_text(encoding="utf-8"))
+    except ValueError:
+        shift_s = 0.0
+    if not 0 < shift_s < float("inf"):
+        raise UserError(f"{path}: must hold the seconds from frame to frame, such as 0.01")
+    return shift_s
+
+
+def parts_of(data_dir: Path, allow_pipes: bool, channel: int | None) -> list[Part]:
+    """Check a data directory, and return where the features or the audio of its utterances are.
+
+    Args:
+        data_dir: see `format_features`, as the others.
+        allow_pipes: see there.
+        channel: see there.
+
+    Raises:
+        UserError: it is bad; names the file and the line or id.
+    """
+    path = data_dir / "feats.scp"
+    features = path.exists()
+    validate_data_dir(data_dir, audio=not features, features=features, allow_pipes=allow_pipes)
+    if not features:
+        return read_parts(data_dir, channel)
+    return [
+        Part(key, entry, file=str(path), line=line)
+        for line, (key, entry) in enumerate(read_table(path).items(), 1)
+    ]
+
+
+def _stays(entry: str, feats_type: str) -> bool:
+    """Tell whether training can read an entry where it is."""
+    if feats_type == "extracted":
+        return is_ark_place(entry)
+    return parse_place(entry) is not None or entry.endswith(".npy")
+
+
+def _write_archive(path: Path, matrices, feats_type: str, compress: bool) -> dict[str, str]:
+    """Write an archive, where there is anything to write; returns the places in it."""
+    if feats_type == "extracted":
+        with open(path, "wb") as ark:
+            offsets = write_ark_matrices(ark, matrices, compress)
+        places = {key: f"{path.name}:{offset}" for key, offset in offsets.items()}
+    else:
+        with FeatureZip(path) as archive:
+            added = {key: archive.add(key, matrix) for key, matrix in matrices}
+        places = {key: f"{path.name}:{offset}:{size}" for key, (offset, size) in added.items()}
+    if not places:
+        path.unlink()
+    return places
+
+
+def common_dim(written: Written, parts: Sequence[Part]) -> tuple[int, list[Rejection]]:
+    """Return the width that most utterances have, and those that have another."""
+    if not written:
+        return 0, []
+    counts = collections.Counter(dim for _, _, dim in written.values())
+    dim = counts.most_common(1)[0][0]
+    odd = [
+        Rejection(
+            part.utterance,
+            part.file,
+            part.line,
+            f"{part.path}: has {written[part.utterance][2]} features a frame, the others {dim}",
+        )
+        for part in parts
+        if part.utterance in written and written[part.utterance][2] != dim
+    ]
+    return dim, odd

@@ -1,0 +1,1 @@
+"""Text: case, sentences, Moses' rules, token lists."""

@@ -1,0 +1,1 @@
+"""Trained models: loading them, decoding recordings and data sets."""

@@ -1,0 +1,81 @@
+"""Spoken language understanding: a trained model as a function from audio to intent and words."""
+
+import os
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from mtla_espnet.files import UserError
+from mtla_espnet.inference.speech_model import SpeechModel
+from mtla_espnet.inference.trained_model import Inputs
+
+_PADDING = -1  # ESPnet's model leaves it out of a transcript
+
+
+class Speech2Understand(SpeechModel):
+    """An SLU model with its beam search; ESPnet's call.
+
+    The text begins with the intent, one token. A model of two passes (with a postdecoder) is
+    given pairs (samples, words of the transcript).
+
+    Args:
+        slu_train_config: the `config.yaml` that training wrote.
+        slu_model_file: parameters, saved by `torch.save`.
+        options: the other arguments of `TrainedModel`.
+
+    Raises:
+        UserError: see there.
+    """
+
+    task = "slu"
+
+    def __init__(
+        self, slu_train_config: str | os.PathLike, slu_model_file: str | os.PathLike, **options
+    ):
+        super().__init__(slu_train_config, slu_model_file, **options)
+
+    @property
+    def reads_transcripts(self) -> bool:
+        """Whether the model is one of two passes."""
+        return self.model.postdecoder is not None
+
+    def __call__(self, speech, transcript: str | None = None):
+        """Understand one utterance, or a list of them.
+
+        Args:
+            speech: (T,) samples, or a list of such, or of pairs with a transcript.
+            transcript: words of the one utterance, for a model of two passes.
+
+        Returns:
+            See `TrainedModel.__call__`.
+        """
+        if transcript is None:
+            return super().__call__(speech)
+        return self.batch_decode([(speech, transcript)])[0]
+
+    def prepare(self, number: int, value) -> Inputs:
+        """See `TrainedModel.prepare`; a pair has the words of a transcript."""
+        speech, transcript = value if isinstance(value, tuple) else (value, None)
+        inputs = dict(super().prepare(number, speech))
+        if self.reads_transcripts:
+            if not (transcript or "").split():
+                raise UserError(f"utterance {number} has no transcript, which the model reads")
+            words = {"transcript": transcript}
+            inputs |= self._preprocess(str(number), words)
+        return inputs
+
+    def example(self) -> Inputs:
+        """Return some seconds of noise, with a word that is not known."""
+        return self.prepare(0, (self.noise(), "<unk>"))
+
+    def _more_inputs(self, utterances: list[Inputs]) -> dict[str, Tensor]:
+        if not self.reads_transcripts:
+            return {}
+        words = [torch.as_tensor(each["transcript"]) for each in utterances]
+        padded = pad_sequence(words, batch_first=True, padding_value=_PADDING)
+        lengths = torch.tensor([len(each) for each in words])
+        return {
+            "transcript_pad": padded.to(self.device),
+            "transcript_pad_lens": lengths.to(self.device),
+        }

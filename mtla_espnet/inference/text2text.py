@@ -1,0 +1,65 @@
+"""Text to text (summarisation): a trained model as a function from a document to a shorter text."""
+
+import os
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from mtla_espnet.files import UserError
+from mtla_espnet.inference.trained_model import Inputs, TrainedModel
+
+_EXAMPLE_TOKENS = 64
+_PADDING = -1  # ESPnet's model leaves it out of a source
+
+
+class Text2Text(TrainedModel):
+    """A model of ESPnet's MT task with its beam search; ESPnet's call.
+
+    The input is a text, or the ids of its tokens, (T,) integers, as ESPnet's class takes them.
+
+    Args:
+        mt_train_config: the `config.yaml` that training wrote.
+        mt_model_file: parameters, saved by `torch.save`.
+        options: the other arguments of `TrainedModel`.
+
+    Raises:
+        UserError: see there.
+    """
+
+    task = "mt"
+    default_ctc_weight = 0.0
+
+    def __init__(
+        self, mt_train_config: str | os.PathLike, mt_model_file: str | os.PathLike, **options
+    ):
+        super().__init__(mt_train_config, mt_model_file, **options)
+
+    def prepare(self, number: int, value: str | np.ndarray | Tensor) -> Inputs:
+        """See `TrainedModel.prepare`."""
+        if isinstance(value, str):
+            if not value.split():
+                raise UserError(f"text {number} is empty")
+            return self._preprocess(str(number), {"src_text": value})
+        tokens = np.asarray(value, dtype=np.int64).reshape(-1)
+        if not len(tokens):
+            raise UserError(f"text {number} is empty")
+        if tokens.min() < 0 or tokens.max() >= self.model.src_vocab_size:
+            raise UserError(
+                f"text {number} has tokens beyond the {self.model.src_vocab_size} of the source"
+            )
+        return {"src_text": tokens}
+
+    def example(self) -> Inputs:
+        """Return some tokens without meaning."""
+        tokens = np.random.default_rng(0).integers(
+            1, self.model.src_vocab_size - 1, _EXAMPLE_TOKENS
+        )
+        return self.prepare(0, tokens)
+
+    def _encode(self, utterances: list[Inputs]) -> tuple[Tensor, Tensor]:
+        tokens = [torch.as_tensor(each["src_text"]) for each in utterances]
+        lengths = torch.tensor([len(each) for each in tokens], device=self.device)
+        padded = pad_sequence(tokens, batch_first=True, padding_value=_PADDING).to(self.device)
+        return self.model.encode(src_text=padded, src_text_lengths=lengths)

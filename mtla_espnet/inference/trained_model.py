@@ -1,0 +1,410 @@
+"""A trained model of any task, as a function from inputs to hypotheses."""
+
+import dataclasses
+import inspect
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mtla_espnet.attention.mla import Latent
+from mtla_espnet.decoder.decoder_only import DecoderOnly
+from mtla_espnet.decoder.step import PREFIX_CACHES, PreparedDecoder
+from mtla_espnet.files import UserError
+from mtla_espnet.inference.language_models import PART, load_lm, load_ngram
+from mtla_espnet.inference.meter import Meter
+from mtla_espnet.inference.model_files import load_model, model_files
+from mtla_espnet.search.beam import DecoderScorer, Hypothesis, SearchOptions, beam_search
+from mtla_espnet.search.ctc import CTCPrefixScorer
+from mtla_espnet.search.espnet_scorer import ESPnetOfferScorer, ESPnetScorer
+from mtla_espnet.search.graph.graph import FixedScorer, FixedSearch, StepBuffers, runs_graphs
+
+_DTYPES = ("float32", "bfloat16", "float16", "float64")
+# Where a search finds nothing, it is repeated with a minlenratio so much smaller, as in ESPnet.
+_MINLENRATIO_STEP = 0.1
+
+# Text (None without a tokenizer), tokens, their ids without start and end, the hypothesis.
+Result = tuple[str | None, list[str], list[int], Hypothesis]
+# Of one utterance: ESPnet's name of an input -> array of one or more dimensions, time first.
+Inputs = Mapping[str, np.ndarray]
+
+
+class TooShort(Exception):
+    """The encoder cannot take an input that is so short."""
+
+
+class TrainedModel:
+    """A model with its beam search, in batches; ESPnet's call.
+
+    The model is built by ESPnet's task from its configuration; the search is
+    `mtla_espnet.search.beam`. ESPnet's own decoders serve where they score batches. What a
+    task has of its own is in the subclasses: `task`, `default_ctc_weight` and the methods
+    `prepare`, `example` and `_encode`.
+
+    Args:
+        train_config: the `config.yaml` that training wrote.
+        model_file: parameters, saved by `torch.save`.
+        lm_train_config: `config.yaml` of a language model over the same tokens.
+        lm_file: its parameters.
+        ngram_file: KenLM's n-gram of the tokens, ARPA or binary; needs the package `kenlm`.
+        ngram_scorer: `full` or `part`, see `mtla_espnet.inference.language_models.load_ngram`.
+        token_type: bpe, char or word; None: as trained.
+        bpemodel: sentencepiece model; None: as trained.
+        device: of torch.
+        dtype: of the decoder and the language model; the encoder stays in float32.
+        beam_size: hypotheses an utterance, at most the tokens of the vocabulary.
+        ctc_weight: of CTC's scores, in 0 to 1; the decoder has the rest. None: that of
+            ESPnet's class: 0.5, and 0 in translation and in models of text.
+        lm_weight: of the language model's.
+        ngram_weight: of the n-gram's.
+        penalty: see `SearchOptions`, as the others.
+        nbest: see there.
+        maxlenratio: see there.
+        minlenratio: see there.
+        normalize_length: see there.
+        temperature: see there.
+        pre_beam_ratio: see there.
+        prefix_cache: what the decoder keeps of an utterance for its hypotheses to share:
+            `latent` (smallest), `materialised` keys and values, or what is faster: `auto`.
+            A GPU's graphs take the second; with `latent` it decodes without them. Kinds
+            whose slots are keys and values know no difference.
+
+    Raises:
+        UserError: a file is missing, corrupt or of another model or task, an option has a
+            value that it cannot have, or there is no such device.
+    """
+
+    task: str  # ESPnet's: asr, st, slu or mt
+    default_ctc_weight = 0.5
+
+    def __init__(
+        self,
+        train_config: str | os.PathLike,
+        model_file: str | os.PathLike,
+        *,
+        lm_train_config: str | os.PathLike | None = None,
+        lm_file: str | os.PathLike | None = None,
+        ngram_file: str | os.PathLike | None = None,
+        ngram_scorer: str = "full",
+        token_type: str | None = None,
+        bpemodel: str | os.PathLike | None = None,
+        device: str = "cpu",
+        dtype: str = "float32",
+        beam_size: int = 20,
+        ctc_weight: float | None = None,
+        lm_weight: float = 1.0,
+        ngram_weight: float = 0.9,
+        penalty: float = 0.0,
+        nbest: int = 1,
+        maxlenratio: float = 0.0,
+        minlenratio: float = 0.0,
+        normalize_length: bool = False,
+        temperature: float = 1.0,
+        pre_beam_ratio: float = 1.5,
+        prefix_cache: str = "auto",
+    ):
+        self.device = _usable_device(device)
+        if prefix_cache not in PREFIX_CACHES:
+            raise UserError(
+                f"prefix_cache {prefix_cache!r} is unknown: say {', '.join(PREFIX_CACHES)}"
+            )
+        self.prefix_cache = prefix_cache
+        if dtype not in _DTYPES:
+            raise UserError(f"dtype {dtype!r} is unknown: say {', '.join(_DTYPES)}")
+        self.dtype = dtype
+        if ctc_weight is None:
+            ctc_weight = self.default_ctc_weight
+        self.options = SearchOptions(
+            beam_size=beam_size,
+            nbest=nbest,
+            ctc_weight=ctc_weight,
+            penalty=penalty,
+            temperature=temperature,
+            maxlenratio=maxlenratio,
+            minlenratio=minlenratio,
+            normalize_length=normalize_length,
+            pre_beam_ratio=pre_beam_ratio,
+        )
+        self.options.check()
+        # Here: ESPnet's tasks take ten seconds to import, and a wrong path need not wait.
+        from mtla_espnet.tasks.register import register, task_class
+
+        register()
+        from espnet2.text.build_tokenizer import build_tokenizer
+
+        task = task_class(self.task)
+        self.model, self.train_args = load_model(task, train_config, model_file, self.task)
+        self._check_model(train_config)
+        self._weights = {"decoder": 1.0 - ctc_weight}
+        self._fixed: FixedSearch | None = None  # keeps its buffers from batch to batch
+        self._buffers: StepBuffers | None = None  # likewise
+        self._packed: PreparedDecoder | None = None
+        self._lm = None
+        for name, weight in (("lm_weight", lm_weight), ("ngram_weight", ngram_weight)):
+            if weight < 0:
+                raise UserError(f"{name} must be at least 0, not {weight}")
+        if lm_train_config is not None and lm_weight != 0:
+            self._lm = load_lm(lm_train_config, lm_file, self.model.token_list, self.device)
+            self._weights["lm"] = lm_weight
+            self._lm.to(getattr(torch, dtype))
+        self._ngram, self._ngram_offers = None, ngram_scorer == PART
+        if ngram_file is not None and ngram_weight != 0:
+            self._ngram = load_ngram(Path(ngram_file), ngram_scorer, self.model.token_list)
+            self._weights["ngram"] = ngram_weight
+        if ctc_weight:
+            self._weights["ctc"] = ctc_weight
+        self.model.to(self.device)
+        self.model.decoder.to(getattr(torch, dtype))
+
+        token_type = token_type or self.train_args.token_type
+        bpemodel = bpemodel or self.train_args.bpemodel
+        self.tokenizer = None
+        if token_type is not None:
+            self.tokenizer = build_tokenizer(token_type, bpemodel=bpemodel and str(bpemodel))
+            self.tokenizer.tokens2text([])  # reads the sentencepiece model, which may be temporary
+        self._preprocess = task.build_preprocess_fn(self.train_args, False)
+
+    @classmethod
+    def from_pretrained(cls, model: str | os.PathLike, **options):
+        """Load a trained model.
+
+        Args:
+            model: an experiment's directory, or a zip file of stage 14 or `espnet2.bin.pack`.
+            options: arguments of the class, such as `beam_size`.
+
+        Raises:
+            UserError: it is not whole; or as the class.
+        """
+        with model_files(Path(model), cls.task) as files:
+            return cls(**files | options)
+
+    # What the tasks have of their own
+
+    def prepare(self, number: int, value) -> Inputs:
+        """Return the inputs that an utterance is for the model.
+
+        Args:
+            number: of the utterance, for messages.
+            value: what the user gives.
+
+        Raises:
+            UserError: there is nothing in it.
+        """
+        raise NotImplementedError
+
+    def example(self) -> Inputs:
+        """Return an input of some length that holds nothing, to warm up with."""
+        raise NotImplementedError
+
+    def _encode(self, utterances: list[Inputs]) -> tuple[Tensor, Tensor]:
+        """Return (B, T, d) encoder output and (B,) lengths; the longest input comes first.
+
+        Raises:
+            TooShort: one is too short.
+        """
+        raise NotImplementedError
+
+    def _ctc(self) -> torch.nn.Module | None:
+        """Return the CTC layer over the tokens that are written."""
+        return getattr(self.model, "ctc", None)
+
+    # The call
+
+    def __call__(self, value) -> list[Result] | list[list[Result]]:
+        """Recognise one input, or a list of them.
+
+        Args:
+            value: see the class; or a list of such.
+
+        Returns:
+            The n best hypotheses as (text, token, token_int, hypothesis), best first; for a
+            list of inputs a list of them. It is empty where the input is too short for
+            the encoder, or the search found nothing.
+
+        Raises:
+            UserError: an input is empty.
+        """
+        if isinstance(value, list | tuple):
+            return self.batch_decode(value)
+        return self.batch_decode([value])[0]
+
+    def batch_decode(self, values: Sequence, meter: Meter | None = None) -> list[list[Result]]:
+        """Recognise several inputs in one search.
+
+        Args:
+            values: inputs of the class's call.
+            meter: adds up what it costs.
+
+        Returns:
+            See `__call__`, in the order of the inputs.
+
+        Raises:
+            UserError: an input is empty.
+        """
+        prepared = [self.prepare(number, value) for number, value in enumerate(values)]
+        return self.decode_prepared(prepared, meter)
+
+    @torch.inference_mode()
+    def decode_prepared(
+        self, utterances: Sequence[Inputs], meter: Meter | None = None
+    ) -> list[list[Result]]:
+        """Recognise what `prepare` returned, in one search; as `batch_decode`."""
+        if not utterances:
+            return []
+        meter = meter or Meter(self.device)
+        # some encoders want the longest first
+        order = sorted(range(len(utterances)), key=lambda number: -length_of(utterances[number]))
+        try:
+            with meter.part("encoder_s"):
+                encoded, lengths = self._encode([utterances[number] for number in order])
+        except TooShort as error:
+            if len(utterances) > 1:  # one short utterance stops its batch: find it
+                return [self.decode_prepared([each], meter)[0] for each in utterances]
+            logging.warning(str(error))
+            return [[]]
+        with meter.part("search_s"):
+            found = self._search(encoded, lengths, meter)
+        results: list[list[Result]] = [[] for _ in utterances]
+        for number, hypotheses in zip(order, found, strict=True):
+            results[number] = [self._result(hypothesis) for hypothesis in hypotheses]
+        return results
+
+    def _search(self, encoded: Tensor, lengths: Tensor, meter: Meter) -> list[list[Hypothesis]]:
+        """Search, and again with a smaller minlenratio what found nothing, as ESPnet does."""
+        options = self.options
+        found = self._search_once(encoded, lengths, options, meter)
+        while options.minlenratio >= _MINLENRATIO_STEP:
+            empty = [row for row, hypotheses in enumerate(found) if not hypotheses]
+            if not empty:
+                break
+            least = max(0.0, options.minlenratio - _MINLENRATIO_STEP)
+            logging.warning(
+                f"{len(empty)} utterances found nothing: now with minlenratio {least:.3g}"
+            )
+            options = dataclasses.replace(options, minlenratio=least)
+            again = self._search_once(encoded[empty], lengths[empty], options, meter)
+            for row, hypotheses in zip(empty, again, strict=True):
+                found[row] = hypotheses
+        return found
+
+    def _search_once(
+        self, encoded: Tensor, lengths: Tensor, options: SearchOptions, meter: Meter
+    ) -> list[list[Hypothesis]]:
+        decoder, model = self.model.decoder, self.model
+        inputs = encoded.to(getattr(torch, self.dtype))
+        n_scorers = 1 + (self._lm is not None) + (self._ngram is not None)
+        alone = n_scorers == 1 and not options.ctc_weight and options is self.options
+        if alone and self._runs_graphs():
+            if self._fixed is None:
+                self._fixed = FixedSearch(decoder, model.eos, options)
+            with meter.part("decoder_s"):
+                found = self._fixed(inputs, lengths)
+            meter.note_cache(self._fixed.cache)
+            return found
+        with meter.part("decoder_s"):
+            scorers = {"decoder": self._decoder_scorer(inputs, lengths, options)}
+            text = inputs[:, :0].float()
+            if self._lm is not None:
+                scorers["lm"] = ESPnetScorer(self._lm, inputs[:, :0], lengths)
+            offer_scorers = {}
+            if self._ngram is not None and self._ngram_offers:
+                offer_scorers["ngram"] = ESPnetOfferScorer(self._ngram, text, lengths)
+            elif self._ngram is not None:
+                scorers["ngram"] = ESPnetScorer(self._ngram, text, lengths)
+        for scorer in (*scorers.values(), *offer_scorers.values()):
+            meter.watch("decoder_s", scorer, "score", "reorder", "select")
+        ctc = None
+        if options.ctc_weight:
+            with meter.part("ctc_s"):
+                posteriors = self._ctc().log_softmax(encoded)
+                skip = getattr(model, "ctc_skip_tokens", 0)
+                ctc = CTCPrefixScorer(posteriors, lengths, self._blank, model.eos, skip)
+            meter.watch("ctc_s", ctc, "start", "score", "extend", "select")
+        if options.ctc_weight == 1.0:  # no decoder chooses what CTC scores
+            options = dataclasses.replace(options, pre_beam_ratio=len(model.token_list))
+        return beam_search(
+            scorers, self._weights, lengths.tolist(), model.eos, options, self.device, ctc,
+            offer_scorers,
+        )  # fmt: skip
+
+    def _decoder_scorer(self, inputs: Tensor, lengths: Tensor, options: SearchOptions):
+        """Return what scores by the decoder among others, or where no graph serves."""
+        decoder = self.model.decoder
+        if not isinstance(decoder, DecoderOnly):
+            return ESPnetScorer(decoder, inputs, lengths, options.temperature)
+        beam, temperature = options.beam_size, options.temperature
+        if self._runs_graphs():
+            size = len(lengths), inputs.size(1), beam
+            if self._buffers is None or not self._buffers.fits(*size):
+                self._buffers = None  # freed before the next are made
+                self._buffers = StepBuffers(decoder, *size)
+            return FixedScorer(decoder, inputs, lengths, beam, temperature, self._buffers)
+        self._packed = self._packed or PreparedDecoder(decoder)
+        cache = self._packed.init_cache(inputs, lengths, self.prefix_cache, beam)
+        return DecoderScorer(self._packed, inputs, lengths, temperature, cache=cache)
+
+    def _runs_graphs(self) -> bool:
+        """Return whether the decoder's steps run in CUDA graphs, over materialised prefixes."""
+        decoder = self.model.decoder
+        if not runs_graphs(decoder, self.device):
+            return False
+        latent = isinstance(decoder.blocks[0].attention, Latent)
+        return not (latent and self.prefix_cache == "latent")
+
+    def _result(self, hypothesis: Hypothesis) -> Result:
+        token_int = [token for token in hypothesis.yseq[1:-1] if token != self._blank]
+        token = [self.model.token_list[index] for index in token_int]
+        text = None if self.tokenizer is None else self.tokenizer.tokens2text(token)
+        return text, token, token_int, hypothesis
+
+    @property
+    def _blank(self) -> int:
+        return getattr(self.model, "blank_id", 0)
+
+    def _check_model(self, train_config) -> None:
+        from espnet2.legacy.nets.scorer_interface import BatchScorerInterface
+
+        model, options = self.model, self.options
+        decoder = getattr(model, "decoder", None)
+        unusual = ("use_transducer_decoder", "st_use_transducer_decoder", "use_multidecoder")
+        if any(getattr(model, name, False) for name in unusual) or not isinstance(
+            decoder, BatchScorerInterface
+        ):
+            name = type(decoder).__name__
+            raise UserError(
+                f"{train_config}: its decoder ({name}) has no batched scores: use ESPnet"
+            )
+        if options.ctc_weight and self._ctc() is None:
+            raise UserError(f"{train_config}: the model has no CTC: decode with ctc_weight 0")
+        if options.beam_size > len(model.token_list):
+            raise UserError(
+                f"beam_size {options.beam_size} is more than the "
+                f"{len(model.token_list)} tokens of the vocabulary"
+            )
+
+
+# What a decoding configuration may hold: the rest is not a matter of decoding.
+DECODING_OPTIONS = frozenset(
+    name
+    for name, parameter in inspect.signature(TrainedModel).parameters.items()
+    if parameter.kind is parameter.KEYWORD_ONLY
+) - {"token_type", "bpemodel", "device"}
+
+
+def length_of(utterance: Inputs) -> int:
+    """Return the length of an utterance in the unit of its main input, the first."""
+    return len(next(iter(utterance.values())))
+
+
+def _usable_device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"device {name!r} is unknown: say cpu or cuda") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError("CUDA is not available here: decode on the CPU")
+    return device

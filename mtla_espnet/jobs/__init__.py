@@ -1,0 +1,1 @@
+"""How jobs run: side by side, locked, marked, logged."""

@@ -1,0 +1,1 @@
+"""What a recipe is: options, task, texts, tokens, places, configurations."""

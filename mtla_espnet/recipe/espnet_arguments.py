@@ -1,0 +1,108 @@
+"""ESPnet's programs, as the stages call them."""
+
+import contextlib
+import io
+import logging
+from pathlib import Path
+
+from mtla_espnet.recipe.recipe import Recipe
+from mtla_espnet.recipe.texts import Text
+
+
+def training_sets(recipe: Recipe) -> dict[str, Path]:
+    """Return mode -> the formatted set that is trained or validated on."""
+    layout = recipe.layout
+    return {
+        "train": layout.dump_set_dir(layout.train_set),
+        "valid": layout.dump_set_dir(layout.valid_set),
+    }
+
+
+def training_inputs(recipe: Recipe) -> dict[Path, int]:
+    """Return the files that training reads, or that say it changed -> the stage of each."""
+    layout = recipe.layout
+    speech = layout.speech
+    tables = [speech.scp, speech.lengths] if speech else []
+    tables += [text.table for text in layout.texts]
+    files = {}
+    for path in training_sets(recipe).values():
+        facts = speech.facts_of(path) if speech else []
+        files |= {path / name: 4 for name in (*tables, *facts)}
+    return {text.tokens.token_list: 5 for text in layout.texts} | files
+
+
+def common_arguments(recipe: Recipe) -> list[str]:
+    """Return tokens, preprocessing and data, as ESPnet2's scripts give them."""
+    layout, options = recipe.layout, recipe.options
+    arguments = _text_arguments(recipe, layout.texts)
+    for text in layout.texts:
+        for name in text.kind.passed_on:
+            arguments += [f"--{name}", str(getattr(options, name)).lower()]
+    data = {text.table: f"{text.name},text" for text in layout.texts}
+    if layout.speech:
+        sets, frontend = training_sets(recipe).values(), recipe.train_config.get("frontend")
+        arguments += layout.speech.model_arguments(list(sets), frontend)
+        data = {layout.speech.scp: f"speech,{layout.speech.loader}"} | data
+    for mode, directory in training_sets(recipe).items():
+        for table, entry in data.items():
+            arguments += [f"--{mode}_data_path_and_name_and_type", f"{directory / table},{entry}"]
+    return arguments
+
+
+def lm_arguments(recipe: Recipe) -> list[str]:
+    """Return tokens, preprocessing and data of a language model, as ESPnet2's asr.sh does."""
+    arguments = _text_arguments(recipe, recipe.layout.texts[:1])
+    for mode in ("train", "valid"):
+        entry = f"{recipe.layout.lm_stats_dir / mode / 'text'},text,text"
+        arguments += [f"--{mode}_data_path_and_name_and_type", entry]
+    return arguments
+
+
+def _text_arguments(recipe: Recipe, texts: list[Text]) -> list[str]:
+    options = recipe.options
+    arguments = ["--use_preprocessor", "true"]
+    for text in texts:
+        prefix, tokens = text.kind.prefix, text.tokens
+        if not text.kind.words:
+            arguments += [f"--{prefix}bpemodel", str(tokens.bpe_model or "none")]
+            arguments += [f"--{prefix}token_type", tokens.token_type]
+        arguments += [f"--{prefix}token_list", str(tokens.token_list)]
+    return [
+        *arguments,
+        *("--non_linguistic_symbols", options.nlsyms_txt),
+        *("--cleaner", options.cleaner),
+        *("--g2p", options.g2p),
+    ]
+
+
+def load_espnet() -> None:
+    """Load ESPnet's tasks with our classes, once, which takes about ten seconds.
+
+    What ESPnet prints meanwhile about optional packages goes to the log.
+    """
+    printed = io.StringIO()
+    with contextlib.redirect_stderr(printed):
+        import mtla_espnet.tasks  # noqa: F401  (here: a skipped stage need not wait for it)
+    for line in printed.getvalue().splitlines():
+        logging.debug(line)
+
+
+def run_espnet_program(program: str, argv: list[str]) -> None:
+    """Run a program of ESPnet in this process.
+
+    Args:
+        program: a module of `espnet2.bin`, such as `asr_train`.
+        argv: its arguments.
+
+    Raises:
+        RuntimeError: it refused an argument.
+        Exception: whatever it raises.
+    """
+    load_espnet()
+    from mtla_espnet.tasks.register import run_espnet
+
+    try:
+        run_espnet(f"espnet2.bin.{program}", argv)
+    except SystemExit as stop:
+        if stop.code:
+            raise RuntimeError(f"{program} refused its arguments (code {stop.code})") from None

@@ -1,0 +1,204 @@
+"""Run the stages of a recipe: choose, check, skip what is done, lock, log.
+
+A stage's body is a module `sNN_*.py` of this package with `TITLE`, `parts(recipe)`,
+which says what there is to do, and `run(recipe, part)`, which does it. One that runs
+programs names them by `commands(recipe, part)`, for `--dry_run`; none: the body is Python.
+"""
+
+import importlib
+import os
+import shlex
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+from mtla_espnet.files import UserError, place_error, remove_leftovers, write_text
+from mtla_espnet.jobs.lock import directory_lock
+from mtla_espnet.jobs.log import say, script_of_lines
+from mtla_espnet.jobs.marks import Mark, Part, check_inputs
+from mtla_espnet.jobs.processes import check_stages, training_place
+from mtla_espnet.recipe.options import help_text, parse_options
+from mtla_espnet.recipe.recipe import Recipe, load_recipe
+from mtla_espnet.recipe.task import TASKS
+from mtla_espnet.runner.checks import check_needs, check_room
+from mtla_espnet.runner.download import use_downloaded
+from mtla_espnet.runner.dry_run import describe_stage
+
+BODIES = {
+    1: "s01_data",
+    2: "s02_speed",
+    3: "s03_format",
+    4: "s04_filter",
+    5: "s05_tokens",
+    6: "s06_lm_stats",
+    7: "s07_lm_train",
+    8: "s08_perplexity",
+    9: "s09_ngram",
+    10: "s10_stats",
+    11: "s11_train",
+    12: "s12_decode",
+    13: "s13_score",
+    14: "s14_pack",
+    15: "s15_upload",
+}
+# The copies at other speeds, and the formatted audio.
+_FILLS_THE_DUMP = (2, 3)
+
+
+def run_recipe(argv: Sequence[str], root: str | os.PathLike = ".", task: str = "asr") -> None:
+    """Run the stages that a command line asks for, all in this process.
+
+    Args:
+        argv: the options of `run.sh`.
+        root: the recipe's directory.
+        task: name of the recipe's task.
+
+    Raises:
+        UserError: an option, a configuration, an input or a job is wrong.
+    """
+    script_of_lines(f"{task}.sh")
+    options = parse_options(argv, task=task)
+    if options is None:
+        print(help_text(task=task), end="")
+        return
+    begin = time.monotonic()
+    chosen = chosen_stages(options)
+    if options.download_model and not options.dry_run:
+        running = [number for number in chosen if not why_left_out(options, number)]
+        use_downloaded(options, Path(root), running)
+    recipe = load_recipe(options, root)
+    if not options.dry_run:
+        running = [number for number in chosen if not why_left_out(options, number)]
+        check_stages(training_place(options), running)
+        check_needs(recipe, running)
+    for number in chosen:
+        left_out = why_left_out(options, number)
+        if left_out:
+            say(f"Stage {number}: skipped ({left_out})")
+        elif options.dry_run:
+            module = _body(recipe, number)
+            say(f"Stage {number}: {module.TITLE}")
+            print(describe_stage(recipe, number, module), flush=True)
+        else:
+            if number in _FILLS_THE_DUMP:
+                check_room(recipe)
+            run_stage(recipe, number)
+            leave_command(recipe, number, argv)
+    if options.dry_run:
+        say("--dry_run true: nothing was run")
+    else:
+        say(f"Successfully finished. [elapsed={round(time.monotonic() - begin)}s]")
+
+
+def chosen_stages(options: SimpleNamespace) -> list[int]:
+    """Return the numbers of the stages that the options choose, in order.
+
+    Raises:
+        UserError: `skip_stages` is not a list of numbers.
+    """
+    words = options.skip_stages.split()
+    if not all(word.isdigit() for word in words):
+        raise UserError(f"--skip_stages must be numbers, not {options.skip_stages!r}", exit_code=2)
+    skipped = set(map(int, words))
+    if options.skip_data_prep:
+        skipped |= {1, 2, 3, 4, 5}
+    if options.skip_train:
+        skipped |= {2, *range(4, 12)}
+    if options.skip_eval:
+        skipped |= {12, 13}
+    return [
+        number
+        for number in sorted(BODIES)
+        if options.stage <= number <= options.stop_stage and number not in skipped
+    ]
+
+
+def why_left_out(options: SimpleNamespace, number: int) -> str | None:
+    """Return what leaves out a stage which only some recipes need; None: it runs."""
+    left_out = TASKS[options.task].left_out
+    if number in left_out:
+        return left_out[number]
+    if number == 2 and not options.speed_perturb_factors.strip():
+        return "no --speed_perturb_factors"
+    if number in (6, 7, 8) and not options.use_lm:
+        return "--use_lm false"
+    if number == 9 and not options.use_ngram:
+        return "--use_ngram false"
+    if number == 14 and options.skip_packing:
+        return "--skip_packing true"
+    if number in (14, 15) and options.download_model:
+        return "--download_model: the model is packed already"
+    if number == 15 and options.skip_upload_hf:
+        return "--skip_upload_hf true"
+    return None
+
+
+def leave_command(recipe: Recipe, number: int, argv: Sequence[str]) -> None:
+    """Leave a `run.sh` that resumes at this stage where a long one writes its results."""
+    layout = recipe.layout
+    places = {6: layout.lm_stats_dir, 7: layout.lm_exp_dir}
+    places |= {10: layout.stats_dir, 11: layout.exp_dir, 12: layout.inference_dir}
+    if number in places:
+        path = places[number] / "run.sh"
+        command = shlex.join([f"./{layout.task.name}.sh", *argv, "--stage", str(number)])
+        write_text(path, f'#!/usr/bin/env bash\nexec {command} "$@"\n')
+        path.chmod(0o755)
+
+
+def run_stage(recipe: Recipe, number: int) -> None:
+    """Run the parts of one stage that are not done.
+
+    Raises:
+        UserError: an input is missing, a directory is in use, or the stage failed.
+    """
+    module = _body(recipe, number)
+    title = f"Stage {number}: {module.TITLE}"
+    begin = time.monotonic()
+    ran = []
+    for part in module.parts(recipe):
+        try:
+            ran.append(_run_part(recipe, number, module, part, title))
+        except OSError as error:
+            if told := place_error(error, part.directory):
+                raise told from None
+            raise
+    if any(ran):
+        say(f"Stage {number}: finished in {time.monotonic() - begin:.1f} s")
+    else:
+        say(f"{title}: done already, skipped (--force redoes it)")
+
+
+def _body(recipe: Recipe, number: int) -> ModuleType:
+    name = recipe.layout.task.bodies.get(number, BODIES[number])
+    return importlib.import_module(f"mtla_espnet.stages.{name}")
+
+
+def _run_part(recipe: Recipe, number: int, module: ModuleType, part: Part, title: str) -> bool:
+    check_inputs(part)
+    force = recipe.options.force
+    mark = Mark(part, number, recipe.layout.root)
+    if mark.missing_reason() is None and not force:
+        return False
+    place = training_place(recipe.options)
+    if place.rank:
+        say(f"{title}: process {place.rank + 1} of {place.size}")
+        module.run(recipe, part)
+        return True
+    with directory_lock(part.directory):
+        reason = mark.missing_reason()  # again: another run may have done it meanwhile
+        if reason is None and not force:
+            return False
+        forbidden = mark.forbidden_changes()
+        if forbidden and not force:
+            raise UserError(
+                f"{part.directory} was made with other settings ({'; '.join(forbidden[:3])}): "
+                f"name another one by --{recipe.layout.task.model}_tag, or start anew by --force"
+            )
+        why = "" if reason in (None, "not done yet") else f" (again: {reason})"
+        say(f"{title}{f' [{part.name}]' if part.name else ''}{why}")
+        mark.begin()
+        remove_leftovers(part.directory)
+        module.run(recipe, part)
+        mark.finish()
+    return True

@@ -1,0 +1,1 @@
+"""The beam search of a GPU, replayed as a CUDA graph."""

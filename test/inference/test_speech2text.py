@@ -1,0 +1,182 @@
+import logging
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+import mtla_espnet
+from mtla_espnet.files import UserError
+from mtla_espnet.inference import trained_model
+from mtla_espnet.inference.meter import Meter
+from mtla_espnet.inference.speech2text import Speech2Text
+
+OPTIONS = {"beam_size": 3, "ctc_weight": 0.3, "maxlenratio": -12}
+
+pytestmark = pytest.mark.espnet
+
+
+def load(model, **options):
+    return Speech2Text(model.config_file, model.file, **OPTIONS | options)
+
+
+def espnet(model, recipe, tmp_path, **options):
+    """ESPnet's own class on the same files."""
+    import yaml
+    from espnet2.bin.asr_inference import Speech2Text as Peer
+
+    config = yaml.safe_load(model.config_file.read_text())
+    config["normalize_conf"]["stats_file"] = str(recipe / "exp/asr_stats/feats_stats.npz")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    return Peer(str(tmp_path / "config.yaml"), str(model.file), **OPTIONS | options)
+
+
+def assert_same(ours, theirs):
+    assert len(ours) == len(theirs) > 0
+    for a, b in zip(ours, theirs, strict=True):
+        # at the length limit ESPnet appends <sos/eos> to what has just ended as well
+        ended_twice = b[1][-1:] == ["<sos/eos>"]
+        assert a[2] == (b[2][:-1] if ended_twice else b[2])
+        assert a[0] == b[0].removesuffix("<sos/eos>").strip()
+        assert a[3].score == pytest.approx(float(b[3].score), abs=1e-3)
+
+
+@pytest.fixture(scope="module")
+def speech2text(model):
+    return load(model, nbest=3)
+
+
+@pytest.fixture(scope="module")
+def waves(recipe):
+    paths = sorted((recipe / "dump/raw/test").glob("*.flac"))
+    return [soundfile.read(path, dtype="float32")[0] for path in paths]
+
+
+def test_the_public_name_is_the_class():
+    assert mtla_espnet.Speech2Text is Speech2Text
+
+
+def test_the_call_is_espnets(speech2text, waves):
+    text, token, token_int, hypothesis = speech2text(waves[0])[0]
+    assert text == "".join(token).replace("<space>", " ").strip()
+    assert [speech2text.model.token_list[i] for i in token_int] == token
+    sos_eos = speech2text.model.eos
+    assert list(hypothesis.yseq) == [sos_eos, *token_int, sos_eos]
+    assert speech2text.rate_hz == 8000
+
+
+@pytest.mark.parametrize("ctc_weight", [0.0, 0.3, 1.0])
+def test_nbest_is_espnets(model, recipe, waves, tmp_path, ctc_weight):
+    options = {"ctc_weight": ctc_weight, "nbest": 3, "penalty": 0.2}
+    ours, peer = load(model, **options), espnet(model, recipe, tmp_path, **options)
+    for wave in waves[:3]:
+        assert_same(ours(wave), peer(wave))
+
+
+def test_espnets_decoder_decodes_as_in_espnet(transformer, recipe, waves, tmp_path):
+    ours, peer = load(transformer, nbest=3), espnet(transformer, recipe, tmp_path, nbest=3)
+    for found, wave in zip(ours(waves), waves, strict=True):
+        assert_same(found, peer(wave))
+
+
+def test_a_list_is_decoded_as_one_by_one(speech2text, waves):
+    for found, wave in zip(speech2text(waves), waves, strict=True):
+        assert_same(found, speech2text(wave))
+    assert speech2text([]) == []
+
+
+def test_an_utterance_too_short_has_no_hypothesis(speech2text, waves, caplog):
+    with caplog.at_level(logging.WARNING):
+        found = speech2text([waves[0], waves[0][:30], waves[1]])
+    assert_same(found[0], speech2text(waves[0]))
+    assert found[1] == []
+    assert_same(found[2], speech2text(waves[1]))
+    assert "speech of 30 samples is too short" in caplog.text
+
+
+@pytest.mark.parametrize("ctc_weight", [0.0, 0.3])
+def test_the_searches_for_gpus_find_the_same(model, waves, monkeypatch, ctc_weight):
+    expected = load(model, ctc_weight=ctc_weight, nbest=2)(waves)
+    monkeypatch.setattr(trained_model, "runs_graphs", lambda *arguments: True)
+    fixed, meter = load(model, ctc_weight=ctc_weight, nbest=2), Meter("cpu")
+    for _ in range(2):  # the second time in the same buffers
+        for a, b in zip(fixed.batch_decode(waves, meter), expected, strict=True):
+            assert_same(a, b)
+    cost = meter.cost
+    assert cost.decoder_s > 0
+    assert 0 < cost.cache_bytes_prefix_peak < cost.cache_bytes_peak <= cost.cache_bytes_allocated
+
+
+def test_a_prefix_is_kept_as_asked(model, waves):
+    found, sizes = [], []
+    for prefix_cache in ("latent", "materialised", "auto"):
+        meter = Meter("cpu")
+        found.append(load(model, prefix_cache=prefix_cache).batch_decode(waves, meter))
+        sizes.append(meter.cost.cache_bytes_prefix_peak)
+    for other in found[1:]:
+        for a, b in zip(other, found[0], strict=True):
+            assert_same(a, b)
+    # heads of 8: keys of 8 + 4 and values of 8, for two heads; latents of 32 and 4
+    assert sizes[1] / sizes[0] == 2 * 20 / 36
+    assert sizes[2] == sizes[0]  # short
+
+
+def test_latent_prefixes_are_for_the_plain_search(model, monkeypatch):
+    monkeypatch.setattr(trained_model, "runs_graphs", lambda *arguments: True)
+    assert load(model)._runs_graphs()
+    assert not load(model, prefix_cache="latent")._runs_graphs()
+
+
+def test_what_finds_nothing_is_searched_again_with_a_smaller_minlenratio(
+    model, recipe, waves, tmp_path, caplog
+):
+    # more tokens than the length limit allows, until minlenratio has come down
+    options = {"maxlenratio": 0.35, "minlenratio": 0.55}
+    ours = load(model, **options)
+    with caplog.at_level(logging.WARNING):
+        found = ours(waves[0])
+    assert_same(found, espnet(model, recipe, tmp_path, **options)(waves[0]))
+    assert caplog.text.count("found nothing: now with minlenratio") == 3
+    assert load(model, maxlenratio=-2, minlenratio=-5)(waves[0]) == []
+
+
+def test_the_dtype_is_that_of_the_decoder(model, waves):
+    low = load(model, dtype="bfloat16")
+    assert {p.dtype for p in low.model.decoder.parameters()} == {torch.bfloat16}
+    exact = load(model)(waves[0])[0][3].score
+    assert low(waves[0])[0][3].score == pytest.approx(exact, abs=2.0)
+
+
+class TestErrors:
+    """Each is one line that names what is wrong."""
+
+    def test_audio(self, speech2text):
+        with pytest.raises(UserError, match="utterance 0 has no samples"):
+            speech2text(np.zeros(0, dtype=np.float32))
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"beam_size": 0}, "beam_size must be a whole number from 1 on, not 0"),
+            ({"beam_size": 99}, "beam_size 99 is more than the 20 tokens of the vocabulary"),
+            ({"ctc_weight": 1.5}, "ctc_weight must be in 0 to 1, not 1.5"),
+            ({"penalty": "a"}, "penalty must be a number, not 'a'"),
+            ({"temperature": 0}, "temperature must be above 0"),
+            ({"pre_beam_ratio": 0.5}, "pre_beam_ratio must be at least 1, not 0.5"),
+            ({"dtype": "int8"}, "dtype 'int8' is unknown"),
+            ({"prefix_cache": "large"}, "prefix_cache 'large' is unknown: say auto, latent"),
+            ({"ngram_weight": -1}, "ngram_weight must be at least 0, not -1"),
+            ({"ngram_file": "3gram.bin"}, "3gram.bin: no such n-gram file"),
+            ({"lm_train_config": "lm.yaml"}, "lm_train_config lm.yaml needs lm_file"),
+        ],
+    )
+    def test_option(self, model, options, message):
+        with pytest.raises(UserError, match=message):
+            load(model, **options)
+
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+    def test_device(self, model):
+        with pytest.raises(UserError, match="CUDA is not available"):
+            load(model, device="cuda")
+        with pytest.raises(UserError, match="device 'gpu' is unknown"):
+            load(model, device="gpu")

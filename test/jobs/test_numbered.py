@@ -1,0 +1,53 @@
+"""Jobs of a stage."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mtla_espnet.files import UserError
+from mtla_espnet.jobs.log import JobFailed, job_log
+from mtla_espnet.jobs.numbered import run_numbered_jobs, split_keys
+
+
+@given(st.lists(st.text()), st.integers(1, 40))
+def test_parts_are_all_keys_in_order_and_of_like_size(keys, n_parts):
+    parts = split_keys(keys, n_parts)
+    assert len(parts) == n_parts
+    assert [key for part in parts for key in part] == keys
+    sizes = [len(part) for part in parts]
+    assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize(("n_jobs", "words"), [(1, "job failed"), (3, "1 / 3 failed")])
+def test_a_failed_job_is_counted_and_its_log_named(tmp_path, n_jobs, words):
+    def job(number):
+        with job_log(tmp_path / f"x.{number}.log", "x"):
+            if number == n_jobs:
+                raise KeyError("lost")
+        return number
+
+    name = "x.1.log" if n_jobs == 1 else "x.*.log"
+    with pytest.raises(JobFailed) as caught:
+        run_numbered_jobs(job, n_jobs, tmp_path / "x.*.log", None)
+    assert str(caught.value) == f"run.pl: {words}, log is in {tmp_path / name}"
+    assert "KeyError: 'lost'" in caught.value.log.read_text()
+
+
+def test_a_users_mistake_passes(tmp_path):
+    def job(number):
+        with job_log(tmp_path / f"x.{number}.log", "x"):
+            raise UserError("bad")
+
+    with pytest.raises(UserError, match="^bad$"):
+        run_numbered_jobs(job, 2, tmp_path / "x.*.log", None)
+
+
+def test_each_job_has_its_log(tmp_path):
+    def job(number):
+        with job_log(tmp_path / f"x.{number}.log", "x"):
+            print("number", number)
+        return number
+
+    assert run_numbered_jobs(job, 3, tmp_path / "x.*.log", None) == [1, 2, 3]
+    for number in (1, 2, 3):
+        assert f"\nnumber {number}\n" in (tmp_path / f"x.{number}.log").read_text()

@@ -1,0 +1,84 @@
+"""Text to tokens: stage 5 and training agree, because both ask ESPnet."""
+
+import pytest
+
+from mtla_espnet.data.kaldi.tables import write_table
+from mtla_espnet.files import UserError
+from mtla_espnet.recipe.layout import Layout
+from mtla_espnet.recipe.options import parse_options
+from mtla_espnet.recipe.recipe import Recipe
+from mtla_espnet.recipe.tokens import check_token_list, text_cleaner, tokenizer
+from mtla_espnet.runner.runner import run_stage
+
+ARGV = ["--train_set", "train", "--valid_set", "dev", "--test_sets", "test", "--use_lm", "false"]
+TEXTS = {"a": "<laugh> hi", "b": "hi <noise>", "c": "ah hi"}
+
+
+@pytest.fixture
+def root(tmp_path):
+    write_table(tmp_path / "dump/raw/lm_train.txt", TEXTS)
+    (tmp_path / "nlsyms.txt").write_text("<laugh>\n<noise>\n")
+    return tmp_path
+
+
+def layout_of(root, *argv):
+    return Layout(parse_options([*ARGV, *argv]), root)
+
+
+def token_list(root, *argv):
+    layout = layout_of(root, *argv)
+    run_stage(Recipe(layout, {}, {}, {}), 5)
+    return layout.token_list.read_text().splitlines()[2:-1]
+
+
+def test_symbols_are_one_character(root):
+    argv = ["--token_type", "char", "--nlsyms_txt", "nlsyms.txt"]
+    assert tokenizer(layout_of(root, *argv))("<laugh> hi") == ["<laugh>", "<space>", "h", "i"]
+    assert token_list(root, *argv) == ["h", "<space>", "i", "<laugh>", "<noise>", "a"]
+    assert "<laugh>" not in token_list(root, "--token_type", "char")
+
+
+def test_phonemes_that_the_text_holds_are_words(root):
+    assert token_list(root, "--token_type", "phn") == ["hi", "<laugh>", "<noise>", "ah"]
+
+
+def test_phonemes_are_made_of_the_text(root):
+    pytest.importorskip("pypinyin")
+    write_table(root / "dump/raw/lm_train.txt", {"a": "你好", "b": "你"})
+    assert token_list(root, "--token_type", "phn", "--g2p", "pypinyin_g2p") == ["ni3", "hao3"]
+
+
+def test_a_change_of_the_symbols_redoes_the_list(root, capsys):
+    argv = ["--token_type", "char", "--nlsyms_txt", "nlsyms.txt"]
+    token_list(root, *argv)
+    token_list(root, *argv)
+    assert "done already" in capsys.readouterr().out
+    (root / "nlsyms.txt").write_text("<noise>\n")
+    assert "<laugh>" not in token_list(root, *argv)
+
+
+@pytest.mark.parametrize(
+    ("argv", "lacking"),
+    [
+        (["--token_type", "char"], "char/tokens.txt: lacks 18.2 % .*'é' of 'b'"),
+        (["--token_type", "word"], "word/tokens.txt: lacks 75 % .*'café' of 'b'"),
+        (["--token_type", "bpe", "--nbpe", "8"], "bpe_unigram8/tokens.txt: lacks .*'é' of 'b'"),
+    ],
+)
+def test_a_list_of_another_language_is_refused(root, argv, lacking):
+    write_table(root / "dump/raw/lm_train.txt", {"a": "ac ef"})
+    token_list(root, *argv)
+    layout, table = layout_of(root, *argv), root / "text"
+    write_table(table, {"a": "ac", "b": "ef ac"})
+    check_token_list(layout, layout.texts[0], table)
+    write_table(table, {"a": "ac", "b": "café", "c": "éa fa"})
+    with pytest.raises(UserError, match=lacking):
+        check_token_list(layout, layout.texts[0], table)
+
+
+def test_what_cannot_be_used_is_named(root):
+    assert text_cleaner("none")("Hello;  you") == "Hello;  you"
+    with pytest.raises(UserError, match="--cleaner x: Not supported: type=x"):
+        text_cleaner("x")
+    with pytest.raises(UserError, match="--g2p x: Not supported: g2p_type=x"):
+        tokenizer(layout_of(root, "--token_type", "phn", "--g2p", "x"))

@@ -1,0 +1,185 @@
+import dataclasses
+import gc
+import weakref
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from interpreted import run_interpreted
+from mtla_espnet.search.beam import DecoderScorer, SearchOptions, beam_search
+from mtla_espnet.search.ctc import CTCPrefixScorer
+from mtla_espnet.search.graph import graph
+from mtla_espnet.search.graph.graph import FixedScorer, FixedSearch
+from strategies import KINDS, SIZE, build_decoder, kinds, lengths, seeds
+
+VOCABULARY = 70  # two groups and a part of one
+SOS_EOS = VOCABULARY - 1
+
+
+def model(kind, seed, device="cpu"):
+    decoder = build_decoder(kind, VOCABULARY, seed=seed)
+    for parameter in decoder.parameters():
+        parameter.data *= 1.8
+    decoder.output_layer.bias.data[SOS_EOS] += 1.5
+    return decoder.to(device)
+
+
+def plain(decoder, encoded, sizes, options):
+    scorers = {"decoder": DecoderScorer(decoder, encoded, torch.tensor(sizes), options.temperature)}
+    return beam_search(scorers, {"decoder": 1.0}, sizes, SOS_EOS, options, encoded.device)
+
+
+def batch(sizes, seed):
+    torch.manual_seed(seed)
+    return torch.randn(len(sizes), max(sizes), SIZE)
+
+
+def same(ours, theirs):
+    assert [h.yseq for h in ours] == [h.yseq for h in theirs]
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.score == pytest.approx(b.score, abs=1e-4)
+        assert a.scores["decoder"] == pytest.approx(b.scores["decoder"], abs=1e-4)
+
+
+options = st.builds(
+    SearchOptions,
+    beam_size=st.sampled_from([1, 2, 5]),
+    nbest=st.sampled_from([1, 5]),
+    penalty=st.sampled_from([0.0, 0.4]),
+    temperature=st.sampled_from([1.0, 1.5]),
+    maxlenratio=st.sampled_from([0.0, 0.5, -4]),
+    minlenratio=st.sampled_from([0.0, 0.2]),
+    normalize_length=st.booleans(),
+)
+
+
+@given(kinds, st.lists(lengths(most=12, rows=3), min_size=1, max_size=3), options, seeds)
+def test_equals_the_plain_search_over_batches_that_share_buffers(kind, batches, chosen, seed):
+    decoder = model(kind, seed)
+    search = FixedSearch(decoder, SOS_EOS, chosen)
+    with torch.no_grad():
+        for number, sizes in enumerate(batches):
+            encoded = batch(sizes, seed + number)
+            ours = search(encoded, torch.tensor(sizes))
+            for a, b in zip(ours, plain(decoder, encoded, sizes, chosen), strict=True):
+                same(a, b)
+
+
+@given(kinds, lengths(most=12, rows=3), options, st.sampled_from([0.0, 0.3]), seeds)
+def test_a_scorer_among_others_equals_the_plain_one(kind, sizes, chosen, ctc_weight, seed):
+    decoder, encoded, lens = model(kind, seed), batch(sizes, seed), torch.tensor(sizes)
+    chosen = dataclasses.replace(chosen, ctc_weight=ctc_weight)
+    layer = torch.nn.Linear(SIZE, VOCABULARY)
+    weights = {"decoder": 1.0 - ctc_weight} | ({"ctc": ctc_weight} if ctc_weight else {})
+    found = []
+    with torch.no_grad():
+        for scorer in (
+            FixedScorer(decoder, encoded, lens, chosen.beam_size, chosen.temperature),
+            DecoderScorer(decoder, encoded, lens, chosen.temperature),
+        ):
+            posteriors = layer(encoded).log_softmax(-1)
+            ctc = CTCPrefixScorer(posteriors, lens, 0, SOS_EOS) if ctc_weight else None
+            scorers = {"decoder": scorer}
+            found.append(beam_search(scorers, weights, sizes, SOS_EOS, chosen, encoded.device, ctc))
+    for a, b in zip(*found, strict=True):
+        same(a, b)
+
+
+def test_batches_of_other_sizes_share_buffers_with_idle_rows():
+    decoder, chosen = model(("mtla", {"down_rate": 2}), 0), SearchOptions(beam_size=3, nbest=3)
+    search, caches = FixedSearch(decoder, SOS_EOS, chosen), []
+    buffers = graph.StepBuffers(decoder, 4, 12, 3)
+    with torch.no_grad():
+        for number, sizes in enumerate(([12, 7, 9, 3], [11, 5, 8], [6, 6, 2], [10, 4])):
+            encoded, lens = batch(sizes, number), torch.tensor(sizes)
+            expected = plain(decoder, encoded, sizes, chosen)
+            ours = search(encoded, lens)
+            found = [ours]
+            if buffers.fits(len(sizes), max(sizes), 3):
+                scorer = FixedScorer(decoder, encoded, lens, 3, buffers=buffers)
+                scorers, weights = {"decoder": scorer}, {"decoder": 1.0}
+                cpu = encoded.device
+                found.append(beam_search(scorers, weights, sizes, SOS_EOS, chosen, cpu))
+            for results in found:
+                for a, b in zip(results, expected, strict=True):
+                    same(a, b)
+            if len(found) > 1:
+                known = buffers.cache.nbytes
+                buffers.cache.known = None  # as the device has it
+                assert buffers.cache.nbytes == known
+            caches.append(search.cache)
+            # keys of 8 + 4 and values of 8 for four heads in two layers
+            slots = sum(size // 2 for size in sizes)
+            assert search.cache.prefix_nbytes == slots * 2 * 4 * (8 + 4 + 8) * 4
+    assert caches[0] is caches[1] is caches[2]
+    assert caches[3] is not caches[2]  # half of the rows would be idle
+    assert not buffers.fits(2, 12, 3) and not buffers.fits(4, 40, 3) and not buffers.fits(4, 12, 2)
+
+
+def test_buffers_grow_with_the_hypotheses(monkeypatch):
+    monkeypatch.setattr(graph, "_FIRST_LENGTH", 2)
+    decoder = model(("mtla", {"down_rate": 3}), 0)
+    decoder.output_layer.bias.data[SOS_EOS] = -9.0
+    sizes = [11, 8]
+    encoded, chosen = batch(sizes, 0), SearchOptions(beam_size=3, nbest=3)
+    with torch.no_grad():
+        ours = FixedSearch(decoder, SOS_EOS, chosen)(encoded, torch.tensor(sizes))
+        for a, b in zip(ours, plain(decoder, encoded, sizes, chosen), strict=True):
+            same(a, b)
+        scorer = FixedScorer(decoder, encoded, torch.tensor(sizes), 3)
+        weights = {"decoder": 1.0}
+        others = beam_search({"decoder": scorer}, weights, sizes, SOS_EOS, chosen, encoded.device)
+    for a, b in zip(ours, others, strict=True):
+        same(a, b)
+    assert len(ours[0][0].yseq) == 13
+
+
+def test_buffers_are_freed_with_their_search():
+    """At once: a cycle would keep gigabytes until the next garbage collection."""
+    decoder, sizes = model(KINDS[0], 0), [5, 4]
+    gc.disable()
+    try:
+        with torch.no_grad():
+            search = FixedSearch(decoder, SOS_EOS, SearchOptions(beam_size=2))
+            search(batch(sizes, 0), torch.tensor(sizes))
+            scorer = FixedScorer(decoder, batch(sizes, 0), torch.tensor(sizes), 2)
+            scorer.score(torch.tensor([SOS_EOS] * 2))
+        caches = [weakref.ref(search.cache), weakref.ref(scorer.cache)]
+        del search, scorer
+        assert [cache() for cache in caches] == [None, None]
+    finally:
+        gc.enable()
+
+
+def test_the_plain_search_serves_what_the_kernels_do_not():
+    decoder, cpu = model(KINDS[0], 0), torch.device("cpu")
+    assert not graph.runs_graphs(decoder, cpu)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_the_graph_equals_the_plain_search_on_the_cpu(kind):
+    cpu, gpu = model(kind, 0), model(kind, 0, "cuda")
+    chosen = SearchOptions(beam_size=5, nbest=5, penalty=0.1)
+    search = FixedSearch(gpu, SOS_EOS, chosen)
+    assert graph.runs_graphs(gpu, torch.device("cuda"))
+    assert not graph.runs_graphs(gpu.double(), torch.device("cuda"))
+    gpu.float()
+    with torch.no_grad():
+        for seed, sizes in enumerate(([9, 4, 12], [12, 7, 3], [5, 5], [80, 71])):
+            encoded = batch(sizes, seed)
+            ours = search(encoded.cuda(), torch.tensor(sizes).cuda())
+            scorer = FixedScorer(gpu, encoded.cuda(), torch.tensor(sizes).cuda(), 5)
+            others = beam_search(
+                {"decoder": scorer}, {"decoder": 1.0}, sizes, SOS_EOS, chosen, torch.device("cuda")
+            )
+            expected = plain(cpu, encoded, sizes, chosen)
+            for a, b, c in zip(ours, others, expected, strict=True):
+                same(a, c)
+                same(b, c)
+
+
+def test_the_interpreted_kernel_settles_as_plain_operations_do():
+    run_interpreted("import interpreted_advance; interpreted_advance.main()", lines=15)
