@@ -1,6 +1,6 @@
 # `make demo` and `make test` do all set-up themselves; the second call starts in seconds.
 .POSIX:
-.PHONY: help env demo demo-all test lint clean
+.PHONY: help env test-env demo demo-all test lint clean
 BIN = .venv/bin
 
 help:
@@ -8,11 +8,14 @@ help:
 	@echo 'make demo-all  the same for all tasks: also translation, understanding, summarisation'
 	@echo 'make test   all tests and checks'
 	@echo 'make lint   the checks alone: ruff, import layers, shellcheck'
-	@echo 'make env    only make .venv'
+	@echo 'make env    only make .venv, without the packages of the tests'
 	@echo 'make clean  remove .venv and caches; data and experiments of the recipes stay'
 
 env:
 	@tools/setup_env.sh
+
+test-env:
+	@tools/setup_env.sh --tests
 
 demo: env
 	@tools/demo.sh
@@ -24,7 +27,7 @@ demo-all: env
 test: lint
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto -m 'not slow and not gpu'
 
-lint: env
+lint: test-env
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports

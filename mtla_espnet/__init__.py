@@ -5,6 +5,7 @@ PyTorch nor ESPnet.
 """
 
 import importlib
+import importlib.util
 
 __version__ = "0.1.0"
 
@@ -25,9 +26,26 @@ __all__ = list(_PUBLIC)
 
 
 def __getattr__(name: str):
-    if name in _PUBLIC:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
         return getattr(importlib.import_module(_PUBLIC[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    except ModuleNotFoundError as error:
+        advice = missing_recipes(error)
+        if advice is None:
+            raise
+        raise ImportError(f"{name}: {advice}", name=error.name) from None
+
+
+def missing_recipes(error: ModuleNotFoundError) -> str | None:
+    """Return what to do about a module that is missing since the recipes are not installed.
+
+    `pip install mtla-espnet` installs the attention modules and PyTorch. None: the recipes'
+    packages are there, and the module is missing for another reason.
+    """
+    if importlib.util.find_spec("espnet2") is not None:
+        return None
+    return f"needs {error.name}: pip install 'mtla-espnet[recipes]'"
 
 
 def __dir__() -> list[str]:

@@ -1,11 +1,12 @@
 #!/bin/sh
-# Make .venv: find a Python >= 3.12 that really runs and install the project with its extras.
+# Make .venv: find a Python >= 3.12 that really runs and install the project with its recipes.
 #
-# usage: tools/setup_env.sh [--print-python]
+# usage: tools/setup_env.sh [--tests | --print-python]
+#   --tests         install what the tests need too
 #   --print-python  only print the Python that would be used; install nothing
 #
-# Done already (the stamp matches pyproject.toml): returns at once. A .venv without a stamp
-# was interrupted and is made anew.
+# Done already (the stamp matches pyproject.toml, and has the extras): returns at once. A .venv
+# without a stamp was interrupted and is made anew.
 set -eu
 
 say() { printf 'set-up: %s\n' "$1"; }
@@ -52,7 +53,7 @@ install() {
     started=$(date +%s)
     python=$(find_or_fetch_python) || no_python
     if [ -e .venv/.complete ] && .venv/bin/python -c '' 2>/dev/null; then
-        say "pyproject.toml has changed: updating .venv"
+        say "updating .venv: pyproject.toml has changed, or the tests' packages are missing"
     else
         say "making .venv with $python"
         "$python" -m venv --clear .venv
@@ -65,8 +66,8 @@ install() {
     # A torchaudio that was compiled for another torch installs, and does not load.
     {
         .venv/bin/python -m pip install --disable-pip-version-check --progress-bar off \
-            "$torch" --editable '.[recipes,test]' && .venv/bin/python -c 'import torchaudio' &&
-            printf '%s\n' "$stamp" >.venv/.complete
+            "$torch" --editable ".[$extras]" && .venv/bin/python -c 'import torchaudio' &&
+            printf '%s %s\n' "$stamp" "$extras" >.venv/.complete
     } 2>&1 | tee .venv/install.log |
         awk '$1 == "Downloading" && $4 ~ /^[MG]B/ && substr($3, 2) + 0 >= 10 {
                  sub(/-.*/, "", $2); print "  fetching " $2, $3, $4; fflush() }
@@ -80,21 +81,27 @@ install() {
     say "done in $(($(date +%s) - started)) s"
 }
 
+extras=recipes
 case "${1:-}" in
 --print-python)
     find_python || no_python
     exit 0
     ;;
+--tests) extras=recipes,test ;;
 '') ;;
 *)
-    echo "usage: tools/setup_env.sh [--print-python]" >&2
+    echo "usage: tools/setup_env.sh [--tests | --print-python]" >&2
     exit 2
     ;;
 esac
 
 cd -- "$(dirname -- "$0")/.."
 stamp=$(cksum <pyproject.toml)
-if [ "$(cat .venv/.complete 2>/dev/null)" = "$stamp" ] && .venv/bin/python -c '' 2>/dev/null; then
+made=$(cat .venv/.complete 2>/dev/null || :)
+case $made in
+*,test) extras=recipes,test ;; # what is there stays
+esac
+if [ "$made" = "$stamp $extras" ] && .venv/bin/python -c '' 2>/dev/null; then
     exit 0
 fi
 install

@@ -85,10 +85,13 @@ def test_an_unknown_option_is_a_usage_error():
 
 FAKE_PYTHON = """case "$1 $2" in
 "-m venv") rm -rf .venv; mkdir -p .venv/bin; cp "$0" .venv/bin/python; echo venv >>calls ;;
-"-m pip") echo pip >>calls; [ ! -e pip_fails ] ;;
+"-m pip") for last; do :; done; echo "pip:$last" >>calls; [ ! -e pip_fails ] ;;
 "-c import torchaudio") [ ! -e torchaudio_fails ] ;;
 *version_info*) echo "$0" ;;
 esac"""
+
+
+USERS, TESTERS = "pip:.[recipes]", "pip:.[recipes,test]"
 
 
 @pytest.fixture
@@ -101,36 +104,47 @@ def checkout(tmp_path):
     return tmp_path
 
 
-def set_up(checkout):
+def set_up(checkout, *options):
     """Run the checkout's script; returns its exit code and the calls it made."""
     environment = {**os.environ, "PATH": f"{checkout / 'bin'}:{os.environ['PATH']}"}
     (checkout / "calls").write_text("")
-    command = [str(checkout / "tools" / SCRIPT.name)]
+    command = [str(checkout / "tools" / SCRIPT.name), *options]
     finished = subprocess.run(command, env=environment, capture_output=True, check=False)
     return finished.returncode, (checkout / "calls").read_text().split()
 
 
 def test_the_second_call_does_nothing(checkout):
-    assert set_up(checkout) == (0, ["venv", "pip"])
+    assert set_up(checkout) == (0, ["venv", USERS])
     assert set_up(checkout) == (0, [])
 
 
 def test_a_changed_pyproject_updates_the_environment(checkout):
     set_up(checkout)
     (checkout / "pyproject.toml").write_text('    "torch==2.12.*",\n')
-    assert set_up(checkout) == (0, ["pip"])
+    assert set_up(checkout) == (0, [USERS])
     assert set_up(checkout) == (0, [])
+
+
+def test_packages_of_the_tests_come_with_the_tests_alone_and_stay(checkout):
+    assert set_up(checkout) == (0, ["venv", USERS])
+    assert set_up(checkout, "--tests") == (0, [TESTERS])
+    assert set_up(checkout, "--tests") == (0, [])
+    assert set_up(checkout) == (0, [])
+    (checkout / "pyproject.toml").write_text('    "torch==2.12.*",\n')
+    assert set_up(checkout) == (0, [TESTERS])
+    (checkout / ".venv" / ".complete").unlink()
+    assert set_up(checkout, "--tests") == (0, ["venv", TESTERS])
 
 
 @pytest.mark.parametrize("cause", ["pip_fails", "torchaudio_fails"])
 def test_an_interrupted_or_broken_installation_is_made_anew(checkout, cause):
     (checkout / cause).touch()
-    assert set_up(checkout) == (1, ["venv", "pip"])
+    assert set_up(checkout) == (1, ["venv", USERS])
     (checkout / cause).unlink()
-    assert set_up(checkout) == (0, ["venv", "pip"])
+    assert set_up(checkout) == (0, ["venv", USERS])
 
 
 def test_an_environment_whose_python_is_gone_is_made_anew(checkout):
     set_up(checkout)
     (checkout / ".venv" / "bin" / "python").unlink()
-    assert set_up(checkout) == (0, ["venv", "pip"])
+    assert set_up(checkout) == (0, ["venv", USERS])
