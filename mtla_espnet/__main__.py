@@ -12,6 +12,8 @@ import importlib.util
 import runpy
 import sys
 
+from mtla_espnet import missing_recipes
+
 # Programs of ESPnet that load no model, and so none of our classes: registration costs ten
 # seconds, and a recipe's scoring alone calls tokenize_text six times a set.
 WITHOUT_MODELS = frozenset(
@@ -21,12 +23,15 @@ WITHOUT_MODELS = frozenset(
 
 
 def _run_as_main(module: str, arguments: list[str]) -> None:
+    missing = ModuleNotFoundError(name=module)
     try:
         found = importlib.util.find_spec(module)
-    except ModuleNotFoundError:  # its package is missing
-        found = None
+    except ModuleNotFoundError as error:  # its package is missing
+        found, missing = None, error
     if found is None:
-        sys.exit(f"error: no module named {module}")
+        advice = missing_recipes(missing)
+        told = f"{module} {advice}" if advice else f"no module named {module}"
+        sys.exit(f"error: {told}")
     # Local imports, here and below: each form takes only the start-up time that it needs.
     if module not in WITHOUT_MODELS:
         import mtla_espnet.tasks  # noqa: F401  (registers)

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from mtla_espnet import missing_recipes
 from mtla_espnet.files import UserError, place_error
 from mtla_espnet.signals import end_by_exception
 
@@ -67,6 +68,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted: the same command goes on from here", file=sys.stderr)
         return _INTERRUPTED
+    except ModuleNotFoundError as error:
+        advice = missing_recipes(error)
+        if advice is None:
+            raise
+        print(f"error: this command {advice}", file=sys.stderr)
+        return 1
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1

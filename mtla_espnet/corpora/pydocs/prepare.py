@@ -3,8 +3,9 @@
 Raw layout: the packages' own sources, see `docstrings.py`; nothing is downloaded or imported.
 Choices, and why:
 - The packages are a fixed list of what `make env` installs, with the standard library; none that
-  the tests alone need, so that the corpus is the same after `make test`. All pairs of a package are in one set, so that no near-duplicate of a test document is trained on;
-  exact duplicates across packages are dropped from training.
+  the tests alone need, so that the corpus is the same after `make test`. All pairs of a package
+  are in one set, so that no near-duplicate of a test document is trained on; exact duplicates
+  across packages are dropped from training.
 - Test packages differ in subject (audio, language, audio with PyTorch); training has others
   that are written in the same conventions.
 - A document is cut to its first words: the median has 77, the longest thousands.
