@@ -345,6 +345,15 @@ OPTIONS: dict[str, list[Option]] = {
             tasks=("st", "sum"),
         ),
         Option(
+            "bleu_tokenize",
+            "auto",
+            "What BLEU cuts texts into words by (sacrebleu): auto is zh for Chinese, ja-mecab for "
+            "Japanese (char where it is not installed), ko-mecab for Korean (13a), char for other "
+            "scripts without blanks, else 13a.",
+            choices=("auto", "13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "none"),
+            tasks=("st",),
+        ),
+        Option(
             "unknown_intents",
             "error",
             "References with an intent that no training text has: an error, or wrong whatever "

@@ -1,20 +1,26 @@
 """ROUGE of a decoded summary, beside that of the document's first sentence.
 
 One definition: ROUGE-1, ROUGE-2 and ROUGE-L (longest common subsequence of the whole texts), F1
-of each document, mean over documents, times 100; by `rouge-score`, which lowers the case, takes
-every character but a-z and 0-9 for a blank, and reduces words of more than three letters to their
-Porter stems. The normalisation `paper` deletes punctuation before that (arXiv 2505.13544), so that
-`don't` is one word, not two.
+of each document, mean over documents, times 100; by `rouge-score`. The normalisation `paper`
+deletes ASCII punctuation first (arXiv 2505.13544), so that `don't` is one word, not two.
+
+Words are those of `rouge-score` where the references are English or written like it: it lowers
+the case, takes every character but a-z and 0-9 for a blank, and reduces words of more than three
+letters to their Porter stems. Of other texts nothing would be left (Cyrillic, Chinese), or pieces
+of words (French), so there words are runs of letters and digits of any script, without stems, and
+every letter of a script without blanks (Chinese, Japanese, Thai) is one.
 """
 
 import csv
 import dataclasses
 import io
 import string
-from collections.abc import Callable, Mapping
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from mtla_espnet.data.kaldi.tables import read_table
+from mtla_espnet.data.text.scripts import is_unspaced, share_of_letters
 from mtla_espnet.data.text.sentences import split_sentences
 from mtla_espnet.files import UserError, read_json, write_json, write_text
 from mtla_espnet.score.pairs import check_ids, read_pairs
@@ -25,6 +31,8 @@ SUM_FILE = "result.sum"
 NORMALISATIONS = ("rouge", "paper")
 
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+# Of all letters: English has some hundredths of a per cent in its names, Italian has 1 per cent.
+_MOST_FOREIGN_LETTERS = 0.005
 _KINDS = {"rouge1": "rouge_1", "rouge2": "rouge_2", "rougeL": "rouge_l"}
 
 
@@ -52,12 +60,14 @@ class SummaryScores:
         normalisation: one of `NORMALISATIONS`.
         model: of the hypotheses.
         lead: of each document's first sentence; None where the documents are not given.
+        words: `english` (rouge-score's, with stems) or `unicode` (of all scripts).
     """
 
     documents: int
     normalisation: str
     model: Rouge
     lead: Rouge | None
+    words: str = "english"
 
     @property
     def is_of_paper(self) -> bool:
@@ -116,6 +126,7 @@ def score_summaries(
         normalisation=normalisation,
         model=mean_of(scores["model"]),
         lead=mean_of(scores["lead"]) if "lead" in scores else None,
+        words=words_of(references.values()),
     )
     write_json(directory / FILE, dataclasses.asdict(result))
     numbers = " ".join(f"{value:.2f}" for value in dataclasses.astuple(result.model))
@@ -130,7 +141,7 @@ def rouge_of_each(
 
     Args:
         references: id -> summary.
-        hypotheses: likewise, with the same ids.
+        hypotheses: id -> summary, with the same ids.
         normalisation: `rouge` or `paper`.
     """
     # here: only summaries need them
@@ -138,7 +149,9 @@ def rouge_of_each(
     from rouge_score.tokenizers import DefaultTokenizer
 
     # the tokenizer that it takes by itself, which it would tell in the log
-    scorer = RougeScorer(list(_KINDS), tokenizer=DefaultTokenizer(use_stemmer=True))
+    english = DefaultTokenizer(use_stemmer=True)
+    tokenizer = english if words_of(references.values()) == "english" else _UnicodeWords()
+    scorer = RougeScorer(list(_KINDS), tokenizer=tokenizer)
     found = {}
     for key, reference in references.items():
         texts = [reference, hypotheses[key]]
@@ -147,6 +160,43 @@ def rouge_of_each(
         score = scorer.score(*texts)
         found[key] = Rouge(**{name: 100 * score[kind].fmeasure for kind, name in _KINDS.items()})
     return found
+
+
+def words_of(references: Iterable[str]) -> str:
+    """Say which words are counted: `english` where nearly all letters are a to z, else `unicode`.
+
+    Example:
+        >>> words_of(["Beyond the sea"]), words_of(["Über das Meer"]), words_of(["За морем"])
+        ('english', 'unicode', 'unicode')
+    """
+    foreign = share_of_letters(references, lambda letter: not letter.isascii())
+    return "unicode" if foreign > _MOST_FOREIGN_LETTERS else "english"
+
+
+class _UnicodeWords:
+    """Words of any script, as rouge-score asks for them."""
+
+    def tokenize(self, text: str) -> list[str]:
+        """Cut a text into lower-case words.
+
+        Example:
+            >>> _UnicodeWords().tokenize("Été 2024: 我用wifi。")
+            ['été', '2024', '我', '用', 'wifi']
+        """
+        words: list[str] = []
+        goes_on = False  # the last word, with the next letter
+        for character in text.lower():
+            kind = unicodedata.category(character)[0]
+            if kind == "M":
+                words[-1:] = [word + character for word in words[-1:]]
+            elif kind not in "LN":
+                goes_on = False
+            elif goes_on and not is_unspaced(character):
+                words[-1] += character
+            else:
+                words.append(character)
+                goes_on = not is_unspaced(character)
+        return words
 
 
 def mean_of(scores: Mapping[str, Rouge]) -> Rouge:

@@ -166,13 +166,13 @@ def without_symbols(text: str, symbols: Collection[str]) -> str:
 
 
 def _characters(text: str) -> list[str]:
-    """Split into characters.
+    """Split into characters, with one blank between words.
 
     Example:
-        >>> _characters("a bc")
+        >>> _characters("a  bc")
         ['a', '<space>', 'b', 'c']
     """
-    return ["<space>" if character.isspace() else character for character in text]
+    return ["<space>" if character == " " else character for character in " ".join(text.split())]
 
 
 def _piece_tokenizer(bpemodel: Path) -> Callable[[str], list[str]]:

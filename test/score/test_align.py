@@ -1,3 +1,4 @@
+import tracemalloc
 from pathlib import Path
 
 import jiwer
@@ -83,6 +84,24 @@ def test_steps_spell_both_sides_at_least_cost(reference, hypothesis):
             next(left if step == "D" else right)
     assert [*left, *right] == []
     assert cost(steps) == cheapest(reference, hypothesis)
+
+
+@given(st.lists(st.sampled_from("ab"), max_size=40), st.lists(st.sampled_from("ab"), max_size=40))
+def test_blocks_of_a_large_table_change_nothing(reference, hypothesis):
+    whole = align(reference, hypothesis)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mtla_espnet.score.align._LARGE", 0)
+        assert align(reference, hypothesis) == whole
+
+
+def test_a_line_of_many_characters_needs_little_memory():
+    reference, hypothesis = list("abcd" * 800), list("x" + "abcd" * 799 + "abc")
+    tracemalloc.start()
+    steps = align(reference, hypothesis)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert steps == "I" + "C" * 3199 + "D"
+    assert peak_bytes < 10e6  # the table takes 41 MB
 
 
 @given(tokens, tokens)

@@ -139,7 +139,22 @@ def _score_translation(recipe: Recipe, data_dir: Path, directory: Path) -> None:
         directory,
         case=options.tgt_case,
         detokenizer=_detokenizer(options, options.tgt_lang),
+        tokenizer=bleu_tokenizer(options),
+        language=options.tgt_lang,
     )
+
+
+def bleu_tokenizer(options: SimpleNamespace) -> str:
+    """Return the tokenizer that `--bleu_tokenize` names; empty: none, or the task has no BLEU.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    name = getattr(options, "bleu_tokenize", "auto")
+    if name == "auto":
+        return ""
+    bleu.check_tokenizer(name)
+    return name
 
 
 def _detokenizer(options, language: str) -> Callable[[str], str] | None:
@@ -189,7 +204,7 @@ def _score_summaries(recipe: Recipe, data_dir: Path, directory: Path) -> None:
 SCORES = {
     "rates": Score(("cleaner", "scorer", "score_opts"), _rate_inputs, _rate_outputs, _score_rates),
     "translation": Score(
-        ("tgt_case", "tgt_lang", "detokenize"),
+        ("tgt_case", "tgt_lang", "detokenize", "bleu_tokenize"),
         _translation_inputs,
         _translation_outputs,
         _score_translation,

@@ -18,6 +18,9 @@ def test_nothing_but_blanks_and_closing_marks_is_lost(text):
         ("One. Two! Three?", ["One.", "Two!", "Three?"]),
         ("See e.g. this. Next", ["See e.g. this.", "Next"]),
         ('He said "no." Then left.', ['He said "no.', "Then left."]),
+        ("他说：“不。”然后走了。好！", ["他说：“不。", "然后走了。", "好！"]),
+        ("यह पहला है। यह दूसरा।", ["यह पहला है।", "यह दूसरा।"]),
+        ("هل تسمع؟ نعم.", ["هل تسمع؟", "نعم."]),
     ],
 )
 def test_ends(text, sentences):
