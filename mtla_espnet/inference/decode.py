@@ -47,8 +47,8 @@ def decode(
 
     Writes `1best_recog/{text,token,token_int,score}` (and 2best_recog to `nbest`) and then
     `efficiency.json` under `output_dir`. Batches hold utterances of similar length; what is
-    recognised does not depend on them. An utterance that cannot be read, or that does not fit
-    into memory, is left out; the others are decoded.
+    recognised does not depend on them. An utterance that cannot be read, that the model cannot
+    take or that does not fit into memory is left out; the others are decoded.
 
     Args:
         task: ESPnet's name of the model's: asr, st, slu or mt.
@@ -109,8 +109,14 @@ def decode(
                 inputs[key] = data.read(key, model)
             except UserError as error:
                 failed[key] = str(error)
-        results = model.decode_prepared(list(inputs.values()), meter)
-        return dict(zip(inputs, results, strict=True))
+        outcomes = model.decode_prepared(list(inputs.values()), meter)
+        results = {}
+        for key, outcome in zip(inputs, outcomes, strict=True):
+            if isinstance(outcome, UserError):
+                failed[key] = str(outcome)
+            else:
+                results[key] = outcome
+        return results
 
     def summary() -> dict:
         return _summary(meter.cost, decoded, data.audio_s(model, decoded)) | described

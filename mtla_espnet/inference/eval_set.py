@@ -102,8 +102,8 @@ class SpeechSet(EvalSet):
         """See `EvalSet`."""
         speech = self._read(self._entries[key], model)
         if self._transcripts is None:
-            return model.prepare(0, speech)
-        return model.prepare(0, (speech, self._transcripts[key]))
+            return model.prepare(key, speech)
+        return model.prepare(key, (speech, self._transcripts[key]))
 
     def audio_s(self, model: SpeechModel, keys: Iterable[str]) -> float:
         """See `EvalSet`."""
@@ -163,7 +163,7 @@ class TextSet(EvalSet):
 
     def lengths(self, model: TrainedModel, keys: Iterable[str]) -> dict[str, int]:
         """See `EvalSet`: tokens."""
-        self._inputs = {key: model.prepare(0, self._entries[key]) for key in keys}
+        self._inputs = {key: model.prepare(key, self._entries[key]) for key in keys}
         return {key: length_of(inputs) for key, inputs in self._inputs.items()}
 
     def read(self, key: str, model: TrainedModel) -> Inputs:

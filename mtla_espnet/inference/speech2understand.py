@@ -54,16 +54,19 @@ class Speech2Understand(SpeechModel):
             return super().__call__(speech)
         return self.batch_decode([(speech, transcript)])[0]
 
-    def prepare(self, number: int, value) -> Inputs:
+    def prepare(self, name: int | str, value) -> Inputs:
         """See `TrainedModel.prepare`; a pair has the words of a transcript."""
-        speech, transcript = value if isinstance(value, tuple) else (value, None)
-        inputs = dict(super().prepare(number, speech))
+        speech, transcript = value if _has_transcript(value) else (value, None)
+        inputs = dict(super().prepare(name, speech))
         if self.reads_transcripts:
             if not (transcript or "").split():
-                raise UserError(f"utterance {number} has no transcript, which the model reads")
+                raise UserError(f"utterance {name} has no transcript, which the model reads")
             words = {"transcript": transcript}
-            inputs |= self._preprocess(str(number), words)
+            inputs |= self._preprocess(str(name), words)
         return inputs
+
+    def _are_several(self, value) -> bool:
+        return super()._are_several(value) and not _has_transcript(value)
 
     def example(self) -> Inputs:
         """Return some seconds of noise, with a word that is not known."""
@@ -79,3 +82,11 @@ class Speech2Understand(SpeechModel):
             "transcript_pad": padded.to(self.device),
             "transcript_pad_lens": lengths.to(self.device),
         }
+
+
+def _has_transcript(value) -> bool:
+    return (
+        isinstance(value, tuple)
+        and len(value) == 2
+        and (value[1] is None or isinstance(value[1], str))
+    )

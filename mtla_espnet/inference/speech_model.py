@@ -8,7 +8,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from mtla_espnet.data.features.format import DEFAULT_FRAME_SHIFT_S
 from mtla_espnet.files import UserError
-from mtla_espnet.inference.trained_model import Inputs, TooShort, TrainedModel
+from mtla_espnet.inference.samples import array_of, is_pair, samples_of
+from mtla_espnet.inference.trained_model import Inputs, TrainedModel
 
 _EXAMPLE_S = 4.0
 
@@ -16,8 +17,9 @@ _EXAMPLE_S = 4.0
 class SpeechModel(TrainedModel):
     """A model that hears.
 
-    The input is (T,) samples at `rate_hz`, or a tensor of them; (T, D) features where the
-    model was trained on features in files.
+    An input is (T,) samples at `rate_hz`, a pair (samples, rate) or the path of a recording, see
+    `mtla_espnet.inference.samples`; (T, D) features where the model was trained on features in
+    files.
     """
 
     @property
@@ -33,19 +35,34 @@ class SpeechModel(TrainedModel):
             return self.train_args.input_size
         return getattr(self.model.frontend, "feature_size", None)
 
-    def prepare(self, number: int, value: np.ndarray | Tensor) -> Inputs:
+    def prepare(self, name: int | str, value) -> Inputs:
         """See `TrainedModel.prepare`."""
-        speech = np.asarray(value, dtype=np.float32)
-        size = self.feature_size
-        if size is None:
-            speech = speech.reshape(-1)
-        elif speech.ndim != 2 or speech.shape[1] != size:
-            has = f"{speech.shape[1]} in a frame" if speech.ndim == 2 else "samples"
-            raise UserError(f"utterance {number} has {has}, the model takes {size} features")
-        if not len(speech):
-            raise UserError(f"utterance {number} has no samples")
+        try:
+            speech = self._features(value) if self.feature_size else samples_of(value, self.rate_hz)
+        except UserError as error:
+            raise UserError(f"utterance {name} {error}") from None
         inputs = {"speech": speech}
-        return inputs if self._preprocess is None else self._preprocess(str(number), inputs)
+        return inputs if self._preprocess is None else self._preprocess(str(name), inputs)
+
+    def _features(self, value) -> np.ndarray:
+        """Return (T, D) float32 features.
+
+        Raises:
+            UserError: they are none; the message goes on from the name of the utterance.
+        """
+        features = array_of(value).astype(np.float32)
+        size = self.feature_size
+        if features.ndim != 2 or features.shape[1] != size:
+            has = f"{features.shape[1]} in a frame" if features.ndim == 2 else "samples"
+            raise UserError(f"has {has}, the model takes {size} features")
+        if not len(features):
+            raise UserError("has no frames")
+        if not np.isfinite(features).all():
+            raise UserError("has features that are not finite numbers")
+        return features
+
+    def _are_several(self, value) -> bool:
+        return super()._are_several(value) and not is_pair(value)
 
     def example(self) -> Inputs:
         """Return some seconds of noise."""
@@ -60,24 +77,19 @@ class SpeechModel(TrainedModel):
         return generator.normal(0, 0.1, round(_EXAMPLE_S * self.rate_hz))
 
     def _encode(self, utterances: list[Inputs]) -> tuple[Tensor, Tensor]:
-        from mtla_espnet.tasks.limits import is_too_short  # here: it loads ESPnet
-
         waves = [torch.as_tensor(each["speech"], dtype=torch.float32) for each in utterances]
         lengths = torch.tensor([len(wave) for wave in waves], device=self.device)
         speech = pad_sequence(waves, batch_first=True).to(self.device)
-        try:
-            encoded, lengths = self.model.encode(
-                speech=speech, speech_lengths=lengths, **self._more_inputs(utterances)
-            )
-        except Exception as error:
-            if not is_too_short(error):
-                raise
-            shortest = min(map(len, waves))
-            unit = "frames" if self.feature_size else "samples"
-            raise TooShort(f"speech of {shortest} {unit} is too short for the encoder") from None
+        encoded, lengths = self.model.encode(
+            speech=speech, speech_lengths=lengths, **self._more_inputs(utterances)
+        )
         if isinstance(encoded, tuple):  # with what intermediate CTC layers saw
             encoded = encoded[0]
         return encoded, lengths
+
+    def _too_short(self, length: int) -> str:
+        unit = "frames" if self.feature_size else "samples"
+        return f"speech of {length} {unit} is too short for the encoder"
 
     def _more_inputs(self, utterances: list[Inputs]) -> dict[str, Tensor]:
         """Return what the model's encoder takes beside speech."""

@@ -36,18 +36,21 @@ class Text2Text(TrainedModel):
     ):
         super().__init__(mt_train_config, mt_model_file, **options)
 
-    def prepare(self, number: int, value: str | np.ndarray | Tensor) -> Inputs:
+    def prepare(self, name: int | str, value: str | np.ndarray | Tensor) -> Inputs:
         """See `TrainedModel.prepare`."""
         if isinstance(value, str):
             if not value.split():
-                raise UserError(f"text {number} is empty")
-            return self._preprocess(str(number), {"src_text": value})
-        tokens = np.asarray(value, dtype=np.int64).reshape(-1)
-        if not len(tokens):
-            raise UserError(f"text {number} is empty")
+                raise UserError(f"text {name} is empty")
+            return self._preprocess(str(name), {"src_text": value})
+        tokens = np.asarray(value)
+        if not tokens.size:
+            raise UserError(f"text {name} is empty")
+        if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
+            raise UserError(f"text {name} is neither a str nor an array of token ids, (T,)")
+        tokens = tokens.astype(np.int64)
         if tokens.min() < 0 or tokens.max() >= self.model.src_vocab_size:
             raise UserError(
-                f"text {number} has tokens beyond the {self.model.src_vocab_size} of the source"
+                f"text {name} has tokens beyond the {self.model.src_vocab_size} of the source"
             )
         return {"src_text": tokens}
 

@@ -1,6 +1,8 @@
 """A trained model of any task, as a function from inputs to hypotheses."""
 
+import bisect
 import dataclasses
+import functools
 import inspect
 import logging
 import os
@@ -18,23 +20,30 @@ from mtla_espnet.files import UserError
 from mtla_espnet.inference.language_models import PART, load_lm, load_ngram
 from mtla_espnet.inference.meter import Meter
 from mtla_espnet.inference.model_files import load_model, model_files
-from mtla_espnet.search.beam import DecoderScorer, Hypothesis, SearchOptions, beam_search
+from mtla_espnet.search.beam import (
+    DecoderScorer,
+    Hypothesis,
+    SearchOptions,
+    beam_search,
+    check_number,
+)
 from mtla_espnet.search.ctc import CTCPrefixScorer
 from mtla_espnet.search.espnet_scorer import ESPnetOfferScorer, ESPnetScorer
 from mtla_espnet.search.graph.graph import FixedScorer, FixedSearch, StepBuffers, runs_graphs
 
 _DTYPES = ("float32", "bfloat16", "float16", "float64")
+_MOST_WEIGHT = 100
 # Where a search finds nothing, it is repeated with a minlenratio so much smaller, as in ESPnet.
 _MINLENRATIO_STEP = 0.1
+# No encoder needs more samples of speech, frames or tokens.
+_LONGEST_LEAST = 1 << 18
 
 # Text (None without a tokenizer), tokens, their ids without start and end, the hypothesis.
 Result = tuple[str | None, list[str], list[int], Hypothesis]
 # Of one utterance: ESPnet's name of an input -> array of one or more dimensions, time first.
 Inputs = Mapping[str, np.ndarray]
-
-
-class TooShort(Exception):
-    """The encoder cannot take an input that is so short."""
+# Of one utterance: the n best, best first; or why it cannot be recognised.
+Outcome = list[Result] | UserError
 
 
 class TrainedModel:
@@ -130,6 +139,8 @@ class TrainedModel:
             pre_beam_ratio=pre_beam_ratio,
         )
         self.options.check()
+        for name, weight in (("lm_weight", lm_weight), ("ngram_weight", ngram_weight)):
+            check_number(name, weight, 0, _MOST_WEIGHT)
         # Here: ESPnet's tasks take ten seconds to import, and a wrong path need not wait.
         from mtla_espnet.tasks.register import register, task_class
 
@@ -144,9 +155,6 @@ class TrainedModel:
         self._buffers: StepBuffers | None = None  # likewise
         self._packed: PreparedDecoder | None = None
         self._lm = None
-        for name, weight in (("lm_weight", lm_weight), ("ngram_weight", ngram_weight)):
-            if weight < 0:
-                raise UserError(f"{name} must be at least 0, not {weight}")
         if lm_train_config is not None and lm_weight != 0:
             self._lm = load_lm(lm_train_config, lm_file, self.model.token_list, self.device)
             self._weights["lm"] = lm_weight
@@ -184,15 +192,15 @@ class TrainedModel:
 
     # What the tasks have of their own
 
-    def prepare(self, number: int, value) -> Inputs:
+    def prepare(self, name: int | str, value) -> Inputs:
         """Return the inputs that an utterance is for the model.
 
         Args:
-            number: of the utterance, for messages.
+            name: id of the utterance, or its number, for messages.
             value: what the user gives.
 
         Raises:
-            UserError: there is nothing in it.
+            UserError: it is not one that the model takes, such as an empty one.
         """
         raise NotImplementedError
 
@@ -204,7 +212,8 @@ class TrainedModel:
         """Return (B, T, d) encoder output and (B,) lengths; the longest input comes first.
 
         Raises:
-            TooShort: one is too short.
+            UserError: one is too long.
+            Exception: of the encoder's layers, where one is too short.
         """
         raise NotImplementedError
 
@@ -226,11 +235,15 @@ class TrainedModel:
             the encoder, or the search found nothing.
 
         Raises:
-            UserError: an input is empty.
+            UserError: an input is not one that the model takes, or its scores are no numbers.
         """
-        if isinstance(value, list | tuple):
+        if self._are_several(value):
             return self.batch_decode(value)
         return self.batch_decode([value])[0]
+
+    def _are_several(self, value) -> bool:
+        """Tell whether a value is a list of inputs, not one."""
+        return isinstance(value, list | tuple)
 
     def batch_decode(self, values: Sequence, meter: Meter | None = None) -> list[list[Result]]:
         """Recognise several inputs in one search.
@@ -243,42 +256,103 @@ class TrainedModel:
             See `__call__`, in the order of the inputs.
 
         Raises:
-            UserError: an input is empty.
+            UserError: an input is not one that the model takes, or its scores are no numbers.
         """
         prepared = [self.prepare(number, value) for number, value in enumerate(values)]
-        return self.decode_prepared(prepared, meter)
+        found = []
+        for number, outcome in enumerate(self.decode_prepared(prepared, meter)):
+            if isinstance(outcome, UserError):
+                raise UserError(f"utterance {number}: {outcome}")
+            found.append(outcome)
+        return found
 
     @torch.inference_mode()
     def decode_prepared(
         self, utterances: Sequence[Inputs], meter: Meter | None = None
-    ) -> list[list[Result]]:
-        """Recognise what `prepare` returned, in one search; as `batch_decode`."""
-        if not utterances:
-            return []
+    ) -> list[Outcome]:
+        """Recognise what `prepare` returned, in one search.
+
+        Nothing depends on the batch: what an utterance cannot do alone it cannot do among
+        others, and the others are recognised.
+
+        Args:
+            utterances: of `prepare`.
+            meter: adds up what it costs.
+
+        Returns:
+            What was found of each utterance, or why it cannot be recognised. A list is empty
+            where the input is too short for the encoder, or the search found nothing.
+        """
         meter = meter or Meter(self.device)
+        outcomes: list[Outcome] = [[] for _ in utterances]
+        taken = []
+        for number, utterance in enumerate(utterances):
+            if length_of(utterance) < self._least_length:
+                logging.warning(self._too_short(length_of(utterance)))
+            else:
+                taken.append(number)
         # some encoders want the longest first
-        order = sorted(range(len(utterances)), key=lambda number: -length_of(utterances[number]))
+        taken.sort(key=lambda number: -length_of(utterances[number]))
+        if not taken:
+            return outcomes
         try:
             with meter.part("encoder_s"):
-                encoded, lengths = self._encode([utterances[number] for number in order])
-        except TooShort as error:
-            if len(utterances) > 1:  # one short utterance stops its batch: find it
-                return [self.decode_prepared([each], meter)[0] for each in utterances]
-            logging.warning(str(error))
-            return [[]]
+                encoded, lengths = self._encode([utterances[number] for number in taken])
+        except UserError as error:  # of one too long for its positions, for example
+            if len(taken) == 1:
+                outcomes[taken[0]] = error
+                return outcomes
+            for number in taken:
+                (outcomes[number],) = self.decode_prepared([utterances[number]], meter)
+            return outcomes
         with meter.part("search_s"):
             found = self._search(encoded, lengths, meter)
-        results: list[list[Result]] = [[] for _ in utterances]
-        for number, hypotheses in zip(order, found, strict=True):
-            results[number] = [self._result(hypothesis) for hypothesis in hypotheses]
-        return results
+        for number, hypotheses in zip(taken, found, strict=True):
+            if hypotheses is None:
+                outcomes[number] = UserError(
+                    f"its scores are not finite numbers, with weights in {self.dtype}"
+                )
+            else:
+                outcomes[number] = [self._result(hypothesis) for hypothesis in hypotheses]
+        return outcomes
 
-    def _search(self, encoded: Tensor, lengths: Tensor, meter: Meter) -> list[list[Hypothesis]]:
+    @functools.cached_property
+    def _least_length(self) -> int:
+        """The shortest input that the encoder takes alone, in the unit of the main input.
+
+        An encoder tells that a batch is too short by its padded length, and makes some frames
+        of padding alone: what is shorter would depend on the batch.
+        """
+        if self._takes(1):
+            return 1
+        refused, taken = 1, 2
+        while not self._takes(taken):
+            refused, taken = taken, 2 * taken
+            if taken > _LONGEST_LEAST:  # it is not the length: the encoder shall say it
+                return 1
+        return bisect.bisect_left(range(taken), True, lo=refused + 1, key=self._takes)
+
+    def _takes(self, length: int) -> bool:
+        """Return whether the encoder makes a frame of an input of a length, alone."""
+        name, value = next(iter(self.example().items()))
+        silence = np.zeros((length, *value.shape[1:]), dtype=value.dtype)
+        try:
+            return bool(self._encode([self.example() | {name: silence}])[1][0] > 0)
+        except Exception:  # whatever its layers say of it
+            return False
+
+    def _too_short(self, length: int) -> str:
+        """Say that an input is too short."""
+        return f"an input of length {length} is too short for the encoder"
+
+    def _search(
+        self, encoded: Tensor, lengths: Tensor, meter: Meter
+    ) -> list[list[Hypothesis] | None]:
         """Search, and again with a smaller minlenratio what found nothing, as ESPnet does."""
         options = self.options
         found = self._search_once(encoded, lengths, options, meter)
         while options.minlenratio >= _MINLENRATIO_STEP:
-            empty = [row for row, hypotheses in enumerate(found) if not hypotheses]
+            empty = [row for row, hypotheses in enumerate(found) if hypotheses == []]
             if not empty:
                 break
             least = max(0.0, options.minlenratio - _MINLENRATIO_STEP)
@@ -293,14 +367,14 @@ class TrainedModel:
 
     def _search_once(
         self, encoded: Tensor, lengths: Tensor, options: SearchOptions, meter: Meter
-    ) -> list[list[Hypothesis]]:
+    ) -> list[list[Hypothesis] | None]:
         decoder, model = self.model.decoder, self.model
         inputs = encoded.to(getattr(torch, self.dtype))
         n_scorers = 1 + (self._lm is not None) + (self._ngram is not None)
         alone = n_scorers == 1 and not options.ctc_weight and options is self.options
         if alone and self._runs_graphs():
             if self._fixed is None:
-                self._fixed = FixedSearch(decoder, model.eos, options)
+                self._fixed = FixedSearch(decoder, model.eos, options, self._blank)
             with meter.part("decoder_s"):
                 found = self._fixed(inputs, lengths)
             meter.note_cache(self._fixed.cache)
@@ -328,7 +402,7 @@ class TrainedModel:
             options = dataclasses.replace(options, pre_beam_ratio=len(model.token_list))
         return beam_search(
             scorers, self._weights, lengths.tolist(), model.eos, options, self.device, ctc,
-            offer_scorers,
+            offer_scorers, self._blank,
         )  # fmt: skip
 
     def _decoder_scorer(self, inputs: Tensor, lengths: Tensor, options: SearchOptions):

@@ -22,6 +22,15 @@ from mtla_espnet.search.ctc import CTCPrefixScorer
 from mtla_espnet.search.history import Hypothesis, nbest
 
 _NOTHING = float("-inf")
+# The least and the most that an option can be: beyond, a search would not end, or not fit anywhere.
+_COUNTS = {"beam_size": (1, 10_000), "nbest": (1, 10_000)}
+_NUMBERS = {
+    "ctc_weight": (0, 1),
+    "penalty": (-100, 100),
+    "temperature": (0.01, 100),
+    "pre_beam_ratio": (1, 1_000_000),
+}
+_MOST_RATIO, _MOST_TOKENS = 20, 100_000
 # End detection: so many lengths in a row whose best is so far below the best of all.
 END_LENGTHS, END_MARGIN = 3, 10.0
 
@@ -38,7 +47,8 @@ class SearchOptions:
         temperature: divides the decoder's logits.
         maxlenratio: of encoder frames; 0: as many tokens as frames, with end detection;
             below 0: minus so many tokens.
-        minlenratio: of encoder frames; below 0: minus so many tokens.
+        minlenratio: of encoder frames; below 0: minus so many tokens, or as many as the limit
+            leaves.
         normalize_length: rank by score a token.
         pre_beam_ratio: with CTC, each hypothesis offers int(ratio * beam_size) tokens, those that
             the others like best, and the end.
@@ -60,21 +70,25 @@ class SearchOptions:
         Raises:
             UserError: names the option.
         """
-        for name in ("beam_size", "nbest"):
+        for name, bounds in _COUNTS.items():
+            check_number(name, getattr(self, name), *bounds, whole=True)
+        for name, bounds in _NUMBERS.items():
+            check_number(name, getattr(self, name), *bounds)
+        for name in ("maxlenratio", "minlenratio"):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise UserError(f"{name} must be a whole number from 1 on, not {value!r}")
-        numbers = ("ctc_weight", "penalty", "temperature", "maxlenratio", "minlenratio")
-        for name in (*numbers, "pre_beam_ratio"):
-            value = getattr(self, name)
-            if not isinstance(value, int | float) or not math.isfinite(value):
-                raise UserError(f"{name} must be a number, not {value!r}")
-        if not 0 <= self.ctc_weight <= 1:
-            raise UserError(f"ctc_weight must be in 0 to 1, not {self.ctc_weight}")
-        if self.temperature <= 0:
-            raise UserError(f"temperature must be above 0, not {self.temperature}")
-        if self.pre_beam_ratio < 1:
-            raise UserError(f"pre_beam_ratio must be at least 1, not {self.pre_beam_ratio}")
+            check_number(name, value, -_MOST_TOKENS, _MOST_RATIO)
+            if -1 < value < 0:
+                raise UserError(f"{name} below 0 is minus a number of tokens, not {value}")
+        if not isinstance(self.normalize_length, bool):
+            raise UserError(
+                f"normalize_length must be true or false, not {self.normalize_length!r}"
+            )
+        # 0 is no limit of its own: there are as many tokens as frames
+        least, most = self.minlenratio, self.maxlenratio or 1
+        if least * most > 0 and abs(least) > abs(most):
+            raise UserError(
+                f"minlenratio {least} is more than maxlenratio {self.maxlenratio} allows"
+            )
 
     def length_limits(self, frames: int) -> tuple[int, int]:
         """Return the least and the most tokens of an utterance of so many frames."""
@@ -83,14 +97,42 @@ class SearchOptions:
             limit = frames
         else:
             limit = -int(most) if most < 0 else max(1, int(most * frames))
-        return (-int(least) if least < 0 else int(least * frames)), limit
+        if least < 0:  # what reaches the limit counts, also where that is less
+            return min(-int(least), limit - 1), limit
+        return int(least * frames), limit
+
+
+def check_number(name: str, value, least: float, most: float, whole: bool = False) -> None:
+    """Check that an option is a number within bounds.
+
+    Args:
+        name: of the option.
+        value: what was given for it.
+        least: it can be.
+        most: it can be.
+        whole: it must be a whole number.
+
+    Raises:
+        UserError: it is not.
+
+    Example:
+        >>> check_number("beam_size", 5, 1, 10, whole=True)
+    """
+    is_number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value):
+        raise UserError(f"{name} must be a {'whole ' * whole}number, not {value!r}")
+    if not least <= value <= most:
+        raise UserError(f"{name} must be in {least} to {most}, not {value}")
 
 
 class Scorer(Protocol):
     """Scores next tokens of all hypotheses; holds their state."""
 
     def score(self, tokens: Tensor) -> Tensor:
-        """Take the newest token of each row, (N,); return (N, V) log probabilities."""
+        """Take the newest token of each row, (N,); return (N, V) log probabilities.
+
+        The search writes to what is returned.
+        """
 
     def reorder(self, parents: Tensor) -> None:
         """Let row n go on from row parents[n], (N',) int64."""
@@ -162,7 +204,8 @@ def beam_search(
     device: torch.device,
     ctc: CTCPrefixScorer | None = None,
     offer_scorers: Mapping[str, OfferScorer] | None = None,
-) -> list[list[Hypothesis]]:
+    blank: int | None = None,
+) -> list[list[Hypothesis] | None]:
     """Search the best token sequences of several utterances.
 
     Where CTC or others score offered tokens alone, each hypothesis offers those that the
@@ -176,11 +219,12 @@ def beam_search(
         options: of the search.
         device: of the scorers.
         ctc: posteriors to score by, or None.
-        offer_scorers: name -> scorer of offered tokens, likewise.
+        offer_scorers: name -> scorer of offered tokens, each with one row an utterance so far.
+        blank: the token that is never emitted; None: every token may be.
 
     Returns:
         For each utterance at most `nbest` hypotheses, best first; it may be empty where
-        `minlenratio` left none.
+        `minlenratio` left none. None: a score of the utterance was no number (NaN).
     """
     limits = torch.tensor([options.length_limits(n) for n in lengths], device=device)
     batch, beam = len(lengths), options.beam_size
@@ -196,11 +240,12 @@ def beam_search(
     offer_scorers = offer_scorers or {}
     holders = (*scorers.values(), *offer_scorers.values())
     few = int(options.pre_beam_ratio * beam) if ctc is not None or offer_scorers else None
+    left_out = blank if ctc is None else None  # CTC leaves it out itself
 
     for index in steps.split(1):
         newest, shape = tokens.flatten(), tokens.shape
         full = {name: scorer.score(newest) for name, scorer in scorers.items()}
-        offered, twice = _offered(full, weights, shape, beam, few, sos_eos)  # (B, W, S)
+        offered, twice = _offered(full, weights, shape, beam, few, sos_eos, left_out)  # (B, W, S)
         flat = offered.flatten(0, 1)
         each = {name: score.gather(1, flat).view(*shape, -1) for name, score in full.items()}
         for name, scorer in offer_scorers.items():
@@ -302,7 +347,7 @@ class Ends:
             infinity elsewhere.
         """
         ends = (token == self.sos_eos) | (limits[:, 1:] == index + 1)
-        counted = ends & (limits[:, :1] <= index) & (chosen > _NOTHING)
+        counted = ends & (limits[:, :1] <= index) & (chosen != _NOTHING)  # NaN shall be seen
         ended_score = torch.where(counted, chosen, _NOTHING)
         best_now = ended_score.amax(dim=1, keepdim=True).to(self.best.dtype)
         self.best.index_copy_(1, index + self.before, best_now)
@@ -378,7 +423,7 @@ def _weighted(
     return total
 
 
-def _offered(full, weights, shape, beam, few, sos_eos):
+def _offered(full, weights, shape, beam, few, sos_eos, blank):
     """Return the tokens that each hypothesis offers, (B, W, S), and which stand there twice.
 
     Args:
@@ -388,15 +433,21 @@ def _offered(full, weights, shape, beam, few, sos_eos):
         beam: offers of each hypothesis where scorers of all tokens alone score.
         few: offers of each hypothesis to other scorers, beside the end; None: there is none.
         sos_eos: the end.
+        blank: the token that is never offered; None: there is none.
     """
     # One scorer alone orders tokens by itself. float32 orders as well, but for ties.
     ranking = (
         _weighted(full, weights, torch.float32) if len(full) > 1 else next(iter(full.values()))
     )
-    vocabulary = ranking.size(-1)
-    size = min(beam if few is None else few, vocabulary)
-    if size == vocabulary:
-        token = torch.arange(vocabulary, device=ranking.device)
+    kept = ranking.size(-1)
+    if blank is not None:
+        ranking[:, blank] = _NOTHING
+        kept -= 1
+    size = min(beam if few is None else few, kept)
+    if size == kept:
+        token = torch.arange(kept, device=ranking.device)
+        if blank is not None:
+            token += token >= blank
         return token.expand(*shape, -1), None
     token = ranking.topk(size, dim=-1, sorted=False).indices.view(*shape, -1)
     if few is None:

@@ -33,8 +33,8 @@ def nbest(
     sos_eos: int,
     count: int,
     normalize_length: bool,
-) -> list[list[Hypothesis]]:
-    """Return the best ended hypotheses of each utterance, best first.
+) -> list[list[Hypothesis] | None]:
+    """Return the best ended hypotheses of each utterance, best first; None: a score is NaN.
 
     Args:
         parent: (L, B, W) int64, hypothesis of the step before that each one extends.
@@ -49,6 +49,7 @@ def nbest(
     if not steps:
         return [[] for _ in range(batch)]
     index = torch.arange(steps, device=token.device)
+    wrong = torch.stack([ended_score, *parts.values()]).isnan().any(dim=0).any(dim=0).any(dim=-1)
     rank = ended_score
     if normalize_length:
         rank = rank / (index[:, None, None] + 1 + (token != sos_eos))
@@ -69,7 +70,10 @@ def nbest(
     tokens = taken.transpose(1, 2, 0).tolist()  # (B, count, L)
     last = last.tolist()
     results = []
-    for b in range(batch):
+    for b, is_wrong in enumerate(wrong.tolist()):
+        if is_wrong:
+            results.append(None)
+            continue
         hypotheses = []
         for k, is_there in enumerate(found[b]):
             if is_there:

@@ -95,6 +95,12 @@ def transformer(recipe):
     return Model(recipe, "transformer", "transformer")
 
 
+@pytest.fixture(scope="session")
+def make_model():
+    """Make a model of a configuration in a recipe's directory, see `Model`."""
+    return Model
+
+
 @pytest.fixture
 def on_whisper(tmp_path):
     """A model on a frozen Whisper in a folder beside, and that folder."""

@@ -1,4 +1,5 @@
 import logging
+import math
 
 import numpy as np
 import pytest
@@ -127,17 +128,48 @@ def test_latent_prefixes_are_for_the_plain_search(model, monkeypatch):
     assert not load(model, prefix_cache="latent")._runs_graphs()
 
 
+def test_speech_as_people_have_it_is_what_the_model_takes(speech2text, waves, recipe):
+    wave, path = waves[1], recipe / "dump/raw/test/utt2.flac"
+    for same in (wave[:, None], wave[None], torch.tensor(wave)[None], soundfile.read(path), path):
+        assert_same(speech2text(same), speech2text(wave))
+    assert_same(speech2text([str(path), (wave, 8000)])[1], speech2text(wave))
+
+
+@pytest.mark.parametrize("ctc_weight", [0.0, 0.3])
+@pytest.mark.parametrize("graphs", [False, True])
+def test_scores_that_are_no_numbers_are_told_of_their_utterance_alone(
+    model, waves, monkeypatch, ctc_weight, graphs
+):
+    monkeypatch.setattr(trained_model, "runs_graphs", lambda *arguments: graphs)
+    speech2text = load(model, ctc_weight=ctc_weight)
+    expected = speech2text(waves)
+    encode = speech2text.model.encode
+
+    def spoilt(speech, speech_lengths):
+        encoded, lengths = encode(speech=speech, speech_lengths=speech_lengths)
+        encoded[(speech_lengths == len(waves[1])).nonzero()[:1, 0], 0] = math.nan
+        return encoded, lengths
+
+    monkeypatch.setattr(speech2text.model, "encode", spoilt)
+    prepared = [speech2text.prepare(number, wave) for number, wave in enumerate(waves)]
+    outcomes = speech2text.decode_prepared(prepared)
+    assert str(outcomes[1]) == "its scores are not finite numbers, with weights in float32"
+    for number in (0, 2, 3, 4):
+        assert_same(outcomes[number], expected[number])
+    with pytest.raises(UserError, match="utterance 1: its scores are not finite numbers"):
+        speech2text(waves)
+
+
 def test_what_finds_nothing_is_searched_again_with_a_smaller_minlenratio(
     model, recipe, waves, tmp_path, caplog
 ):
-    # more tokens than the length limit allows, until minlenratio has come down
-    options = {"maxlenratio": 0.35, "minlenratio": 0.55}
+    # what ends at the length limit is a token too short, until minlenratio has come down
+    options = {"maxlenratio": 0.35, "minlenratio": 0.35}
     ours = load(model, **options)
     with caplog.at_level(logging.WARNING):
         found = ours(waves[0])
     assert_same(found, espnet(model, recipe, tmp_path, **options)(waves[0]))
-    assert caplog.text.count("found nothing: now with minlenratio") == 3
-    assert load(model, maxlenratio=-2, minlenratio=-5)(waves[0]) == []
+    assert caplog.text.count("found nothing: now with minlenratio 0.25") == 1
 
 
 def test_the_dtype_is_that_of_the_decoder(model, waves):
@@ -153,19 +185,24 @@ class TestErrors:
     def test_audio(self, speech2text):
         with pytest.raises(UserError, match="utterance 0 has no samples"):
             speech2text(np.zeros(0, dtype=np.float32))
+        with pytest.raises(UserError, match="utterance 1 has samples that are not finite numbers"):
+            speech2text([np.zeros(800), np.full(800, np.nan)])
+        with pytest.raises(UserError, match="utterance 0 is one number: give an array"):
+            speech2text([0.1, 0.2, 0.3])
 
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"beam_size": 0}, "beam_size must be a whole number from 1 on, not 0"),
+            ({"beam_size": 0}, "beam_size must be in 1 to 10000, not 0"),
             ({"beam_size": 99}, "beam_size 99 is more than the 20 tokens of the vocabulary"),
             ({"ctc_weight": 1.5}, "ctc_weight must be in 0 to 1, not 1.5"),
             ({"penalty": "a"}, "penalty must be a number, not 'a'"),
-            ({"temperature": 0}, "temperature must be above 0"),
-            ({"pre_beam_ratio": 0.5}, "pre_beam_ratio must be at least 1, not 0.5"),
+            ({"temperature": 0}, "temperature must be in 0.01 to 100, not 0"),
+            ({"pre_beam_ratio": 0.5}, "pre_beam_ratio must be in 1 to 1000000, not 0.5"),
             ({"dtype": "int8"}, "dtype 'int8' is unknown"),
             ({"prefix_cache": "large"}, "prefix_cache 'large' is unknown: say auto, latent"),
-            ({"ngram_weight": -1}, "ngram_weight must be at least 0, not -1"),
+            ({"ngram_weight": -1}, "ngram_weight must be in 0 to 100, not -1"),
+            ({"lm_weight": math.nan}, "lm_weight must be a number, not nan"),
             ({"ngram_file": "3gram.bin"}, "3gram.bin: no such n-gram file"),
             ({"lm_train_config": "lm.yaml"}, "lm_train_config lm.yaml needs lm_file"),
         ],

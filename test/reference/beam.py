@@ -40,7 +40,7 @@ def ctc_log_probability(log_probability, labels, whole):
     return math.log(total) if total > 0 else -math.inf
 
 
-def search(decoder, ctc_layer, encoded, sos_eos, options):
+def search(decoder, ctc_layer, encoded, sos_eos, options, blank=None):
     """Return the n best hypotheses of (T, d) `encoded`."""
     frames = len(encoded)
     least, most = options.length_limits(frames)
@@ -60,6 +60,8 @@ def search(decoder, ctc_layer, encoded, sos_eos, options):
                     full = log_p.double() * (1 - options.ctc_weight)
                     offers = {*full.topk(count).indices.tolist(), sos_eos}
             for token in offers:
+                if token == blank:
+                    continue
                 score = (1 - options.ctc_weight) * log_p[token].item() + options.penalty
                 added = 0.0
                 if ctc is not None:

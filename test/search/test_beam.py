@@ -1,8 +1,13 @@
+import math
+import re
+from dataclasses import fields
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mtla_espnet.files import UserError
 from mtla_espnet.search.beam import DecoderScorer, SearchOptions, beam_search
 from mtla_espnet.search.ctc import CTCPrefixScorer
 from reference import beam as reference
@@ -20,7 +25,7 @@ def model(kind, seed):
     return decoder, torch.nn.Linear(SIZE, VOCABULARY)
 
 
-def search(decoder, ctc_layer, encoded, sizes, options):
+def search(decoder, ctc_layer, encoded, sizes, options, blank=None):
     weights = {"decoder": 1.0 - options.ctc_weight}
     lens = torch.tensor(sizes)
     ctc = None
@@ -29,7 +34,9 @@ def search(decoder, ctc_layer, encoded, sizes, options):
         ctc = CTCPrefixScorer(ctc_layer(encoded).log_softmax(-1), lens, 0, SOS_EOS)
     scorers = {"decoder": DecoderScorer(decoder, encoded, lens, options.temperature)}
     with torch.no_grad():
-        return beam_search(scorers, weights, sizes, SOS_EOS, options, torch.device("cpu"), ctc)
+        return beam_search(
+            scorers, weights, sizes, SOS_EOS, options, torch.device("cpu"), ctc, blank=blank
+        )
 
 
 def encoder_output(sizes, seed):
@@ -59,16 +66,16 @@ options = st.builds(
 )
 
 
-@given(kinds, lengths(most=8, rows=3), options, seeds)
-def test_equals_a_slow_search_of_each_utterance_without_cache(kind, sizes, chosen, seed):
+@given(kinds, lengths(most=8, rows=3), options, st.sampled_from([None, 0]), seeds)
+def test_equals_a_slow_search_of_each_utterance_without_cache(kind, sizes, chosen, blank, seed):
     """The judge scores whole hypotheses by the full forward and CTC by its definition."""
     decoder, ctc_layer = model(kind, seed)
     encoded = encoder_output(sizes, seed)
     with torch.no_grad():
-        ours = search(decoder, ctc_layer, encoded, sizes, chosen)
+        ours = search(decoder, ctc_layer, encoded, sizes, chosen, blank)
         for b, size in enumerate(sizes):
             own = encoded[b, :size]
-            close(ours[b], reference.search(decoder, ctc_layer, own, SOS_EOS, chosen))
+            close(ours[b], reference.search(decoder, ctc_layer, own, SOS_EOS, chosen, blank))
 
 
 @given(kinds, lengths(most=9), st.sampled_from([0.0, 0.3]), seeds)
@@ -160,9 +167,85 @@ def test_bfloat16_runs_and_stays_near_float32(kind):
         assert b[0].score == pytest.approx(a[0].score, abs=1.0)
 
 
-def test_blank_is_never_emitted_with_ctc():
+@pytest.mark.parametrize("ctc_weight", [0.0, 0.3])
+@pytest.mark.parametrize("beam", [1, 4, VOCABULARY - 1])
+def test_blank_is_never_emitted(ctc_weight, beam):
     decoder, ctc_layer = model(KINDS[0], 0)
     decoder.output_layer.bias.data[0] = 50.0
-    chosen = SearchOptions(beam_size=4, nbest=4, ctc_weight=0.3)
-    found = search(decoder, ctc_layer, encoder_output([6], 0), [6], chosen)[0]
+    chosen = SearchOptions(beam_size=beam, nbest=4, ctc_weight=ctc_weight)
+    found = search(decoder, ctc_layer, encoder_output([6], 0), [6], chosen, blank=0)[0]
     assert found and all(0 not in h.yseq for h in found)
+
+
+@given(kinds, lengths(most=8, rows=3), st.sampled_from([0.0, 0.3]), st.integers(0, 2), seeds)
+def test_a_score_that_is_no_number_spoils_its_utterance_alone(
+    kind, sizes, ctc_weight, spoilt, seed
+):
+    decoder, ctc_layer = model(kind, seed)
+    encoded = encoder_output(sizes, seed)
+    spoilt = spoilt % len(sizes)
+    chosen = SearchOptions(beam_size=3, ctc_weight=ctc_weight)
+    expected = search(decoder, ctc_layer, encoded, sizes, chosen)
+    encoded[spoilt, sizes[spoilt] - 1, 0] = float("nan")
+    found = search(decoder, ctc_layer, encoded, sizes, chosen)
+    assert found.pop(spoilt) is None
+    expected.pop(spoilt)
+    for own, other in zip(found, expected, strict=True):
+        close(own, other)
+
+
+def test_a_score_becomes_no_number_late():
+    decoder, ctc_layer = model(KINDS[0], 0)
+    steps, step = [], decoder.step
+
+    def spoilt(*args):
+        steps.append(1)
+        return step(*args) + (float("inf") if len(steps) == 3 else 0.0)
+
+    decoder.step = spoilt
+    decoder.output_layer.bias.data[SOS_EOS] = -50.0
+    assert search(decoder, ctc_layer, encoder_output([9], 0), [9], SearchOptions(3)) == [None]
+
+
+class TestOptions:
+    """Whatever they are, they are refused or end a search within bounds."""
+
+    numbers = st.floats() | st.integers() | st.floats(-3, 3) | st.integers(-9, 9)
+
+    @given(st.dictionaries(st.sampled_from([f.name for f in fields(SearchOptions)]), numbers),
+           st.integers(1, 3000))  # fmt: skip
+    def test_bounds(self, given_options, frames):
+        chosen = SearchOptions(**given_options)
+        try:
+            chosen.check()
+        except UserError as error:
+            assert any(name in str(error) for name in given_options)
+            return
+        assert 1 <= chosen.beam_size <= 10_000 and 1 <= chosen.nbest <= 10_000
+        least, most = chosen.length_limits(frames)
+        assert 0 <= least <= most <= max(100_000, 20 * frames) and most >= 1
+        assert chosen.minlenratio <= 20
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"beam_size": True}, "beam_size must be a whole number, not True"),
+            ({"nbest": 1e9}, "nbest must be a whole number, not 1000000000.0"),
+            ({"nbest": 10**9}, "nbest must be in 1 to 10000, not 1000000000"),
+            ({"penalty": math.inf}, "penalty must be a number, not inf"),
+            ({"maxlenratio": 1e9}, "maxlenratio must be in -100000 to 20, not 1000000000.0"),
+            ({"minlenratio": 1e6}, "minlenratio must be in -100000 to 20, not 1000000.0"),
+            ({"maxlenratio": -0.5}, "maxlenratio below 0 is minus a number of tokens, not -0.5"),
+            ({"minlenratio": 0.6, "maxlenratio": 0.5}, "0.6 is more than maxlenratio 0.5 allows"),
+            ({"minlenratio": -50, "maxlenratio": -3}, "-50 is more than maxlenratio -3 allows"),
+            ({"minlenratio": 1.5}, "minlenratio 1.5 is more than maxlenratio 0.0 allows"),
+            ({"normalize_length": 1}, "normalize_length must be true or false, not 1"),
+        ],
+    )
+    def test_message(self, options, message):
+        with pytest.raises(UserError, match=re.escape(message)):
+            SearchOptions(**options).check()
+
+    def test_as_many_tokens_as_the_limit_leaves(self):
+        assert SearchOptions(minlenratio=-50).length_limits(30) == (29, 30)
+        assert SearchOptions(minlenratio=-5, maxlenratio=1.0).length_limits(30) == (5, 30)

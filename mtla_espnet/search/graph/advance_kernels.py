@@ -73,6 +73,7 @@ def _settle(
         left = (most - step - 1).to(tl.float64)
         over = over | (tl.max(going, 0) + GAIN * left <= bound)
 
+    over = over & (tl.max((going != going).to(tl.int32), 0) == 0)  # NaN shall be seen
     tl.store(total + at, tl.where(over, _NOTHING, going), held)
     from_ = tl.load(parent + at, held, 0)
     chosen_token = tl.load(token + at, held, 0)

@@ -60,10 +60,18 @@ class FixedSearch:
         decoder: in evaluation mode; its parameters stay as they are (some are copied).
         sos_eos: the token that begins and ends.
         options: of the search; `ctc_weight` is 0.
+        blank: the token that is never emitted; None: every token may be.
     """
 
-    def __init__(self, decoder: DecoderOnly, sos_eos: int, options: SearchOptions):
+    def __init__(
+        self,
+        decoder: DecoderOnly,
+        sos_eos: int,
+        options: SearchOptions,
+        blank: int | None = None,
+    ):
         self._decoder, self._sos_eos, self._options = decoder, sos_eos, options
+        self._blank = blank
         self._buffers: _Buffers | None = None
 
     @property
@@ -71,7 +79,7 @@ class FixedSearch:
         """The decoder's cache, as the newest search left it: at its fullest."""
         return self._buffers and self._buffers.cache
 
-    def __call__(self, encoded: Tensor, lengths: Tensor) -> list[list[Hypothesis]]:
+    def __call__(self, encoded: Tensor, lengths: Tensor) -> list[list[Hypothesis] | None]:
         """Search the best token sequences of several utterances.
 
         Args:
@@ -106,7 +114,7 @@ class FixedSearch:
             self._buffers = kept = None  # freed before the next are made
             self._buffers = _Buffers(
                 self._decoder, self._sos_eos, self._options, len(frames), _roomy(longest),
-                min(most, _FIRST_LENGTH),
+                min(most, _FIRST_LENGTH), self._blank,
             )  # fmt: skip
         return self._buffers
 
@@ -196,6 +204,7 @@ class _Buffers:
         batch: B.
         positions: of the longest prefix.
         length: tokens that there is room for.
+        blank: the token that is never emitted; None: every token may be.
     """
 
     def __init__(
@@ -206,8 +215,9 @@ class _Buffers:
         batch: int,
         positions: int,
         length: int,
+        blank: int | None = None,
     ):
-        self._sos_eos, self._options = sos_eos, options
+        self._sos_eos, self._options, self._blank = sos_eos, options, blank
         self.batch, self.positions, self.length = batch, positions, length
         beams = options.beam_size
         slots = positions // decoder.down_rate
@@ -278,7 +288,7 @@ class _Buffers:
         options = self._options
         logits = self._decoder.step(self._tokens.flatten())
         chosen, parent, token = best_tokens(
-            logits, self._total, options.temperature, options.penalty
+            logits, self._total, options.temperature, options.penalty, self._blank
         )
         settle(
             self._ends, chosen, parent, token, self._limits, self._index, self._total,
@@ -296,9 +306,10 @@ class _Buffers:
         event.record()
         return answer, event
 
-    def nbest(self, steps: int) -> list[list[Hypothesis]]:
-        """Return the best hypotheses of the steps so far."""
+    def nbest(self, steps: int) -> list[list[Hypothesis] | None]:
+        """Return the best hypotheses of the steps so far; None: a score is NaN."""
         options = self._options
+        self._ended[steps - 1].masked_fill_(self._total.isnan(), float("nan"))  # and never ends
         parent, token, ended = (x[:steps] for x in (self._parent, self._token, self._ended))
         count = torch.arange(1, steps + 1, device=self._device)[:, None, None]
         return nbest(

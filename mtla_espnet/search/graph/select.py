@@ -13,7 +13,11 @@ LEAST = torch.finfo(torch.float64).min
 
 
 def best_tokens(
-    logits: Tensor, total: Tensor, temperature: float, penalty: float
+    logits: Tensor,
+    total: Tensor,
+    temperature: float,
+    penalty: float,
+    blank: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the W best continuations of an utterance's W hypotheses, in any order.
 
@@ -22,6 +26,7 @@ def best_tokens(
         total: (B, W) float64; minus infinity where a hypothesis has ended.
         temperature: divides the logits.
         penalty: added to every token.
+        blank: the token that is never chosen; None: every token may be.
 
     Returns:
         Score (B, W) float64, parent (B, W) int64 and token (B, W) int64. Where fewer than
@@ -31,12 +36,14 @@ def best_tokens(
         # here: Triton need not be installed where there is no GPU
         from mtla_espnet.search.graph.select_kernels import best_tokens as on_cuda
 
-        return on_cuda(logits, total, temperature, penalty)
+        return on_cuda(logits, total, temperature, penalty, blank)
     batch, beams = total.shape
     vocabulary = logits.size(1)
     groups = -(-vocabulary // GROUP)
     scaled = logits.float() / temperature
     log_p = (scaled - scaled.logsumexp(dim=-1, keepdim=True)).unflatten(0, (batch, beams))
+    if blank is not None:
+        log_p[..., blank] = float("-inf")
     padded = torch.nn.functional.pad(
         log_p, (0, groups * GROUP - vocabulary), value=float("-inf")
     ).unflatten(-1, (groups, GROUP))

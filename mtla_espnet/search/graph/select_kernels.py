@@ -15,7 +15,7 @@ _MOST_KEYS = 16384
 
 @triton.jit
 def _group_keys(
-    logits, total, keys, lse, beams, vocabulary, groups, inverse,
+    logits, total, keys, lse, beams, vocabulary, groups, blank, inverse,
     BLOCK: tl.constexpr, BEAMS: tl.constexpr,
 ):  # fmt: skip
     """Group maxima relative to the utterance's best hypothesis, and the log-sum-exp."""
@@ -40,7 +40,8 @@ def _group_keys(
     score = base - whole
     for start in range(0, vocabulary, BLOCK):
         index = start + tl.arange(0, BLOCK)
-        x = tl.load(row + index, mask=index < vocabulary, other=float("-inf"))
+        emitted = (index < vocabulary) & (index != blank)
+        x = tl.load(row + index, mask=emitted, other=float("-inf"))
         largest = tl.max(tl.reshape(x.to(tl.float32) * inverse, (BLOCK // GROUP, GROUP)), axis=1)
         group = start // GROUP + tl.arange(0, BLOCK // GROUP)
         at = keys + n.to(tl.int64) * groups + group
@@ -87,7 +88,7 @@ def _best_groups(keys, chosen, count, beams, BLOCK: tl.constexpr):
 
 @triton.jit
 def _best_tokens(
-    logits, lse, total, group, score, parent, token, beams, vocabulary, groups, inverse,
+    logits, lse, total, group, score, parent, token, beams, vocabulary, groups, blank, inverse,
     PENALTY: tl.constexpr, BEAMS: tl.constexpr,
 ):  # fmt: skip
     b = tl.program_id(0)
@@ -99,7 +100,8 @@ def _best_tokens(
     row = b * beams + hypothesis
     v = chosen % groups * GROUP + place % GROUP
     held = live & (v < vocabulary)
-    x = tl.load(logits + row.to(tl.int64) * vocabulary + v, mask=held, other=float("-inf"))
+    emitted = held & (v != blank)
+    x = tl.load(logits + row.to(tl.int64) * vocabulary + v, mask=emitted, other=float("-inf"))
     x = x.to(tl.float32) * inverse - tl.load(lse + row, mask=live, other=0.0)
     before = tl.load(total + row, mask=live, other=float("-inf"))
     x = before + (x.to(tl.float64) + PENALTY)
@@ -114,16 +116,21 @@ def _best_tokens(
 
 
 def best_tokens(
-    logits: Tensor, total: Tensor, temperature: float, penalty: float
+    logits: Tensor,
+    total: Tensor,
+    temperature: float,
+    penalty: float,
+    blank: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """See `select.best_tokens`."""
     batch, beams = total.shape
     vocabulary = logits.size(1)
     groups = triton.cdiv(vocabulary, select.GROUP)
+    blank = -1 if blank is None else blank
     keys = torch.empty(batch, beams * groups, dtype=torch.float32, device=logits.device)
     lse = torch.empty(batch * beams, dtype=torch.float32, device=logits.device)
     _group_keys[(batch * beams,)](
-        logits, total, keys, lse, beams, vocabulary, groups, 1.0 / temperature,
+        logits, total, keys, lse, beams, vocabulary, groups, blank, 1.0 / temperature,
         BLOCK=min(4096, max(select.GROUP, triton.next_power_of_2(vocabulary))),
         BEAMS=triton.next_power_of_2(beams), num_warps=4,
     )  # fmt: skip
@@ -140,7 +147,7 @@ def best_tokens(
     parent, token = torch.empty_like(group), torch.empty_like(group)
     _best_tokens[(batch,)](
         logits, lse, total, group, score, parent, token, beams, vocabulary, groups,
-        1.0 / temperature,
+        blank, 1.0 / temperature,
         PENALTY=penalty, BEAMS=triton.next_power_of_2(beams), num_warps=8,
     )  # fmt: skip
     return score, parent, token

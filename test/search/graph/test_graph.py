@@ -26,9 +26,10 @@ def model(kind, seed, device="cpu"):
     return decoder.to(device)
 
 
-def plain(decoder, encoded, sizes, options):
+def plain(decoder, encoded, sizes, options, blank=None):
     scorers = {"decoder": DecoderScorer(decoder, encoded, torch.tensor(sizes), options.temperature)}
-    return beam_search(scorers, {"decoder": 1.0}, sizes, SOS_EOS, options, encoded.device)
+    weights = {"decoder": 1.0}
+    return beam_search(scorers, weights, sizes, SOS_EOS, options, encoded.device, blank=blank)
 
 
 def batch(sizes, seed):
@@ -55,16 +56,35 @@ options = st.builds(
 )
 
 
-@given(kinds, st.lists(lengths(most=12, rows=3), min_size=1, max_size=3), options, seeds)
-def test_equals_the_plain_search_over_batches_that_share_buffers(kind, batches, chosen, seed):
+@given(
+    kinds, st.lists(lengths(most=12, rows=3), min_size=1, max_size=3), options,
+    st.sampled_from([None, 0, 40]), seeds,
+)  # fmt: skip
+def test_equals_the_plain_search_over_batches_that_share_buffers(
+    kind, batches, chosen, blank, seed
+):
     decoder = model(kind, seed)
-    search = FixedSearch(decoder, SOS_EOS, chosen)
+    search = FixedSearch(decoder, SOS_EOS, chosen, blank)
     with torch.no_grad():
         for number, sizes in enumerate(batches):
             encoded = batch(sizes, seed + number)
             ours = search(encoded, torch.tensor(sizes))
-            for a, b in zip(ours, plain(decoder, encoded, sizes, chosen), strict=True):
+            for a, b in zip(ours, plain(decoder, encoded, sizes, chosen, blank), strict=True):
                 same(a, b)
+
+
+@given(kinds, lengths(most=12, rows=3), options, seeds)
+def test_a_score_that_is_no_number_spoils_its_utterance_alone(kind, sizes, chosen, seed):
+    decoder, sizes = model(kind, seed), [7, *sizes]
+    search = FixedSearch(decoder, SOS_EOS, chosen)
+    with torch.no_grad():
+        encoded = batch(sizes, seed)
+        expected = plain(decoder, encoded, sizes, chosen)
+        encoded[0, 3, 0] = float("nan")
+        found = search(encoded, torch.tensor(sizes))
+    assert found[0] is None
+    for a, b in zip(found[1:], expected[1:], strict=True):
+        same(a, b)
 
 
 @given(kinds, lengths(most=12, rows=3), options, st.sampled_from([0.0, 0.3]), seeds)

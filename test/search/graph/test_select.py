@@ -18,10 +18,12 @@ def draw(batch, beams, vocabulary, seed):
     return logits, total
 
 
-def slow(logits, total, temperature, penalty):
+def slow(logits, total, temperature, penalty, blank=None):
     """Every continuation, sorted: (score, parent, token) of the best ones."""
     beams = total.size(1)
     score = (logits / temperature).log_softmax(-1).unflatten(0, total.shape).double() + penalty
+    if blank is not None:
+        score[..., blank] = NOTHING
     score = (total[..., None] + score).flatten(1)
     found = []
     for row in score:
@@ -47,18 +49,25 @@ def check(score, parent, token, expected, vocabulary):
 
 @given(
     st.integers(1, 3), st.integers(1, 6), st.integers(7, 100), seeds,
-    st.sampled_from([1.0, 1.7]), st.sampled_from([0.0, 0.3]),
+    st.sampled_from([1.0, 1.7]), st.sampled_from([0.0, 0.3]), st.sampled_from([None, 0, 6]),
 )  # fmt: skip
-def test_best_tokens_are_those_of_a_sort(batch, beams, vocabulary, seed, temperature, penalty):
+def test_best_tokens_are_those_of_a_sort(
+    batch, beams, vocabulary, seed, temperature, penalty, blank
+):
     logits, total = draw(batch, beams, vocabulary, seed)
-    found = select.best_tokens(logits, total, temperature, penalty)
-    check(*found, slow(logits, total, temperature, penalty), vocabulary)
+    if blank is not None:
+        logits[:, blank] += 5.0
+    found = select.best_tokens(logits, total, temperature, penalty, blank)
+    check(*found, slow(logits, total, temperature, penalty, blank), vocabulary)
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("blank", [None, 0, 33])
 @pytest.mark.parametrize("beams, vocabulary", [(1, 40), (5, 70), (50, 8000), (64, 32001)])
-def test_the_kernels_choose_the_same(beams, vocabulary):
+def test_the_kernels_choose_the_same(beams, vocabulary, blank):
     logits, total = draw(3, beams, vocabulary, 0)
     total[2] = NOTHING
-    found = select.best_tokens(logits.cuda(), total.cuda(), 1.2, 0.1)
-    check(*(x.cpu() for x in found), slow(logits, total, 1.2, 0.1), vocabulary)
+    if blank is not None:
+        logits[:, blank] += 5.0
+    found = select.best_tokens(logits.cuda(), total.cuda(), 1.2, 0.1, blank)
+    check(*(x.cpu() for x in found), slow(logits, total, 1.2, 0.1, blank), vocabulary)
