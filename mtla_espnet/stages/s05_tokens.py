@@ -4,7 +4,11 @@ from collections.abc import Callable
 
 from mtla_espnet.data.fairseq.config import read_vocabulary
 from mtla_espnet.data.kaldi.tables import read_table
-from mtla_espnet.data.text.token_list import build_token_list, use_token_list
+from mtla_espnet.data.text.token_list import (
+    build_token_list,
+    tell_changed_lines,
+    use_token_list,
+)
 from mtla_espnet.jobs.marks import Part
 from mtla_espnet.recipe.layout import Layout
 from mtla_espnet.recipe.recipe import Recipe
@@ -43,15 +47,19 @@ def parts(recipe: Recipe) -> list[Part]:
 def run(recipe: Recipe, part: Part) -> None:
     """Build one list; see `build_token_list` for its errors."""
     layout = recipe.layout
-    tokens = next(t.tokens for t in layout.texts if t.tokens.directory == part.directory)
+    text = next(text for text in layout.texts if text.tokens.directory == part.directory)
+    tokens = text.tokens
     options = dict(tokens.options)
+    texts = layout.text_of_training(text.table) if tokens.given else tokens.texts
+    lines = [line for path in texts for line in read_table(path).values()]
     if tokens.given:
         model, vocabulary = tokens.given
         use_token_list(model, read_vocabulary(vocabulary), part.directory, **options)
+        tell_changed_lines(part.directory / "bpe.model", lines)
         return
     symbols = options.pop("bpe_nlsyms", "")
     build_token_list(
-        [line for path in tokens.texts for line in read_table(path).values()],
+        lines,
         part.directory,
         tokens.token_type,
         bpe_nlsyms=[symbol for symbol in symbols.split(",") if symbol],

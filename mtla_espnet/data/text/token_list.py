@@ -6,8 +6,10 @@
 
 import collections
 import io
+import logging
 import os
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -21,6 +23,8 @@ SPACE = "<space>"  # the blank between words, as a character token
 
 # sentencepiece's own <unk> <s> </s>: three of the nbpe pieces, replaced by the three symbols.
 _META_PIECES = 3
+_LONGEST_BYTES = 4192  # sentencepiece leaves longer lines out, unless it is told otherwise
+_LOOKED_AT = 10_000  # lines, whether they can be given back
 _TOO_FEW = re.compile(r"Vocabulary size is smaller than required_chars\. \d+ vs (\d+)")
 _TOO_MANY = re.compile(r"Please set it to a value <= (\d+)")
 
@@ -41,7 +45,8 @@ def build_token_list(
     """Write `tokens.txt` (for bpe also `train.txt`, `bpe.model`, `bpe.vocab`) to `out_dir`.
 
     `tokens.txt` is written last: with it, all is there. The same texts give the same
-    bytes. Characters and words are ordered by falling count, then by code point.
+    bytes. Characters and words are ordered by falling count, then by code point. What bpe cannot
+    give back is told, see `tell_changed_lines`.
 
     Args:
         texts: transcripts, without ids.
@@ -68,6 +73,7 @@ def build_token_list(
         raise UserError(f"{out_dir}: there is no text to make a token list from")
     if token_type == "bpe":
         tokens = _train_pieces(lines, out_dir, nbpe, bpemode, bpe_char_cover, list(bpe_nlsyms))
+        tell_changed_lines(out_dir / "bpe.model", lines)
     elif tokenize is not None and token_type in TOKEN_TYPES:
         tokens = _by_count(token for line in lines for token in tokenize(line))
     elif token_type == "char":
@@ -114,6 +120,33 @@ def use_token_list(
     _write_tokens(out_dir, pieces, oov, blank, sos_eos)
 
 
+def tell_changed_lines(bpe_model: Path, texts: Iterable[str]) -> None:
+    """Warn of lines that a sentencepiece model cannot give back, with their share and an example.
+
+    It writes Unicode's form NFKC whatever it reads (a letter with an accent is one character, a
+    wide letter a plain one), and has no piece for what training left out, so even a model without
+    any error would be scored as wrong there.
+
+    Args:
+        bpe_model: the model.
+        texts: lines that it was trained for; they are looked at here and there.
+    """
+    lines = [" ".join(text.split()) for text in texts]
+    some = lines[:: 1 + len(lines) // _LOOKED_AT]
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(bpe_model))
+    given_back = processor.decode(processor.encode(some))
+    changed = [(a, b) for a, b in zip(some, given_back, strict=True) if a != b]
+    if not changed:
+        return
+    line, other = min(changed, key=lambda pair: len(pair[0]))
+    in_nfkc = unicodedata.normalize("NFKC", line) == other
+    advice = "write texts in Unicode's form NFKC" if in_nfkc else "see --bpe_char_cover"
+    logging.warning(
+        f"{bpe_model}: cannot give back {100 * len(changed) / len(some):.3g} % of the lines, such "
+        f"as {line!r}, which becomes {other!r}: scores count that as errors ({advice})"
+    )
+
+
 def _write_tokens(out_dir: Path, tokens: Iterable[str], oov: str, blank: str, sos_eos: str) -> None:
     special = (blank, oov, sos_eos)
     ordered = [blank, oov, *(token for token in tokens if token not in special), sos_eos]
@@ -154,6 +187,7 @@ def _trainer(
     lines: list[str], mode: str, char_cover: float, nlsyms: list[str]
 ) -> Callable[[int], bytes]:
     """Return what trains a model of a size."""
+    longest_bytes = max(len(line.encode()) for line in lines)
 
     def train(size: int) -> bytes:
         # Through a writer: with a file name, the model would store that name.
@@ -165,6 +199,7 @@ def _trainer(
             model_type=mode,
             character_coverage=char_cover,
             user_defined_symbols=nlsyms,
+            max_sentence_length=max(_LONGEST_BYTES, longest_bytes),
             minloglevel=2,  # errors only, which are exceptions too
         )
         return model.getvalue()

@@ -1,3 +1,5 @@
+import unicodedata
+
 import pytest
 import sentencepiece
 from hypothesis import given
@@ -114,6 +116,44 @@ def test_the_fewest_pieces_are_foretold(tmp_path_factory, texts):
 def test_bad_options_are_refused(tmp_path, options, message):
     with pytest.raises(UserError, match=message):
         build_token_list(AN4, tmp_path, **options)
+
+
+def warnings_of_bpe(lines, directory, caplog):
+    build_token_list(lines, directory, "bpe", nbpe=fewest_pieces(lines), bpemode="bpe")
+    return [record.getMessage() for record in caplog.records]
+
+
+@pytest.mark.parametrize(
+    ("text", "becomes", "advice"),
+    [
+        (unicodedata.normalize("NFD", "ngày một"), "ngày một", "form NFKC"),
+        (unicodedata.normalize("NFD", "한국 날씨"), "한국 날씨", "form NFKC"),
+        ("ＦＭ ９", "FM 9", "form NFKC"),
+        ("½ ﬁ", "1⁄2 fi", "form NFKC"),
+        ("a ▅", "a  ⁇ ", "bpe_char_cover"),
+    ],
+)
+def test_lines_that_are_not_given_back_are_told_with_their_share(
+    tmp_path, caplog, text, becomes, advice
+):
+    lines = ["a b", "b a", "a a b", text]
+    (said,) = warnings_of_bpe(lines, tmp_path, caplog)
+    assert said.startswith(f"{tmp_path}/bpe.model: cannot give back 25 % of the lines, such as ")
+    assert f"{text!r}, which becomes {becomes!r}" in said and advice in said
+
+
+def test_lines_that_are_given_back_are_not_told(tmp_path, caplog):
+    lines = ["über  das	Meer", "今天 天气", "за морем", "a"] * 9
+    assert warnings_of_bpe(lines, tmp_path, caplog) == []
+
+
+@pytest.mark.parametrize("others", [[], ["rain in the north"] * 9])
+@pytest.mark.parametrize("blank", [" ", ""])
+def test_long_lines_are_trained_on(tmp_path, caplog, others, blank):
+    """Longer than what sentencepiece reads by itself, also without blanks."""
+    lines = [*others, blank.join(["köln im regen"] * 900)]
+    assert warnings_of_bpe(lines, tmp_path, caplog) == []
+    assert any("ö" in token for token in tokens_of(tmp_path))
 
 
 def test_no_text_is_refused(tmp_path):
