@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from mtla_espnet.recipe.load import load_recipe
 from mtla_espnet.recipe.options import parse_options
-from mtla_espnet.recipe.recipe import load_recipe
 from mtla_espnet.recipe.task import TASKS, task_named
 from mtla_espnet.yaml_files import load_yaml
 

@@ -11,38 +11,36 @@ from mtla_espnet.recipe.texts import Text
 
 def training_sets(recipe: Recipe) -> dict[str, Path]:
     """Return mode -> the formatted set that is trained or validated on."""
-    layout = recipe.layout
     return {
-        "train": layout.dump_set_dir(layout.train_set),
-        "valid": layout.dump_set_dir(layout.valid_set),
+        "train": recipe.sets.dump_set_dir(recipe.sets.train),
+        "valid": recipe.sets.dump_set_dir(recipe.sets.valid),
     }
 
 
 def training_inputs(recipe: Recipe) -> dict[Path, int]:
     """Return the files that training reads, or that say it changed -> the stage of each."""
-    layout = recipe.layout
-    speech = layout.speech
+    speech = recipe.speech
     tables = [speech.scp, speech.lengths] if speech else []
-    tables += [text.table for text in layout.texts]
+    tables += [text.table for text in recipe.texts]
     files = {}
     for path in training_sets(recipe).values():
         facts = speech.facts_of(path) if speech else []
         files |= {path / name: 4 for name in (*tables, *facts)}
-    return {text.tokens.token_list: 5 for text in layout.texts} | files
+    return {text.tokens.token_list: 5 for text in recipe.texts} | files
 
 
 def common_arguments(recipe: Recipe) -> list[str]:
     """Return tokens, preprocessing and data, as ESPnet2's scripts give them."""
-    layout, options = recipe.layout, recipe.options
-    arguments = _text_arguments(recipe, layout.texts)
-    for text in layout.texts:
+    options = recipe.options
+    arguments = _text_arguments(recipe, recipe.texts)
+    for text in recipe.texts:
         for name in text.kind.passed_on:
             arguments += [f"--{name}", str(getattr(options, name)).lower()]
-    data = {text.table: f"{text.name},text" for text in layout.texts}
-    if layout.speech:
+    data = {text.table: f"{text.name},text" for text in recipe.texts}
+    if recipe.speech:
         sets, frontend = training_sets(recipe).values(), recipe.train_config.get("frontend")
-        arguments += layout.speech.model_arguments(list(sets), frontend)
-        data = {layout.speech.scp: f"speech,{layout.speech.loader}"} | data
+        arguments += recipe.speech.model_arguments(list(sets), frontend)
+        data = {recipe.speech.scp: f"speech,{recipe.speech.loader}"} | data
     for mode, directory in training_sets(recipe).items():
         for table, entry in data.items():
             arguments += [f"--{mode}_data_path_and_name_and_type", f"{directory / table},{entry}"]
@@ -51,9 +49,9 @@ def common_arguments(recipe: Recipe) -> list[str]:
 
 def lm_arguments(recipe: Recipe) -> list[str]:
     """Return tokens, preprocessing and data of a language model, as ESPnet2's asr.sh does."""
-    arguments = _text_arguments(recipe, recipe.layout.texts[:1])
+    arguments = _text_arguments(recipe, recipe.texts[:1])
     for mode in ("train", "valid"):
-        entry = f"{recipe.layout.lm_stats_dir / mode / 'text'},text,text"
+        entry = f"{recipe.paths.lm_stats_dir / mode / 'text'},text,text"
         arguments += [f"--{mode}_data_path_and_name_and_type", entry]
     return arguments
 

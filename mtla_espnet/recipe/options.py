@@ -157,6 +157,11 @@ def _convert(option: Option, text: str, where: str) -> bool | int | float | str 
     return text
 
 
+def used_options(options: SimpleNamespace, *names: str) -> dict[str, object]:
+    """Return the named options, for a mark."""
+    return {name: getattr(options, name) for name in names}
+
+
 def sampling_rate(text: str) -> int:
     """Return the rate in Hz that `--fs` names.
 

@@ -1,28 +1,19 @@
-"""A recipe that is ready to run: its layout and configurations, checked before stage 1."""
+"""A recipe: its options, and what follows from them."""
 
 import dataclasses
 import functools
-import os
-from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 
-from mtla_espnet.config import (
-    apply_arguments,
-    check_keys,
-    lay_attention,
-    lay_frontend,
-    nearest,
-)
-from mtla_espnet.files import UserError, read_json
-from mtla_espnet.recipe.layout import Layout
-from mtla_espnet.recipe.options import check_supported, default_of
-from mtla_espnet.yaml_files import load_yaml
-
-_TABLE = Path(__file__).with_name("espnet_options.json")
-# ESPnet's own default where encoder_conf does not say the model size.
-_DEFAULT_OUTPUT_SIZE = 256
-_DEFAULT_HEADS = 4
+from mtla_espnet.data.fairseq.config import FairseqConfig, read_fairseq_config
+from mtla_espnet.recipe.options import sampling_rate
+from mtla_espnet.recipe.overlays import find_overlay
+from mtla_espnet.recipe.paths import Paths
+from mtla_espnet.recipe.sets import Sets
+from mtla_espnet.recipe.speech_input import SpeechInput
+from mtla_espnet.recipe.tags import Tags
+from mtla_espnet.recipe.task import TASKS, Task
+from mtla_espnet.recipe.texts import Text, TokenSet, texts_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,206 +21,142 @@ class Recipe:
     """What the stages work on.
 
     Args:
-        layout: options and paths.
+        options: what `parse_options` returns.
+        root: the recipe's directory.
         laid_config: the training configuration, over what Fairseq's says, with `--attention`
             laid over it.
         train_config: the same with `--<model>_args` laid over it too.
         inference_config: the decoding configuration with `--inference_args` laid over it,
             and the files of the language model.
         lm_config: the configuration of the language model with `--lm_args` laid over it.
+
+    Raises:
+        UserError: a required set is missing, or the training set is also another set.
     """
 
-    layout: Layout
-    laid_config: dict
-    train_config: dict
-    inference_config: dict
+    options: SimpleNamespace
+    root: Path = Path(".")
+    laid_config: dict = dataclasses.field(default_factory=dict)
+    train_config: dict = dataclasses.field(default_factory=dict)
+    inference_config: dict = dataclasses.field(default_factory=dict)
     lm_config: dict = dataclasses.field(default_factory=dict)
 
+    def __post_init__(self):
+        _ = self.sets, self.speech  # they check their options
+
+    @functools.cached_property
+    def task(self) -> Task:
+        """The kind of recipe."""
+        return TASKS[self.options.task]
+
+    def model_option(self, name: str) -> object:
+        """Return an option that is named after the model: `config` is `--asr_config` in ASR."""
+        return getattr(self.options, f"{self.task.model}_{name}")
+
     @property
-    def options(self) -> SimpleNamespace:
-        """The options of the command line."""
-        return self.layout.options
+    def model_splits(self) -> int:
+        """Parts that the training set is split into; 1: it is not."""
+        return max(1, getattr(self.options, f"num_splits_{self.task.model}"))
 
+    # Data
 
-def load_recipe(options: SimpleNamespace, root: str | os.PathLike = ".") -> Recipe:
-    """Read and check a recipe's configurations, without ESPnet.
+    @property
+    def feats_type(self) -> str:
+        """Kind of input, for tags; raw for text, as in ESPnet."""
+        return getattr(self.options, "feats_type", "raw")
 
-    Args:
-        options: what `parse_options` returns.
-        root: the recipe's directory.
+    @functools.cached_property
+    def rate(self) -> int | None:
+        """Sampling rate of the dump, in Hz; None where there is no speech."""
+        return sampling_rate(self.options.fs) if self.task.speech else None
 
-    Raises:
-        UserError: an option or a configuration is wrong; names the file and the key.
-    """
-    layout = Layout(options, root)
-    check_supported(options)
-    check_task(layout)
-    program = layout.task.program
-    laid = load_yaml(layout.train_config) if layout.train_config else {}
-    source = layout.model_option("config") or "the default training configuration"
-    check_train_keys(laid, source, program)
-    laid = dict(layout.fairseq.options) | laid
-    overlay = layout.frontend_overlay
-    if overlay:
-        laid = lay_frontend(laid, load_yaml(overlay), overlay)
-        check_train_keys(laid, str(overlay), program)
-    overlay = layout.attention_overlay
-    if overlay:
-        laid = lay_attention(laid, load_yaml(overlay), overlay)
-        source = f"{source} with {overlay}"
-    config = laid
-    arguments = layout.model_option("args")
-    if arguments:
-        name = f"--{layout.task.model}_args"
-        config = apply_arguments(laid, arguments, name)
-        check_train_keys(config, name, program)
-        source = f"{source} with {name}"
-    check_attention(config, source)
-    _check_kept_models(config, source)
-    if layout.task.model == "st":
-        _check_auxiliary_losses(config, source)
-    inference_config = _load_inference_config(layout)
-    lm_config = _load_lm_config(layout) if options.use_lm else {}
-    return Recipe(layout, laid, config, inference_config, lm_config)
+    @functools.cached_property
+    def speech(self) -> SpeechInput | None:
+        """What the model hears; None where it reads."""
+        if not self.task.speech:
+            return None
+        return SpeechInput(self.options.feats_type, self.options.audio_format, self.rate)
 
+    @functools.cached_property
+    def sets(self) -> Sets:
+        """Names and data of the sets."""
+        return Sets(self.options, self.root, self.feats_type)
 
-def _load_lm_config(layout: Layout) -> dict:
-    options = layout.options
-    config = load_yaml(layout.lm_config) if layout.lm_config else {}
-    source = options.lm_config or "the default configuration of the language model"
-    check_train_keys(config, source, "lm_train")
-    if options.lm_args:
-        config = apply_arguments(config, options.lm_args, "--lm_args")
-        check_train_keys(config, "--lm_args", "lm_train")
-        source = f"{source} with --lm_args"
-    _check_kept_models(config, source)
-    return config
+    @property
+    def fairseq_dir(self) -> Path | None:
+        """Directory of Fairseq's manifests; None: there are none."""
+        name = getattr(self.options, "fairseq_dir", "")
+        return self.root / name if name else None
 
+    @functools.cached_property
+    def fairseq(self) -> FairseqConfig:
+        """What applies of the `config.yaml` beside Fairseq's manifests.
 
-def _load_inference_config(layout: Layout) -> dict:
-    options = layout.options
-    config = {}
-    if options.inference_config:
-        config = load_yaml(layout.root / options.inference_config)
-        check_keys(config, _table()["inference"]["options"], options.inference_config)
-    if options.inference_args:
-        config = apply_arguments(config, options.inference_args, "--inference_args")
-        check_keys(config, _table()["inference"]["options"], "--inference_args")
-    files = layout.lm_files | layout.ngram_files
-    return config | {name: str(path) for name, path in files.items()}
+        Raises:
+            UserError: it is malformed.
+        """
+        path = self.fairseq_dir and self.fairseq_dir / "config.yaml"
+        return read_fairseq_config(path) if path and path.exists() else FairseqConfig()
 
+    # Texts and tokens
 
-def check_task(layout: Layout) -> None:
-    """Check the options that one task alone has.
+    @functools.cached_property
+    def texts(self) -> list[Text]:
+        """The texts of each set; the first is what the model writes."""
+        return texts_of(self.options, self.root, self.task, self.sets, self.fairseq)
 
-    Raises:
-        UserError: they contradict each other.
-    """
-    given = vars(layout.options)
-    if given.get("frontend") and layout.speech.is_features:
-        raise UserError(
-            f"--frontend {given['frontend']} turns audio into features, and --feats_type "
-            f"{given['feats_type']} has them: leave one out",
-            exit_code=2,
-        )
-    if given.get("two_pass") and not given["use_transcript"]:
-        raise UserError("--two_pass true needs --use_transcript true", exit_code=2)
-    if given.get("token_joint"):
-        for name in ("token_type", "nbpe", "bpemode"):
-            source, target = f"src_{name}", f"tgt_{name}"
-            default = default_of(layout.task.name, source)
-            if given[source] not in (default, given[target]):
-                raise UserError(
-                    f"--{source} {given[source]}: with --token_joint true the options of the "
-                    f"target hold for both: leave it out, or set --{target}",
-                    exit_code=2,
-                )
-    if given.get("src_lang") and (given["src_lang"], given["src_case"]) == (
-        given["tgt_lang"],
-        given["tgt_case"],
-    ):
-        raise UserError("--src_lang and --tgt_lang are the same language and case", exit_code=2)
+    @property
+    def tables(self) -> list[str]:
+        """The tables of text that a set has, `text` first."""
+        return list(dict.fromkeys(["text", *(text.table for text in self.texts)]))
 
+    @property
+    def tokens(self) -> TokenSet:
+        """The tokens of what the model writes."""
+        return self.texts[0].tokens
 
-def check_train_keys(config: Mapping, source: str, program: str = "asr_train") -> None:
-    """Check the keys of a training configuration, and of the classes that it chooses.
+    @property
+    def nlsyms_file(self) -> Path | None:
+        """File of non-linguistic symbols, one a line; None where there are none."""
+        name = self.options.nlsyms_txt
+        return None if name in ("none", "") else self.root / name
 
-    Args:
-        config: the configuration.
-        source: the file or option that holds it, for messages.
-        program: of ESPnet, which trains by it.
+    # Experiments
 
-    Raises:
-        UserError: a key does not exist, or a class; names the nearest one.
-    """
-    table = _table()[program]
-    check_keys(config, table["options"], source)
-    for name, choice in table["choices"].items():
-        chosen = config.get(name, choice["default"])
-        classes = choice["classes"]
-        if chosen is None:
-            continue
-        if not isinstance(chosen, str) or chosen not in classes:
-            raise UserError(f"{source}: {name}: unknown {chosen!r} {nearest(chosen, classes)}")
-        conf = config.get(f"{name}_conf") or {}
-        if not isinstance(conf, Mapping):
-            raise UserError(f"{source}: {name}_conf must hold `key: value` lines, not {conf!r}")
-        if classes[chosen] is not None:
-            check_keys(conf, classes[chosen], source, f"{name}_conf")
+    @functools.cached_property
+    def tags(self) -> Tags:
+        """Names of experiments."""
+        speed = "_sp" if self.sets.speed_factors else ""
+        return Tags(self.options, self.task, self.feats_type, self.tokens, speed)
 
+    @functools.cached_property
+    def paths(self) -> Paths:
+        """Directories and files of the experiments."""
+        return Paths(self.options, self.root, self.task, self.tags)
 
-def check_attention(config: Mapping, source: str) -> None:
-    """Check the attention of a decoder-only configuration.
+    @property
+    def attention_overlay(self) -> Path | None:
+        """The file that `--attention` names.
 
-    Raises:
-        UserError: unknown kind or option, or sizes that do not fit; names file and key.
-    """
-    if config.get("decoder") != "decoder_only":
-        return
-    # Here: it imports torch, which other decoders and `--help` need not wait for.
-    from mtla_espnet.attention.base import DEFAULT_KIND, resolve_attention_conf
+        Raises:
+            UserError: there is none.
+        """
+        return find_overlay(self.root, "attention", self.options.attention)
 
-    conf = config.get("decoder_conf") or {}
-    width = (config.get("encoder_conf") or {}).get("output_size", _DEFAULT_OUTPUT_SIZE)
-    heads = conf.get("attention_heads", _DEFAULT_HEADS)
-    kind = conf.get("attention", DEFAULT_KIND)
-    for name, size in (
-        ("encoder_conf.output_size", width),
-        ("decoder_conf.attention_heads", heads),
-    ):
-        if not isinstance(size, int) or size < 1:
-            raise UserError(f"{source}: {name} must be a whole number from 1 on, not {size!r}")
-    try:
-        resolve_attention_conf(kind, conf.get("attention_conf") or {}, width, heads)
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{source}: decoder_conf: {error}") from None
+    @property
+    def frontend_overlay(self) -> Path | None:
+        """The file that `--frontend` names.
 
+        Raises:
+            UserError: there is none.
+        """
+        return find_overlay(self.root, "frontend", getattr(self.options, "frontend", ""))
 
-def _check_auxiliary_losses(config: Mapping, source: str) -> None:
-    """Refuse an ASR loss of translation that has no decoder: ESPnet fails in the first update."""
-    conf = config.get("model_conf") or {}
-    shares = [conf.get(name, 0.0) for name in ("asr_weight", "mtlalpha")]
-    for name, share in zip(("asr_weight", "mtlalpha"), shares, strict=True):
-        if not isinstance(share, int | float):
-            raise UserError(f"{source}: model_conf.{name} must be a number, not {share!r}")
-    if shares[0] > 0 and shares[1] < 1 and not config.get("extra_asr_decoder"):
-        raise UserError(
-            f"{source}: model_conf.asr_weight with mtlalpha below 1 needs extra_asr_decoder; "
-            "say mtlalpha: 1.0 for CTC alone"
-        )
-
-
-def _check_kept_models(config: Mapping, source: str) -> None:
-    """Refuse to average more models than there are epochs: ESPnet would rename the average."""
-    kept = config.get("keep_nbest_models", 1)
-    most = max(kept) if isinstance(kept, list) and kept else kept
-    epochs = config.get("max_epoch", 40)
-    if isinstance(most, int) and isinstance(epochs, int) and most > epochs:
-        raise UserError(
-            f"{source}: keep_nbest_models: {most} is more than max_epoch: {epochs}; lower it"
-        )
-
-
-@functools.cache
-def _table() -> dict:
-    return read_json(_TABLE)
+    @property
+    def normalization(self) -> dict[Path, int]:
+        """File of statistics that features are normalised by -> its stage; or nothing."""
+        if self.fairseq.global_cmvn:
+            return {self.root / "data/fairseq_global_cmvn.npz": 1}
+        chosen = getattr(self.options, "feats_normalize", "") == "global_mvn"
+        is_normal = "normalize" in self.fairseq.options
+        return {self.paths.feature_statistics: 10} if chosen and not is_normal else {}

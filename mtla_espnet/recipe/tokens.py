@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mtla_espnet.data.kaldi.tables import read_table
 from mtla_espnet.files import UserError
-from mtla_espnet.recipe.layout import Layout
+from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.recipe.texts import Text, TokenSet
 
 # A text's own list lacks what `bpe_char_cover` leaves out, at most some per cent.
@@ -13,19 +13,19 @@ _MOST_UNKNOWN_PERCENT = 10.0
 _LOOKED_AT = 1000
 
 
-def text_options(layout: Layout, tokens: TokenSet | None = None) -> Mapping[str, object]:
+def text_options(recipe: Recipe, tokens: TokenSet | None = None) -> Mapping[str, object]:
     """Return the options that text is tokenized by, for a mark; by default what is written."""
-    options, tokens = layout.options, tokens or layout.tokens
+    options, tokens = recipe.options, tokens or recipe.tokens
     given = {"g2p": options.g2p} if options.g2p != "none" else {}
     return {"token_type": tokens.token_type, "cleaner": options.cleaner} | given
 
 
-def text_inputs(layout: Layout) -> dict[Path, int]:
+def text_inputs(recipe: Recipe) -> dict[Path, int]:
     """Return the file that text is tokenized by beside the token list, for a mark."""
-    return {layout.nlsyms_file: 0} if layout.nlsyms_file else {}
+    return {recipe.nlsyms_file: 0} if recipe.nlsyms_file else {}
 
 
-def tokenizer(layout: Layout, tokens: TokenSet | None = None) -> Callable[[str], list[str]]:
+def tokenizer(recipe: Recipe, tokens: TokenSet | None = None) -> Callable[[str], list[str]]:
     """Return what turns a line of text into tokens; by default those of what is written.
 
     Raises:
@@ -34,13 +34,13 @@ def tokenizer(layout: Layout, tokens: TokenSet | None = None) -> Callable[[str],
     # Here: it takes seconds to import, and most recipes never need it.
     from espnet2.text.build_tokenizer import build_tokenizer
 
-    options, tokens = layout.options, tokens or layout.tokens
+    options, tokens = recipe.options, tokens or recipe.tokens
     clean = text_cleaner(options.cleaner)
     try:
         units = build_tokenizer(
             token_type=tokens.token_type,
             bpemodel=tokens.bpe_model and str(tokens.bpe_model),
-            non_linguistic_symbols=layout.nlsyms_file,
+            non_linguistic_symbols=recipe.nlsyms_file,
             g2p_type=None if options.g2p == "none" else options.g2p,
         )
     except (NotImplementedError, ImportError, RuntimeError) as error:
@@ -48,11 +48,11 @@ def tokenizer(layout: Layout, tokens: TokenSet | None = None) -> Callable[[str],
     return lambda text: units.text2tokens(clean(text))
 
 
-def check_token_list(layout: Layout, text: Text, table: Path) -> None:
+def check_token_list(recipe: Recipe, text: Text, table: Path) -> None:
     """Refuse a token list that lacks much of what a text is made of.
 
     Args:
-        layout: of the recipe.
+        recipe: the recipe.
         text: which one.
         table: a set's; it is looked at here and there.
 
@@ -61,7 +61,7 @@ def check_token_list(layout: Layout, text: Text, table: Path) -> None:
     """
     token_list = text.tokens.token_list
     listed = set(token_list.read_text(encoding="utf-8").split("\n"))
-    tokens_of = tokenizer(layout, text.tokens)
+    tokens_of = tokenizer(recipe, text.tokens)
     lines = list(read_table(table).items())
     some = lines[:: 1 + len(lines) // _LOOKED_AT]
     found = [(key, token) for key, words in some for token in tokens_of(words)]

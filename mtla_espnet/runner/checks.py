@@ -1,6 +1,6 @@
 """What a run will need, looked at before it begins: tools, files, GPUs, room on the disk.
 
-A recipe's configurations are checked where they are read, in `mtla_espnet.recipe.recipe`.
+A recipe's configurations are checked where they are read, in `mtla_espnet.recipe.load`.
 """
 
 import importlib.util
@@ -12,7 +12,6 @@ from pathlib import Path
 
 from mtla_espnet.data.kaldi.tables import read_table
 from mtla_espnet.files import UserError
-from mtla_espnet.recipe.layout import Layout
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.recipe.tokens import text_cleaner, tokenizer
 from mtla_espnet.stages.s09_ngram import PROGRAMS, missing_program
@@ -36,12 +35,12 @@ def check_needs(recipe: Recipe, stages: Sequence[int]) -> None:
         UserError: something is missing; says which option asks for it and what to do.
     """
     options, stages = recipe.options, set(stages)
-    _check_scripts(recipe.layout, stages)
-    _check_text_options(recipe.layout)
+    _check_scripts(recipe, stages)
+    _check_text_options(recipe)
     if 5 in stages:
-        _check_pieces(recipe.layout)
+        _check_pieces(recipe)
     if stages & {11, 12} and not options.download_model:
-        name = f"inference_{recipe.layout.task.model}_model"
+        name = f"inference_{recipe.task.model}_model"
         _check_model_name(name, getattr(options, name), recipe.train_config)
     if options.use_lm and stages & {7, 8, 12} and not options.download_model:
         _check_model_name("inference_lm", options.inference_lm, recipe.lm_config)
@@ -58,10 +57,10 @@ def check_needs(recipe: Recipe, stages: Sequence[int]) -> None:
         _check_gpus(options, stages)
 
 
-def _check_scripts(layout: Layout, stages: set[int]) -> None:
-    data, score = layout.root / "local/data.sh", layout.root / "local/score.sh"
-    if layout.fairseq_dir:
-        _check_manifests(layout, stages)
+def _check_scripts(recipe: Recipe, stages: set[int]) -> None:
+    data, score = recipe.root / "local/data.sh", recipe.root / "local/score.sh"
+    if recipe.fairseq_dir:
+        _check_manifests(recipe, stages)
     elif 1 in stages and not data.exists():
         raise UserError(f"{data}: no such file: it makes the data directories (stage 1)")
     for number, script in ((1, data), (13, score)):
@@ -69,21 +68,21 @@ def _check_scripts(layout: Layout, stages: set[int]) -> None:
             raise UserError(f"{script} is not executable: chmod +x {script}")
 
 
-def _check_manifests(layout: Layout, stages: set[int]) -> None:
-    for name in (layout.original_train_set, layout.valid_set, *layout.test_sets):
-        path = layout.fairseq_dir / f"{name}.tsv"
+def _check_manifests(recipe: Recipe, stages: set[int]) -> None:
+    for name in recipe.sets.given:
+        path = recipe.fairseq_dir / f"{name}.tsv"
         if 1 in stages and not path.is_file():
             raise UserError(f"{path}: no such file: --fairseq_dir needs a manifest a set")
 
 
-def _check_text_options(layout: Layout) -> None:
-    options = layout.options
-    if options.nlsyms_txt != "none" and not (layout.root / options.nlsyms_txt).is_file():
+def _check_text_options(recipe: Recipe) -> None:
+    options = recipe.options
+    if options.nlsyms_txt != "none" and not (recipe.root / options.nlsyms_txt).is_file():
         raise UserError(f"--nlsyms_txt {options.nlsyms_txt}: no such file", 2)
     text_cleaner(options.cleaner)
-    for text in layout.texts:
+    for text in recipe.texts:
         if options.g2p != "none" and text.tokens.token_type == "phn":
-            tokenizer(layout, text.tokens)("a")  # what it needs is imported at the first call
+            tokenizer(recipe, text.tokens)("a")  # what it needs is imported at the first call
 
 
 def _check_model_name(option: str, name: str, config: Mapping) -> None:
@@ -108,11 +107,11 @@ def _check_model_name(option: str, name: str, config: Mapping) -> None:
         )
 
 
-def _check_pieces(layout: Layout) -> None:
+def _check_pieces(recipe: Recipe) -> None:
     """Compare numbers of BPE pieces with texts that are there before stage 1."""
     from mtla_espnet.data.text.token_list import fewest_pieces  # here: it loads sentencepiece
 
-    for text in layout.texts:
+    for text in recipe.texts:
         tokens = text.tokens
         given = [path for path, maker in tokens.texts.items() if maker == 0 and path.is_file()]
         nbpe = tokens.options.get("nbpe")
@@ -158,34 +157,34 @@ def check_room(recipe: Recipe) -> None:
     Raises:
         UserError: it will not; says how much is needed and free.
     """
-    layout, options = recipe.layout, recipe.options
-    if not layout.task.speech:
+    options = recipe.options
+    if not recipe.task.speech:
         return
     from humanfriendly import format_size  # here: needed once
 
     from mtla_espnet.data.audio.dump_space import dump_bytes, feature_bytes  # here: they read audio
 
     needed = 0.0
-    for name in (layout.original_train_set, layout.valid_set, *layout.test_sets):
-        is_train = name == layout.original_train_set
-        data_dir = layout.data_dir(name)
-        formatted = layout.formatted_dir(layout.train_set if is_train else name)
-        if (formatted / layout.speech.scp).exists() or not data_dir.is_dir():
+    for name in recipe.sets.given:
+        is_train = name == recipe.sets.original_train
+        data_dir = recipe.sets.data_dir(name)
+        formatted = recipe.sets.formatted_dir(recipe.sets.train if is_train else name)
+        if (formatted / recipe.speech.scp).exists() or not data_dir.is_dir():
             continue  # formatted already, or stage 3 will say that it is missing
-        if layout.speech.is_features:
+        if recipe.speech.is_features:
             there = (data_dir / "feats.scp").exists()
             size = 0.0 if there else feature_bytes(data_dir) or 0.0
         else:
-            size = dump_bytes(data_dir, layout.rate, options.audio_format) or 0.0
-        if is_train and layout.speed_factors:
+            size = dump_bytes(data_dir, recipe.rate, options.audio_format) or 0.0
+        if is_train and recipe.sets.speed_factors:
             # Stage 2 writes the copies in data/ too, but for that of the same speed.
-            copies = [1 / float(factor) for factor in layout.speed_factors]
+            copies = [1 / float(factor) for factor in recipe.sets.speed_factors]
             size *= sum(copies) + sum(copy for copy in copies if copy != 1.0)
         needed += size
-    free = shutil.disk_usage(_nearest_existing(layout.dump_dir)).free
+    free = shutil.disk_usage(_nearest_existing(recipe.sets.dump_dir)).free
     if needed > free:
         raise UserError(
-            f"{layout.dump_dir}: the formatted audio takes about {format_size(needed)}, and "
+            f"{recipe.sets.dump_dir}: the formatted audio takes about {format_size(needed)}, and "
             f"{format_size(free)} are free there: free some, or name another disk by --dumpdir"
         )
 

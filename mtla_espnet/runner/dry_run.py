@@ -61,5 +61,5 @@ def _state(recipe: Recipe, number: int, part: Part) -> str:
         return "runs (--force)"
     if not all(path.exists() for path in part.inputs):
         return "waits for its inputs"
-    reason = Mark(part, number, recipe.layout.root).missing_reason()
+    reason = Mark(part, number, recipe.root).missing_reason()
     return f"runs ({reason})" if reason else "done already"

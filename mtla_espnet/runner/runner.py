@@ -18,8 +18,9 @@ from mtla_espnet.jobs.lock import directory_lock
 from mtla_espnet.jobs.log import say, script_of_lines
 from mtla_espnet.jobs.marks import Mark, Part, check_inputs
 from mtla_espnet.jobs.processes import check_stages, training_place
+from mtla_espnet.recipe.load import load_recipe
 from mtla_espnet.recipe.options import help_text, parse_options
-from mtla_espnet.recipe.recipe import Recipe, load_recipe
+from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.recipe.task import TASKS
 from mtla_espnet.runner.checks import check_needs, check_room
 from mtla_espnet.runner.download import use_downloaded
@@ -136,12 +137,11 @@ def why_left_out(options: SimpleNamespace, number: int) -> str | None:
 
 def leave_command(recipe: Recipe, number: int, argv: Sequence[str]) -> None:
     """Leave a `run.sh` that resumes at this stage where a long one writes its results."""
-    layout = recipe.layout
-    places = {6: layout.lm_stats_dir, 7: layout.lm_exp_dir}
-    places |= {10: layout.stats_dir, 11: layout.exp_dir, 12: layout.inference_dir}
+    places = {6: recipe.paths.lm_stats_dir, 7: recipe.paths.lm_exp_dir}
+    places |= {10: recipe.paths.stats_dir, 11: recipe.paths.exp_dir, 12: recipe.paths.inference_dir}
     if number in places:
         path = places[number] / "run.sh"
-        command = shlex.join([f"./{layout.task.name}.sh", *argv, "--stage", str(number)])
+        command = shlex.join([f"./{recipe.task.name}.sh", *argv, "--stage", str(number)])
         write_text(path, f'#!/usr/bin/env bash\nexec {command} "$@"\n')
         path.chmod(0o755)
 
@@ -170,14 +170,14 @@ def run_stage(recipe: Recipe, number: int) -> None:
 
 
 def _body(recipe: Recipe, number: int) -> ModuleType:
-    name = recipe.layout.task.bodies.get(number, BODIES[number])
+    name = recipe.task.bodies.get(number, BODIES[number])
     return importlib.import_module(f"mtla_espnet.stages.{name}")
 
 
 def _run_part(recipe: Recipe, number: int, module: ModuleType, part: Part, title: str) -> bool:
     check_inputs(part)
     force = recipe.options.force
-    mark = Mark(part, number, recipe.layout.root)
+    mark = Mark(part, number, recipe.root)
     if mark.missing_reason() is None and not force:
         return False
     place = training_place(recipe.options)
@@ -193,7 +193,7 @@ def _run_part(recipe: Recipe, number: int, module: ModuleType, part: Part, title
         if forbidden and not force:
             raise UserError(
                 f"{part.directory} was made with other settings ({'; '.join(forbidden[:3])}): "
-                f"name another one by --{recipe.layout.task.model}_tag, or start anew by --force"
+                f"name another one by --{recipe.task.model}_tag, or start anew by --force"
             )
         why = "" if reason in (None, "not done yet") else f" (again: {reason})"
         say(f"{title}{f' [{part.name}]' if part.name else ''}{why}")

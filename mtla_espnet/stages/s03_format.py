@@ -10,7 +10,7 @@ from mtla_espnet.data.audio.reader import channel_number
 from mtla_espnet.data.features.format import format_features
 from mtla_espnet.jobs.log import job_log
 from mtla_espnet.jobs.marks import Part
-from mtla_espnet.recipe.layout import Layout, used_options
+from mtla_espnet.recipe.options import used_options
 from mtla_espnet.recipe.recipe import Recipe
 
 TITLE = "Format audio"
@@ -20,20 +20,20 @@ _OF_AUDIO = ("segments", "utt2ref_channels")
 
 def parts(recipe: Recipe) -> list[Part]:
     """One part a set."""
-    layout, speech = recipe.layout, recipe.layout.speech
+    speech = recipe.speech
     names = [] if speech.is_features else ["audio_format"]
     options = used_options(recipe.options, *names, "channel", "max_rejected")
-    written = [speech.scp, speech.lengths, *speech.facts, *_SPEAKERS, *layout.tables]
+    written = [speech.scp, speech.lengths, *speech.facts, *_SPEAKERS, *recipe.tables]
     written += ["content_digest", "data"]
     result = []
-    for name in (layout.train_set, layout.valid_set, *layout.test_sets):
-        source, target = layout.data_dir(name), layout.formatted_dir(name)
-        maker = 1 if name != layout.train_set or not layout.speed_factors else 2
-        tables = (*_sources(layout, source), *_SPEAKERS, *layout.tables)
+    for name in recipe.sets.formatted:
+        source, target = recipe.sets.data_dir(name), recipe.sets.formatted_dir(name)
+        maker = 1 if name != recipe.sets.train or not recipe.sets.speed_factors else 2
+        tables = (*_sources(recipe, source), *_SPEAKERS, *recipe.tables)
         result.append(
             Part(
                 directory=target,
-                options=options | {"fs": layout.rate},
+                options=options | {"fs": recipe.rate},
                 inputs={source / table: maker for table in tables},
                 outputs=[target / file for file in written],
                 name=name,
@@ -42,9 +42,9 @@ def parts(recipe: Recipe) -> list[Part]:
     return result
 
 
-def _sources(layout: Layout, data_dir: Path) -> list[str]:
+def _sources(recipe: Recipe, data_dir: Path) -> list[str]:
     """Return the files of a data directory that say where its audio or its features are."""
-    if layout.speech.is_features and (data_dir / "feats.scp").exists():
+    if recipe.speech.is_features and (data_dir / "feats.scp").exists():
         shift = ["frame_shift"] if (data_dir / "frame_shift").exists() else []
         return ["feats.scp", *shift]
     return ["wav.scp", *(table for table in _OF_AUDIO if (data_dir / table).exists())]
@@ -55,7 +55,7 @@ def reading_options(recipe: Recipe) -> dict:
     options = recipe.options
     return {
         "nj": options.nj,
-        "tables": recipe.layout.tables,
+        "tables": recipe.tables,
         "max_rejected": options.max_rejected,
         "allow_pipes": options.allow_pipes,
         "channel": channel_number(options.channel),
@@ -70,12 +70,12 @@ def run(recipe: Recipe, part: Part) -> None:
         UserError: see `format_audio` and `format_features`.
         JobFailed: a job failed; its traceback is in `logs/format.log`.
     """
-    options, layout = recipe.options, recipe.layout
+    options = recipe.options
     common = reading_options(recipe)
-    source, rate_hz = layout.data_dir(part.name), layout.rate
+    source, rate_hz = recipe.sets.data_dir(part.name), recipe.rate
     log = part.directory / "logs/format.log"
     with job_log(log, f"format {source} as {options.feats_type}", silent=False):
-        if layout.speech.is_features:
+        if recipe.speech.is_features:
             # Here: it loads torch.
             from mtla_espnet.frontend.fbank import fbank_extractor
 

@@ -10,16 +10,15 @@ TITLE = "Format text"
 
 def parts(recipe: Recipe) -> list[Part]:
     """One part a set."""
-    layout = recipe.layout
     return [
         Part(
-            directory=layout.formatted_dir(name),
+            directory=recipe.sets.formatted_dir(name),
             options={},
-            inputs={layout.data_dir(name) / table: 1 for table in layout.tables},
-            outputs=[layout.formatted_dir(name) / table for table in layout.tables],
+            inputs={recipe.sets.data_dir(name) / table: 1 for table in recipe.tables},
+            outputs=[recipe.sets.formatted_dir(name) / table for table in recipe.tables],
             name=name,
         )
-        for name in (layout.train_set, layout.valid_set, *layout.test_sets)
+        for name in recipe.sets.formatted
     ]
 
 
@@ -29,8 +28,8 @@ def run(recipe: Recipe, part: Part) -> None:
     Raises:
         UserError: see `validate_text_dir`.
     """
-    tables = recipe.layout.tables
-    validate_text_dir(recipe.layout.data_dir(part.name), tables)
+    tables = recipe.tables
+    validate_text_dir(recipe.sets.data_dir(part.name), tables)
     for source, target in zip(part.inputs, part.outputs, strict=True):
         lines = read_table(source)
         write_table(target, {key: " ".join(words.split()) for key, words in lines.items()})

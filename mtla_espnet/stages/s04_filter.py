@@ -7,7 +7,7 @@ from mtla_espnet.data.kaldi.tables import read_table, spk2utt_from, write_table
 from mtla_espnet.files import UserError, write_text
 from mtla_espnet.jobs.log import say
 from mtla_espnet.jobs.marks import Part
-from mtla_espnet.recipe.layout import Layout, used_options
+from mtla_espnet.recipe.options import used_options
 from mtla_espnet.recipe.recipe import Recipe
 
 TITLE = "Remove short, long and empty utterances"
@@ -15,21 +15,20 @@ TITLE = "Remove short, long and empty utterances"
 
 def parts(recipe: Recipe) -> list[Part]:
     """One part for the training set and one for the validation set; test sets stay whole."""
-    layout = recipe.layout
     options = used_options(recipe.options, "min_wav_duration", "max_wav_duration")
     result = []
-    for name in (layout.train_set, layout.valid_set):
-        source, target = layout.formatted_dir(name), layout.dump_set_dir(name)
-        tables, facts = _tables(layout), layout.speech.facts_of(source)
+    for name in (recipe.sets.train, recipe.sets.valid):
+        source, target = recipe.sets.formatted_dir(name), recipe.sets.dump_set_dir(name)
+        tables, facts = _tables(recipe), recipe.speech.facts_of(source)
         inputs = {source / table: 3 for table in (*tables, *facts)}
         outputs = [target / table for table in (*tables, "spk2utt", *facts)]
-        if name == layout.train_set:
-            inputs |= layout.text_of_training(layout.texts[0].table)
-            outputs.append(layout.lm_train_text)
+        if name == recipe.sets.train:
+            inputs |= recipe.sets.text_of_training(recipe.texts[0].table)
+            outputs.append(recipe.sets.lm_train_text)
         result.append(
             Part(
                 directory=target,
-                options=options | {"fs": layout.rate},
+                options=options | {"fs": recipe.rate},
                 inputs=inputs,
                 outputs=outputs,
                 name=name,
@@ -44,19 +43,19 @@ def run(recipe: Recipe, part: Part) -> None:
     Raises:
         UserError: nothing is left.
     """
-    layout, options = recipe.layout, recipe.options
-    source = layout.formatted_dir(part.name)
-    units_per_s = layout.speech.units_per_s(source)
+    options = recipe.options
+    source = recipe.sets.formatted_dir(part.name)
+    units_per_s = recipe.speech.units_per_s(source)
     kept, dropped = keep(
-        layout.speech.read_lengths(source),
-        [read_table(source / text.table) for text in layout.texts],
+        recipe.speech.read_lengths(source),
+        [read_table(source / text.table) for text in recipe.texts],
         round(options.min_wav_duration * units_per_s),
         round(options.max_wav_duration * units_per_s),
     )
     tell_kept(part.name, source, kept, dropped, "utterance", "--max_wav_duration")
-    write_subset(source, part.directory, kept, _tables(layout), layout.speech.facts_of(source))
-    if part.name == layout.train_set:
-        write_lm_text(layout)
+    write_subset(source, part.directory, kept, _tables(recipe), recipe.speech.facts_of(source))
+    if part.name == recipe.sets.train:
+        write_lm_text(recipe)
 
 
 def tell_kept(
@@ -86,16 +85,16 @@ def tell_kept(
         raise UserError(f"{source}: no {thing} is left ({counts}): see {option}")
 
 
-def _tables(layout: Layout) -> list[str]:
+def _tables(recipe: Recipe) -> list[str]:
     """Return the tables by utterance, beside `spk2utt`."""
-    return [layout.speech.scp, layout.speech.lengths, "utt2spk", *layout.tables]
+    return [recipe.speech.scp, recipe.speech.lengths, "utt2spk", *recipe.tables]
 
 
-def write_lm_text(layout: Layout) -> None:
+def write_lm_text(recipe: Recipe) -> None:
     """Write lm_train.txt: what the model shall write, without empty lines."""
-    (text,) = layout.text_of_training(layout.texts[0].table)
+    (text,) = recipe.sets.text_of_training(recipe.texts[0].table)
     lines = [f"{key} {words}\n" for key, words in read_table(text).items() if words]
-    write_text(layout.lm_train_text, "".join(lines))
+    write_text(recipe.sets.lm_train_text, "".join(lines))
 
 
 def keep(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from mtla_espnet.data.kaldi.tables import read_table, write_table
 from mtla_espnet.jobs.marks import Part
-from mtla_espnet.recipe.layout import used_options
+from mtla_espnet.recipe.options import used_options
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.stages.s04_filter import tell_kept, write_lm_text
 
@@ -13,18 +13,17 @@ TITLE = "Remove long and empty texts"
 
 def parts(recipe: Recipe) -> list[Part]:
     """One part for the training set and one for the validation set; test sets stay whole."""
-    layout = recipe.layout
     result = []
-    for name in (layout.train_set, layout.valid_set):
-        source, target = layout.formatted_dir(name), layout.dump_set_dir(name)
-        outputs = [target / table for table in layout.tables]
-        if name == layout.train_set:
-            outputs.append(layout.lm_train_text)
+    for name in (recipe.sets.train, recipe.sets.valid):
+        source, target = recipe.sets.formatted_dir(name), recipe.sets.dump_set_dir(name)
+        outputs = [target / table for table in recipe.tables]
+        if name == recipe.sets.train:
+            outputs.append(recipe.sets.lm_train_text)
         result.append(
             Part(
                 directory=target,
                 options=used_options(recipe.options, "max_src_words", "max_tgt_words"),
-                inputs={source / table: 3 for table in layout.tables},
+                inputs={source / table: 3 for table in recipe.tables},
                 outputs=outputs,
                 name=name,
             )
@@ -38,16 +37,16 @@ def run(recipe: Recipe, part: Part) -> None:
     Raises:
         UserError: nothing is left.
     """
-    layout, options = recipe.layout, recipe.options
-    source = layout.formatted_dir(part.name)
-    tables = {name: read_table(source / name) for name in layout.tables}
-    target, document = (tables[text.table] for text in layout.texts)
+    options = recipe.options
+    source = recipe.sets.formatted_dir(part.name)
+    tables = {name: read_table(source / name) for name in recipe.tables}
+    target, document = (tables[text.table] for text in recipe.texts)
     kept, dropped = keep(document, target, options.max_src_words, options.max_tgt_words)
     tell_kept(part.name, source, kept, dropped, "text", "--max_src_words")
     for name, table in tables.items():
         write_table(part.directory / name, {key: table[key] for key in table if key in kept})
-    if part.name == layout.train_set:
-        write_lm_text(layout)
+    if part.name == recipe.sets.train:
+        write_lm_text(recipe)
 
 
 def keep(

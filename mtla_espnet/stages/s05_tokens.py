@@ -10,7 +10,6 @@ from mtla_espnet.data.text.token_list import (
     use_token_list,
 )
 from mtla_espnet.jobs.marks import Part
-from mtla_espnet.recipe.layout import Layout
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.recipe.texts import TokenSet
 from mtla_espnet.recipe.tokens import text_inputs, text_options, tokenizer
@@ -20,8 +19,7 @@ TITLE = "Make the token list"
 
 def parts(recipe: Recipe) -> list[Part]:
     """One part a list: texts may share one."""
-    layout = recipe.layout
-    lists = {text.tokens.directory: text for text in reversed(layout.texts)}
+    lists = {text.tokens.directory: text for text in reversed(recipe.texts)}
     result = []
     for directory, text in reversed(lists.items()):
         tokens = text.tokens
@@ -35,8 +33,8 @@ def parts(recipe: Recipe) -> list[Part]:
                 # A BPE model is trained on the text as it is, as in ESPnet.
                 options={"token_type": tokens.token_type}
                 | tokens.options
-                | ({} if bpe else text_options(layout, tokens)),
-                inputs=tokens.texts | ({} if bpe else text_inputs(layout)),
+                | ({} if bpe else text_options(recipe, tokens)),
+                inputs=tokens.texts | ({} if bpe else text_inputs(recipe)),
                 outputs=[directory / name for name in files],
                 name=text.name if len(lists) > 1 else "",
             )
@@ -46,11 +44,10 @@ def parts(recipe: Recipe) -> list[Part]:
 
 def run(recipe: Recipe, part: Part) -> None:
     """Build one list; see `build_token_list` for its errors."""
-    layout = recipe.layout
-    text = next(text for text in layout.texts if text.tokens.directory == part.directory)
+    text = next(text for text in recipe.texts if text.tokens.directory == part.directory)
     tokens = text.tokens
     options = dict(tokens.options)
-    texts = layout.text_of_training(text.table) if tokens.given else tokens.texts
+    texts = recipe.sets.text_of_training(text.table) if tokens.given else tokens.texts
     lines = [line for path in texts for line in read_table(path).values()]
     if tokens.given:
         model, vocabulary = tokens.given
@@ -63,13 +60,13 @@ def run(recipe: Recipe, part: Part) -> None:
         part.directory,
         tokens.token_type,
         bpe_nlsyms=[symbol for symbol in symbols.split(",") if symbol],
-        tokenize=_tokenizer(layout, tokens),
+        tokenize=_tokenizer(recipe, tokens),
         **options,
     )
 
 
-def _tokenizer(layout: Layout, tokens: TokenSet) -> Callable[[str], list[str]] | None:
+def _tokenizer(recipe: Recipe, tokens: TokenSet) -> Callable[[str], list[str]] | None:
     """Return ESPnet's tokenizer where it differs from characters or words, else None."""
-    options = layout.options
+    options = recipe.options
     changes = {options.cleaner, options.g2p, options.nlsyms_txt} - {"none"}
-    return tokenizer(layout, tokens) if tokens.token_type != "bpe" and changes else None
+    return tokenizer(recipe, tokens) if tokens.token_type != "bpe" and changes else None

@@ -8,7 +8,6 @@ from mtla_espnet.data.kaldi.tables import read_table, write_table
 from mtla_espnet.files import UserError
 from mtla_espnet.jobs.marks import Part
 from mtla_espnet.recipe.espnet_arguments import lm_arguments
-from mtla_espnet.recipe.layout import Layout
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.recipe.tokens import text_inputs, text_options
 from mtla_espnet.stages.shared.statistics import collect_statistics
@@ -16,32 +15,31 @@ from mtla_espnet.stages.shared.statistics import collect_statistics
 TITLE = "Collect statistics for the language model"
 
 
-def _sources(layout: Layout) -> dict[str, dict[Path, int]]:
+def _sources(recipe: Recipe) -> dict[str, dict[Path, int]]:
     """Return mode -> table of text -> the stage that makes it."""
-    options = layout.options
+    options = recipe.options
     given = {"train": options.lm_train_text, "valid": options.lm_dev_text}
     default = {
-        "train": {layout.lm_train_text: 4},
-        "valid": {layout.formatted_dir(layout.valid_set) / layout.texts[0].table: 3},
+        "train": {recipe.sets.lm_train_text: 4},
+        "valid": {recipe.sets.formatted_dir(recipe.sets.valid) / recipe.texts[0].table: 3},
     }
     return {
-        mode: {layout.root / name: 0 for name in given[mode].split()} or default[mode]
+        mode: {recipe.root / name: 0 for name in given[mode].split()} or default[mode]
         for mode in given
     }
 
 
 def parts(recipe: Recipe) -> list[Part]:
     """One part."""
-    layout = recipe.layout
-    directory = layout.lm_stats_dir
-    files = ("text", "text_shape", layout.texts[0].shape_file)
+    directory = recipe.paths.lm_stats_dir
+    files = ("text", "text_shape", recipe.texts[0].shape_file)
     return [
         Part(
             directory=directory,
-            options=text_options(layout),
-            inputs={layout.token_list: 5}
-            | text_inputs(layout)
-            | {path: made for tables in _sources(layout).values() for path, made in tables.items()},
+            options=text_options(recipe),
+            inputs={recipe.tokens.token_list: 5}
+            | text_inputs(recipe)
+            | {path: made for tables in _sources(recipe).values() for path, made in tables.items()},
             outputs=[directory / mode / name for mode in ("train", "valid") for name in files],
         )
     ]
@@ -60,12 +58,12 @@ def run(recipe: Recipe, part: Part) -> None:
         JobFailed: ESPnet's program failed.
     """
     keys = {}
-    for mode, tables in _sources(recipe.layout).items():
+    for mode, tables in _sources(recipe).items():
         text = join_text(list(tables))
         write_table(part.directory / mode / "text", text)
         keys[mode] = list(text)
     arguments = functools.partial(_arguments, recipe)
-    texts = recipe.layout.texts[:1]
+    texts = recipe.texts[:1]
     collect_statistics(recipe, part.directory, "lm_train", keys, arguments, texts)
 
 
@@ -77,7 +75,7 @@ def _arguments(recipe: Recipe, log_dir: Path, job: str) -> list[str]:
         *("--valid_shape_file", str(log_dir / f"valid.{job}.scp")),
         *("--output_dir", str(log_dir / f"stats.{job}")),
         *("--num_workers", "0"),
-        *(["--config", str(recipe.layout.lm_config)] if recipe.layout.lm_config else []),
+        *(["--config", str(recipe.paths.lm_config)] if recipe.paths.lm_config else []),
         *shlex.split(recipe.options.lm_args),
     ]
 

@@ -5,7 +5,7 @@ import shlex
 from mtla_espnet.jobs.marks import Part
 from mtla_espnet.jobs.processes import training_place
 from mtla_espnet.recipe.espnet_arguments import lm_arguments
-from mtla_espnet.recipe.layout import used_options
+from mtla_espnet.recipe.options import used_options
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.recipe.tokens import text_inputs, text_options
 from mtla_espnet.stages.shared.splits import in_splits
@@ -16,22 +16,26 @@ TITLE = "Train the language model"
 
 def parts(recipe: Recipe) -> list[Part]:
     """One part."""
-    layout, options = recipe.layout, recipe.options
-    names = ("text", layout.texts[0].shape_file)
-    texts = [layout.lm_stats_dir / mode / name for mode in ("train", "valid") for name in names]
+    options = recipe.options
+    names = ("text", recipe.texts[0].shape_file)
+    texts = [
+        recipe.paths.lm_stats_dir / mode / name for mode in ("train", "valid") for name in names
+    ]
     return [
         Part(
-            directory=layout.lm_exp_dir,
-            options=text_options(layout)
+            directory=recipe.paths.lm_exp_dir,
+            options=text_options(recipe)
             | used_options(options, "lm_fold_length")
             | {"config": recipe.lm_config}
             | ({"num_splits": options.num_splits_lm} if options.num_splits_lm > 1 else {}),
-            inputs={layout.token_list: 5} | text_inputs(layout) | {path: 6 for path in texts},
+            inputs={recipe.tokens.token_list: 5}
+            | text_inputs(recipe)
+            | {path: 6 for path in texts},
             outputs=[
-                *layout.lm_files.values(),
-                layout.lm_exp_dir / "checkpoint.pth",
+                *recipe.paths.lm_files.values(),
+                recipe.paths.lm_exp_dir / "checkpoint.pth",
             ],
-            goes_on_from=layout.lm_exp_dir / "checkpoint.pth",
+            goes_on_from=recipe.paths.lm_exp_dir / "checkpoint.pth",
             may_change=MAY_CHANGE,
         )
     ]
@@ -58,7 +62,7 @@ def _training(recipe: Recipe, part: Part, write_splits: bool) -> list[str]:
 
 
 def _arguments(recipe: Recipe, part: Part) -> list[str]:
-    layout, options = recipe.layout, recipe.options
+    options = recipe.options
     argv = [
         *lm_arguments(recipe),
         *("--resume", "true"),
@@ -67,8 +71,8 @@ def _arguments(recipe: Recipe, part: Part) -> list[str]:
         *("--fold_length", str(options.lm_fold_length)),
     ]
     for mode in ("train", "valid"):
-        shape = layout.lm_stats_dir / mode / layout.texts[0].shape_file
+        shape = recipe.paths.lm_stats_dir / mode / recipe.texts[0].shape_file
         argv += [f"--{mode}_shape_file", str(shape)]
-    if layout.lm_config:
-        argv += ["--config", str(layout.lm_config)]
+    if recipe.paths.lm_config:
+        argv += ["--config", str(recipe.paths.lm_config)]
     return argv + shlex.split(options.lm_args)

@@ -8,31 +8,31 @@ from mtla_espnet.jobs.log import job_log, say
 from mtla_espnet.jobs.marks import Part
 from mtla_espnet.jobs.processes import number_of_gpus
 from mtla_espnet.recipe.espnet_arguments import run_espnet_program
-from mtla_espnet.recipe.layout import Layout
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.stages.s06_lm_stats import join_text
 
 TITLE = "Perplexity of the language model"
 
 
-def _sources(layout: Layout) -> dict[Path, int]:
-    given = {layout.root / name: 0 for name in layout.options.lm_test_text.split()}
-    first_set = next(iter(layout.test_sets), None)
+def _sources(recipe: Recipe) -> dict[Path, int]:
+    given = {recipe.root / name: 0 for name in recipe.options.lm_test_text.split()}
+    first_set = next(iter(recipe.sets.tests), None)
     directory = (
-        layout.dump_set_dir(first_set) if first_set else layout.formatted_dir(layout.valid_set)
+        recipe.sets.dump_set_dir(first_set)
+        if first_set
+        else recipe.sets.formatted_dir(recipe.sets.valid)
     )
-    return given or {directory / layout.texts[0].table: 3}
+    return given or {directory / recipe.texts[0].table: 3}
 
 
 def parts(recipe: Recipe) -> list[Part]:
     """One part."""
-    layout = recipe.layout
-    directory = layout.lm_exp_dir / "perplexity_test"
+    directory = recipe.paths.lm_exp_dir / "perplexity_test"
     return [
         Part(
             directory=directory,
             options={},
-            inputs={path: 7 for path in layout.lm_files.values()} | _sources(layout),
+            inputs={path: 7 for path in recipe.paths.lm_files.values()} | _sources(recipe),
             outputs=[directory / "ppl", directory / "text"],
         )
     ]
@@ -50,7 +50,7 @@ def run(recipe: Recipe, part: Part) -> None:
         UserError: there is no text.
         JobFailed: ESPnet's program failed.
     """
-    write_table(part.directory / "text", join_text(list(_sources(recipe.layout))))
+    write_table(part.directory / "text", join_text(list(_sources(recipe))))
     log = part.directory / "lm_calc_perplexity.log"
     (command,) = commands(recipe, part)
     with job_log(log, command):
@@ -60,7 +60,7 @@ def run(recipe: Recipe, part: Part) -> None:
 
 
 def _arguments(recipe: Recipe, part: Part) -> list[str]:
-    files = recipe.layout.lm_files
+    files = recipe.paths.lm_files
     return [
         *("--ngpu", str(min(1, number_of_gpus(recipe.options)))),
         *("--num_workers", "0"),

@@ -13,7 +13,7 @@ from mtla_espnet.files import UserError, atomic_path, scratch_directory, write_t
 from mtla_espnet.jobs.log import JobFailed, job_log
 from mtla_espnet.jobs.marks import Part
 from mtla_espnet.programs import run_program
-from mtla_espnet.recipe.layout import Layout, used_options
+from mtla_espnet.recipe.options import used_options
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.recipe.tokens import text_inputs, text_options, tokenizer
 
@@ -23,23 +23,22 @@ PROGRAMS = ("lmplz", "build_binary")
 
 def parts(recipe: Recipe) -> list[Part]:
     """One part."""
-    layout = recipe.layout
-    inputs = {layout.lm_train_text: 4, layout.token_list: 5} | text_inputs(layout)
-    if layout.bpe_model:
-        inputs[layout.bpe_model] = 5
-    arpa = _arpa(layout)
+    inputs = {recipe.sets.lm_train_text: 4, recipe.tokens.token_list: 5} | text_inputs(recipe)
+    if recipe.tokens.bpe_model:
+        inputs[recipe.tokens.bpe_model] = 5
+    arpa = _arpa(recipe)
     return [
         Part(
-            directory=layout.ngram_exp_dir,
-            options=used_options(recipe.options, "ngram_num") | text_options(layout),
+            directory=recipe.paths.ngram_exp_dir,
+            options=used_options(recipe.options, "ngram_num") | text_options(recipe),
             inputs=inputs,
             outputs=[arpa, arpa.with_suffix(".bin")],
         )
     ]
 
 
-def _arpa(layout: Layout) -> Path:
-    return layout.ngram_exp_dir / f"{layout.options.ngram_num}gram.arpa"
+def _arpa(recipe: Recipe) -> Path:
+    return recipe.paths.ngram_exp_dir / f"{recipe.options.ngram_num}gram.arpa"
 
 
 def commands(recipe: Recipe, part: Part) -> list[str]:
@@ -67,11 +66,11 @@ def run(recipe: Recipe, part: Part) -> None:
         UserError: KenLM is not installed, or there is no text.
         JobFailed: KenLM failed; its log says why.
     """
-    tokens = tokenizer(recipe.layout)
-    texts = read_table(recipe.layout.lm_train_text).values()
+    tokens = tokenizer(recipe)
+    texts = read_table(recipe.sets.lm_train_text).values()
     lines = "".join(" ".join(tokens(text)) + "\n" for text in texts)
     if not lines:
-        raise UserError(f"{recipe.layout.lm_train_text}: has no text for an n-gram")
+        raise UserError(f"{recipe.sets.lm_train_text}: has no text for an n-gram")
     write_text(part.directory / "train.txt", lines)
     arpa, binary = part.outputs
     log = part.directory / "ngram.log"

@@ -21,10 +21,9 @@ _RELEVANT = ("frontend", "frontend_conf", "input_size", "preprocessor", "preproc
 
 def parts(recipe: Recipe) -> list[Part]:
     """One part."""
-    layout = recipe.layout
     config = recipe.train_config
-    files = [name for text in layout.texts for name in (f"{text.name}_shape", text.shape_file)]
-    if layout.task.speech:
+    files = [name for text in recipe.texts for name in (f"{text.name}_shape", text.shape_file)]
+    if recipe.task.speech:
         files.insert(0, "speech_shape")
     extracts = _extracts_features(config)
     relevant = {name: config[name] for name in _RELEVANT if name in config}
@@ -32,12 +31,16 @@ def parts(recipe: Recipe) -> list[Part]:
         relevant["extract_feats_in_collect_stats"] = False
     return [
         Part(
-            directory=layout.stats_dir,
-            options=text_options(layout) | {"config": relevant},
-            inputs=training_inputs(recipe) | text_inputs(layout),
+            directory=recipe.paths.stats_dir,
+            options=text_options(recipe) | {"config": relevant},
+            inputs=training_inputs(recipe) | text_inputs(recipe),
             outputs=[
-                *(layout.stats_dir / mode / name for mode in ("train", "valid") for name in files),
-                *([layout.feature_statistics] if extracts else []),
+                *(
+                    recipe.paths.stats_dir / mode / name
+                    for mode in ("train", "valid")
+                    for name in files
+                ),
+                *([recipe.paths.feature_statistics] if extracts else []),
             ],
         )
     ]
@@ -50,7 +53,7 @@ def _extracts_features(config: dict) -> bool:
 
 def commands(recipe: Recipe, part: Part) -> list[str]:
     """Return the command of each job, with JOB for its number."""
-    words = [recipe.layout.task.program, *_arguments(recipe, part.directory / "logdir", "JOB")]
+    words = [recipe.task.program, *_arguments(recipe, part.directory / "logdir", "JOB")]
     return [shlex.join(words)]
 
 
@@ -61,27 +64,29 @@ def run(recipe: Recipe, part: Part) -> None:
         UserError: a token list is not of the text, see `check_token_list`.
         JobFailed: ESPnet's program failed.
     """
-    layout = recipe.layout
-    for text in layout.texts:
+    for text in recipe.texts:
         if not text.kind.words:
-            check_token_list(layout, text, training_sets(recipe)["train"] / text.table)
-    table = layout.texts[0].table
+            check_token_list(recipe, text, training_sets(recipe)["train"] / text.table)
+    table = recipe.texts[0].table
     keys = {mode: list(read_table(path / table)) for mode, path in training_sets(recipe).items()}
     arguments = functools.partial(_arguments, recipe)
-    program = layout.task.program
-    if layout.frontend_overlay:
+    program = recipe.task.program
+    if recipe.frontend_overlay:
         write_text(_config(recipe), dump_yaml(recipe.laid_config))
-    collect_statistics(recipe, part.directory, program, keys, arguments, layout.texts)
+    collect_statistics(recipe, part.directory, program, keys, arguments, recipe.texts)
 
 
 def _config(recipe: Recipe) -> Path | None:
     """Return the configuration to collect by: of what is laid over it, a front end matters."""
-    layout = recipe.layout
-    return layout.stats_dir / "train.yaml" if layout.frontend_overlay else layout.train_config
+    return (
+        recipe.paths.stats_dir / "train.yaml"
+        if recipe.frontend_overlay
+        else recipe.paths.train_config
+    )
 
 
 def _arguments(recipe: Recipe, log_dir: Path, job: str) -> list[str]:
-    layout, config = recipe.layout, _config(recipe)
+    config = _config(recipe)
     return [
         *("--collect_stats", "true"),
         *common_arguments(recipe),
@@ -90,5 +95,5 @@ def _arguments(recipe: Recipe, log_dir: Path, job: str) -> list[str]:
         *("--output_dir", str(log_dir / f"stats.{job}")),
         *("--num_workers", "0"),
         *(["--config", str(config)] if config else []),
-        *shlex.split(layout.model_option("args")),
+        *shlex.split(recipe.model_option("args")),
     ]

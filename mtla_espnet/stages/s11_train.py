@@ -8,7 +8,7 @@ from mtla_espnet.files import write_text
 from mtla_espnet.jobs.marks import Part
 from mtla_espnet.jobs.processes import training_place
 from mtla_espnet.recipe.espnet_arguments import common_arguments, training_inputs
-from mtla_espnet.recipe.layout import used_options
+from mtla_espnet.recipe.options import used_options
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.recipe.tokens import text_inputs, text_options
 from mtla_espnet.stages.shared.limits import leave_out, limits_dir
@@ -26,37 +26,39 @@ TITLE = "Train"
 
 def parts(recipe: Recipe) -> list[Part]:
     """One part."""
-    layout, options = recipe.layout, recipe.options
+    options = recipe.options
     statistics = [
-        layout.stats_dir / mode / name for mode in ("train", "valid") for name in _shapes(recipe)
+        recipe.paths.stats_dir / mode / name
+        for mode in ("train", "valid")
+        for name in _shapes(recipe)
     ]
-    passed_on = [name for text in layout.texts for name in text.kind.passed_on]
+    passed_on = [name for text in recipe.texts for name in text.kind.passed_on]
     chosen = dict(used_options(options, *passed_on))
-    if layout.task.speech:
-        chosen |= used_options(options, "feats_normalize") | {"fs": layout.rate}
+    if recipe.task.speech:
+        chosen |= used_options(options, "feats_normalize") | {"fs": recipe.rate}
     for name in ("speech_fold_length", "text_fold_length"):
-        if hasattr(options, f"{layout.task.model}_{name}"):
-            chosen[f"{layout.task.model}_{name}"] = layout.model_option(name)
-    if layout.model_splits > 1:
-        chosen["num_splits"] = layout.model_splits
+        if hasattr(options, f"{recipe.task.model}_{name}"):
+            chosen[f"{recipe.task.model}_{name}"] = recipe.model_option(name)
+    if recipe.model_splits > 1:
+        chosen["num_splits"] = recipe.model_splits
     return [
         Part(
-            directory=layout.exp_dir,
-            options=text_options(layout)
+            directory=recipe.paths.exp_dir,
+            options=text_options(recipe)
             | used_options(options, "ignore_init_mismatch")
             | chosen
             | {"config": recipe.train_config},
             inputs={path: 10 for path in statistics}
-            | layout.normalization
+            | recipe.normalization
             | training_inputs(recipe)
-            | text_inputs(layout)
-            | {layout.root / path.split(":")[0]: 0 for path in _pretrained(recipe)},
+            | text_inputs(recipe)
+            | {recipe.root / path.split(":")[0]: 0 for path in _pretrained(recipe)},
             outputs=[
-                layout.exp_dir / "config.yaml",
-                layout.exp_dir / "checkpoint.pth",
-                layout.model_file,
+                recipe.paths.exp_dir / "config.yaml",
+                recipe.paths.exp_dir / "checkpoint.pth",
+                recipe.paths.model_file,
             ],
-            goes_on_from=layout.exp_dir / "checkpoint.pth",
+            goes_on_from=recipe.paths.exp_dir / "checkpoint.pth",
             may_change=MAY_CHANGE,
         )
     ]
@@ -64,9 +66,9 @@ def parts(recipe: Recipe) -> list[Part]:
 
 def _shapes(recipe: Recipe) -> list[str]:
     """Return the files of lengths; ESPnet makes batches of equal lengths by the first."""
-    shapes = [text.shape_file for text in recipe.layout.texts]
+    shapes = [text.shape_file for text in recipe.texts]
     # the input, which is the longer: batches of it have little padding
-    return ["speech_shape", *shapes] if recipe.layout.task.speech else shapes[::-1]
+    return ["speech_shape", *shapes] if recipe.task.speech else shapes[::-1]
 
 
 def _pretrained(recipe: Recipe) -> list[str]:
@@ -77,9 +79,8 @@ def _pretrained(recipe: Recipe) -> list[str]:
 
 def commands(recipe: Recipe, part: Part) -> list[str]:
     """Return the command that trains."""
-    layout = recipe.layout
-    argv = in_splits(_arguments(recipe, part.directory), part.directory, layout.model_splits, False)
-    return [shlex.join([layout.task.program, *argv])]
+    argv = in_splits(_arguments(recipe, part.directory), part.directory, recipe.model_splits, False)
+    return [shlex.join([recipe.task.program, *argv])]
 
 
 def run(recipe: Recipe, part: Part) -> None:
@@ -92,7 +93,7 @@ def run(recipe: Recipe, part: Part) -> None:
     """
     if _is_merged(recipe):
         write_text(_config(recipe), dump_yaml(recipe.laid_config))
-    layout, exp_dir = recipe.layout, part.directory
+    exp_dir = part.directory
     left_out = leave_out(recipe, _arguments(recipe, exp_dir), _shapes(recipe), exp_dir)
     directories = _shape_directories(recipe, exp_dir, left_out)
     require_a_share_each(recipe, [path / _shapes(recipe)[0] for path in directories.values()])
@@ -100,23 +101,21 @@ def run(recipe: Recipe, part: Part) -> None:
     argv = in_splits(
         _arguments(recipe, exp_dir, left_out),
         exp_dir,
-        layout.model_splits,
+        recipe.model_splits,
         is_first,
         left_out["train"],
     )
-    run_training(recipe, layout.task.program, argv, exp_dir)
+    run_training(recipe, recipe.task.program, argv, exp_dir)
 
 
 def _is_merged(recipe: Recipe) -> bool:
     """Say whether the configuration is made of more than the file that is given."""
-    layout = recipe.layout
-    overlay = layout.attention_overlay or layout.frontend_overlay
-    return bool(overlay or layout.fairseq.options)
+    overlay = recipe.attention_overlay or recipe.frontend_overlay
+    return bool(overlay or recipe.fairseq.options)
 
 
 def _config(recipe: Recipe) -> Path | None:
-    layout = recipe.layout
-    return layout.exp_dir / "train.yaml" if _is_merged(recipe) else layout.train_config
+    return recipe.paths.exp_dir / "train.yaml" if _is_merged(recipe) else recipe.paths.train_config
 
 
 def _shape_directories(
@@ -126,7 +125,7 @@ def _shape_directories(
     return {
         mode: limits_dir(exp_dir, mode)
         if left_out and left_out[mode]
-        else recipe.layout.stats_dir / mode
+        else recipe.paths.stats_dir / mode
         for mode in ("train", "valid")
     }
 
@@ -134,7 +133,7 @@ def _shape_directories(
 def _arguments(
     recipe: Recipe, exp_dir: Path, left_out: Mapping[str, Collection[str]] | None = None
 ) -> list[str]:
-    layout, options = recipe.layout, recipe.options
+    options = recipe.options
     config = _config(recipe)
     argv = [
         *common_arguments(recipe),
@@ -143,19 +142,19 @@ def _arguments(
         *("--output_dir", str(exp_dir)),
         *gpu_arguments(recipe),
     ]
-    if layout.speech:
-        fold_length = layout.model_option("speech_fold_length") * layout.speech.unit_of_fold
+    if recipe.speech:
+        fold_length = recipe.model_option("speech_fold_length") * recipe.speech.unit_of_fold
         argv += ["--fold_length", str(fold_length)]
-    for _ in layout.texts:
-        argv += ["--fold_length", str(layout.model_option("text_fold_length"))]
+    for _ in recipe.texts:
+        argv += ["--fold_length", str(recipe.model_option("text_fold_length"))]
     for mode, directory in _shape_directories(recipe, exp_dir, left_out).items():
         for name in _shapes(recipe):
             argv += [f"--{mode}_shape_file", str(directory / name)]
-    for path in layout.normalization:
+    for path in recipe.normalization:
         argv += ["--normalize", "global_mvn", "--normalize_conf", f"stats_file={path}"]
     pretrained = _pretrained(recipe)
     if pretrained:
-        argv += ["--init_param", *(str(layout.root / path) for path in pretrained)]
+        argv += ["--init_param", *(str(recipe.root / path) for path in pretrained)]
     if config:
         argv += ["--config", str(config)]
-    return argv + shlex.split(layout.model_option("args"))
+    return argv + shlex.split(recipe.model_option("args"))

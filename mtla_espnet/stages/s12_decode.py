@@ -11,7 +11,7 @@ from mtla_espnet.jobs.log import job_log, say
 from mtla_espnet.jobs.marks import Part, file_digest
 from mtla_espnet.jobs.numbered import run_numbered_jobs, split_keys
 from mtla_espnet.recipe.espnet_arguments import load_espnet
-from mtla_espnet.recipe.layout import Layout, used_options
+from mtla_espnet.recipe.options import used_options
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.score.efficiency import FILE, merge_runs, rtf_log
 
@@ -22,10 +22,10 @@ _FAILED = "failed.tsv"
 
 def parts(recipe: Recipe) -> list[Part]:
     """One part a set."""
-    layout, options = recipe.layout, recipe.options
+    options = recipe.options
     result = []
-    for name, data_dir in layout.eval_sets.items():
-        directory = layout.inference_dir / name
+    for name, data_dir in recipe.sets.evaluated.items():
+        directory = recipe.paths.inference_dir / name
         result.append(
             Part(
                 directory=directory,
@@ -33,11 +33,11 @@ def parts(recipe: Recipe) -> list[Part]:
                     options, "batch_size", "batch_length", "gpu_inference", "inference_nj"
                 )
                 | {"config": recipe.inference_config},
-                inputs={data_dir / table: 3 for table in _tables_read(layout, data_dir)}
-                | {layout.model_file: 11, layout.exp_dir / "config.yaml": 11}
-                | {layout.token_list: 5}
-                | {path: 7 for path in layout.lm_files.values()}
-                | {path: 9 for path in layout.ngram_files.values()},
+                inputs={data_dir / table: 3 for table in _tables_read(recipe, data_dir)}
+                | {recipe.paths.model_file: 11, recipe.paths.exp_dir / "config.yaml": 11}
+                | {recipe.tokens.token_list: 5}
+                | {path: 7 for path in recipe.paths.lm_files.values()}
+                | {path: 9 for path in recipe.paths.ngram_files.values()},
                 outputs=[directory / name for name in (*_TABLES, FILE)],
                 name=name,
             )
@@ -45,13 +45,13 @@ def parts(recipe: Recipe) -> list[Part]:
     return result
 
 
-def _tables_read(layout: Layout, data_dir: Path) -> list[str]:
+def _tables_read(recipe: Recipe, data_dir: Path) -> list[str]:
     """Return the tables of a set that are decoded, the one with all keys first."""
-    if layout.speech:
-        beside = [text.table for text in layout.texts if text.name == "transcript"]
-        facts = layout.speech.facts_of(data_dir)
-        return [layout.speech.scp, layout.speech.lengths, *facts, *beside]
-    return [text.table for text in layout.texts if text.name == "src_text"]
+    if recipe.speech:
+        beside = [text.table for text in recipe.texts if text.name == "transcript"]
+        facts = recipe.speech.facts_of(data_dir)
+        return [recipe.speech.scp, recipe.speech.lengths, *facts, *beside]
+    return [text.table for text in recipe.texts if text.name == "src_text"]
 
 
 def run(recipe: Recipe, part: Part) -> None:
@@ -65,13 +65,13 @@ def run(recipe: Recipe, part: Part) -> None:
         UserError: see `mtla_espnet.inference.decode.decode`; or utterances were left out, which
             are listed in `failed.tsv` beside the results of the others.
     """
-    layout, options = recipe.layout, recipe.options
+    options = recipe.options
     load_espnet()  # once: the jobs are forked children
     from mtla_espnet.inference.decode import decode
     from mtla_espnet.inference.journal import Journal, read_journals
     from mtla_espnet.search.batching import available_memory  # here: they load ESPnet
 
-    data_dir = layout.eval_sets[part.name]
+    data_dir = recipe.sets.evaluated[part.name]
     log_dir = part.directory / "logdir"
     journals = log_dir / "journals"
     if options.force:
@@ -80,7 +80,7 @@ def run(recipe: Recipe, part: Part) -> None:
     known, earlier = read_journals(journals, identity)
     if known:
         say(f"{part.name}: {len(known)} utterances were decoded by an interrupted run")
-    keys = list(read_table(data_dir / _tables_read(layout, data_dir)[0]))
+    keys = list(read_table(data_dir / _tables_read(recipe, data_dir)[0]))
     n_jobs = 1 if options.gpu_inference else max(1, min(options.inference_nj, len(keys)))
     shards = split_keys(keys, n_jobs)
     memory_bytes = round(1e9 * options.max_memory) or available_memory()
@@ -90,14 +90,14 @@ def run(recipe: Recipe, part: Part) -> None:
         shard = shards[number - 1]
         output = log_dir / f"output.{number}"
         write_table(log_dir / f"keys.{number}.scp", {key: key for key in shard})
-        log = log_dir / f"{layout.task.model}_inference.{number}.log"
-        command = shlex.join(["decode", str(layout.model_file), str(data_dir), str(output)])
+        log = log_dir / f"{recipe.task.model}_inference.{number}.log"
+        command = shlex.join(["decode", str(recipe.paths.model_file), str(data_dir), str(output)])
         with job_log(log, command, silent=n_jobs > 1), Journal(journals, identity) as journal:
             return decode(
-                task=layout.task.model,
-                train_config=layout.exp_dir / "config.yaml",
-                model_file=layout.model_file,
-                token_list=layout.token_list,
+                task=recipe.task.model,
+                train_config=recipe.paths.exp_dir / "config.yaml",
+                model_file=recipe.paths.model_file,
+                token_list=recipe.tokens.token_list,
                 inference_config=recipe.inference_config,
                 data_dir=data_dir,
                 keys=shard,
@@ -111,7 +111,7 @@ def run(recipe: Recipe, part: Part) -> None:
                 journal=journal,
             )
 
-    logs = log_dir / f"{layout.task.model}_inference.*.log"
+    logs = log_dir / f"{recipe.task.model}_inference.*.log"
     bar = f"decode {part.name}" if n_jobs > 1 else None  # one job shows its own
     decoded = run_numbered_jobs(decode_shard, n_jobs, logs, bar)
     outputs = [log_dir / f"output.{number}" for number in range(1, n_jobs + 1)]

@@ -7,7 +7,7 @@ import sys
 from mtla_espnet.files import UserError
 from mtla_espnet.jobs.marks import Part
 from mtla_espnet.programs import run_program
-from mtla_espnet.recipe.layout import used_options
+from mtla_espnet.recipe.options import used_options
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.report.tables import write_results
 from mtla_espnet.stages.shared.scores import scores_of
@@ -18,16 +18,15 @@ _LOCAL = "local/score.sh"
 
 def parts(recipe: Recipe) -> list[Part]:
     """One part a set, then one for what is made of all of them."""
-    layout = recipe.layout
-    scores = scores_of(layout)
+    scores = scores_of(recipe)
     names = [name for score in scores for name in score.options]
     result, all_results = [], []
-    for name, data_dir in layout.eval_sets.items():
-        directory = layout.inference_dir / name
+    for name, data_dir in recipe.sets.evaluated.items():
+        directory = recipe.paths.inference_dir / name
         inputs = {directory / "text": 12}
         for score in scores:
-            inputs |= score.inputs(layout, data_dir)
-        results = [directory / file for score in scores for file in score.outputs(layout)]
+            inputs |= score.inputs(recipe, data_dir)
+        results = [directory / file for score in scores for file in score.outputs(recipe)]
         all_results += results
         result.append(
             Part(
@@ -38,13 +37,13 @@ def parts(recipe: Recipe) -> list[Part]:
                 name=name,
             )
         )
-    local = [layout.root / _LOCAL] if _has_local(recipe) else []
+    local = [recipe.root / _LOCAL] if _has_local(recipe) else []
     result.append(
         Part(
-            directory=layout.exp_dir,
+            directory=recipe.paths.exp_dir,
             options=used_options(recipe.options, "local_score_opts"),
             inputs={path: 13 for path in all_results} | {path: 0 for path in local},
-            outputs=[layout.exp_dir / "RESULTS.md"],
+            outputs=[recipe.paths.exp_dir / "RESULTS.md"],
         )
     )
     return result
@@ -56,13 +55,12 @@ def commands(recipe: Recipe, part: Part) -> list[str]:
 
 
 def _has_local(recipe: Recipe) -> bool:
-    return (recipe.layout.root / _LOCAL).exists()
+    return (recipe.root / _LOCAL).exists()
 
 
 def _command(recipe: Recipe) -> list[str]:
-    layout = recipe.layout
     options = shlex.split(recipe.options.local_score_opts)
-    return [f"./{_LOCAL}", *options, os.path.relpath(layout.exp_dir, layout.root)]
+    return [f"./{_LOCAL}", *options, os.path.relpath(recipe.paths.exp_dir, recipe.root)]
 
 
 def run(recipe: Recipe, part: Part) -> None:
@@ -72,20 +70,19 @@ def run(recipe: Recipe, part: Part) -> None:
         UserError: ids do not match, a reference is not what the task's are, or local/score.sh
             failed.
     """
-    layout = recipe.layout
-    (layout.exp_dir / "RESULTS.md").unlink(missing_ok=True)
+    (recipe.paths.exp_dir / "RESULTS.md").unlink(missing_ok=True)
     if part.name:
         try:
-            for score in scores_of(layout):
-                score.run(recipe, layout.eval_sets[part.name], part.directory)
+            for score in scores_of(recipe):
+                score.run(recipe, recipe.sets.evaluated[part.name], part.directory)
         except Exception:
             for path in part.outputs:  # one score without the others looks whole
                 path.unlink(missing_ok=True)
             raise
         return
-    write_results(layout.exp_dir)
+    write_results(recipe.paths.exp_dir)
     if _has_local(recipe):
         environment = {**os.environ, "python": sys.executable}
-        code = run_program(_command(recipe), cwd=layout.root, env=environment).returncode
+        code = run_program(_command(recipe), cwd=recipe.root, env=environment).returncode
         if code:
             raise UserError(f"{_LOCAL} failed with exit code {code}")

@@ -19,18 +19,22 @@ TITLE = "Pack the model"
 
 def parts(recipe: Recipe) -> list[Part]:
     """One part."""
-    layout = recipe.layout
-    results = layout.exp_dir / "RESULTS.md"
-    inputs = {layout.model_file: 11, layout.exp_dir / "config.yaml": 11}
-    inputs |= {path: 7 for path in layout.lm_files.values()}
-    inputs |= {path: 9 for path in layout.ngram_files.values()}
-    inputs |= {text.tokens.bpe_model: 5 for text in layout.texts if text.tokens.bpe_model}
-    inputs |= layout.normalization | text_inputs(layout)
+    results = recipe.paths.exp_dir / "RESULTS.md"
+    inputs = {recipe.paths.model_file: 11, recipe.paths.exp_dir / "config.yaml": 11}
+    inputs |= {path: 7 for path in recipe.paths.lm_files.values()}
+    inputs |= {path: 9 for path in recipe.paths.ngram_files.values()}
+    inputs |= {text.tokens.bpe_model: 5 for text in recipe.texts if text.tokens.bpe_model}
+    inputs |= recipe.normalization | text_inputs(recipe)
     inputs |= {path: 0 for path in _pretrained_files(recipe)}
     if results.exists():
         inputs[results] = 13
     return [
-        Part(directory=layout.exp_dir, options={}, inputs=inputs, outputs=[layout.packed_model])
+        Part(
+            directory=recipe.paths.exp_dir,
+            options={},
+            inputs=inputs,
+            outputs=[recipe.paths.packed_model],
+        )
     ]
 
 
@@ -39,7 +43,7 @@ def commands(recipe: Recipe, part: Part) -> list[str]:
     (packed,) = part.outputs
     named = (word for name, path in _named(recipe).items() for word in (f"--{name}", str(path)))
     others = (word for path in _others(recipe, part) for word in ("--option", str(path)))
-    task = recipe.layout.task.model
+    task = recipe.task.model
     return [shlex.join(["pack", task, *named, *others, "--outpath", str(packed)])]
 
 
@@ -64,12 +68,11 @@ def run(recipe: Recipe, part: Part) -> None:
 
 def _named(recipe: Recipe) -> dict[str, Path]:
     """Return what the arguments of ESPnet's class are: argument -> file."""
-    layout = recipe.layout
     return {
-        f"{layout.task.model}_train_config": layout.exp_dir / "config.yaml",
-        f"{layout.task.model}_model_file": layout.model_file,
-        **layout.lm_files,
-        **layout.ngram_files,
+        f"{recipe.task.model}_train_config": recipe.paths.exp_dir / "config.yaml",
+        f"{recipe.task.model}_model_file": recipe.paths.model_file,
+        **recipe.paths.lm_files,
+        **recipe.paths.ngram_files,
     }
 
 
@@ -78,7 +81,7 @@ def _pretrained_files(recipe: Recipe) -> list[Path]:
     conf = recipe.train_config.get("frontend_conf") or {}
     inner = conf.get("frontend_conf") or {}
     names = [conf.get("model"), inner.get("path_or_url")]
-    paths = [recipe.layout.root / str(name) for name in names if name]
+    paths = [recipe.root / str(name) for name in names if name]
     files = [path for each in paths for path in ([each] if each.is_file() else each.glob("*"))]
     return sorted(path for path in files if path.is_file())
 
@@ -86,6 +89,6 @@ def _pretrained_files(recipe: Recipe) -> list[Path]:
 def _others(recipe: Recipe, part: Part) -> list[Path]:
     """Return what else is packed: files that the configuration names, results, plots."""
     named = set(_named(recipe).values())
-    images = recipe.layout.exp_dir / "images"
+    images = recipe.paths.exp_dir / "images"
     others = [path for path in part.inputs if path not in named]
     return [*others, images] if images.is_dir() else others

@@ -27,16 +27,15 @@ _HUB_TASKS = {
 
 def parts(recipe: Recipe) -> list[Part]:
     """One part."""
-    layout = recipe.layout
-    directory = layout.hub_dir
+    directory = recipe.paths.hub_dir
     return [
         Part(
             directory=directory,
             options={"hf_repo": recipe.options.hf_repo, "lang": recipe.options.lang},
             inputs={
-                layout.packed_model: 14,
-                layout.exp_dir / "config.yaml": 11,
-                layout.exp_dir / "RESULTS.md": 13,
+                recipe.paths.packed_model: 14,
+                recipe.paths.exp_dir / "config.yaml": 11,
+                recipe.paths.exp_dir / "RESULTS.md": 13,
             },
             outputs=[directory / "model/README.md", directory / "model/meta.yaml"],
         )
@@ -59,7 +58,7 @@ def run(recipe: Recipe, part: Part) -> None:
     folder = part.directory / "model"
     with scratch_directory(part.directory) as scratch:
         unpacked = scratch / "model"
-        with zipfile.ZipFile(recipe.layout.packed_model) as archive:
+        with zipfile.ZipFile(recipe.paths.packed_model) as archive:
             archive.extractall(unpacked)
         write_text(unpacked / "README.md", model_card(recipe))
         shutil.rmtree(folder, ignore_errors=True)
@@ -119,29 +118,29 @@ def check_hub(recipe: Recipe) -> None:
 
 def model_card(recipe: Recipe) -> str:
     """Return the model's README.md: how it is used, its results and its configuration."""
-    layout, options = recipe.layout, recipe.options
-    kind = ["audio"] if layout.task.speech else []
+    options = recipe.options
+    kind = ["audio"] if recipe.task.speech else []
     head = {
         "library_name": "espnet",
-        "tags": ["espnet", "mtla_espnet", *kind, _HUB_TASKS[layout.task.model]],
+        "tags": ["espnet", "mtla_espnet", *kind, _HUB_TASKS[recipe.task.model]],
         "language": options.lang,
     }
     if options.lang == "noinfo":
         del head["language"]
-    results = (layout.exp_dir / "RESULTS.md").read_text(encoding="utf-8")
-    config = (layout.exp_dir / "config.yaml").read_text(encoding="utf-8")
+    results = (recipe.paths.exp_dir / "RESULTS.md").read_text(encoding="utf-8")
+    config = (recipe.paths.exp_dir / "config.yaml").read_text(encoding="utf-8")
     model, call = "Text2Text", "text = model(words)[0][0]"
-    if layout.task.speech:
-        model = "Speech2Understand" if layout.task.model == "slu" else "Speech2Text"
-        call = f"text = model(speech)[0][0]  # samples at {layout.rate} Hz"
-    place = "/".join(layout.root.absolute().parts[-2:])
+    if recipe.task.speech:
+        model = "Speech2Understand" if recipe.task.model == "slu" else "Speech2Text"
+        call = f"text = model(speech)[0][0]  # samples at {recipe.rate} Hz"
+    place = "/".join(recipe.root.absolute().parts[-2:])
     return (
         f"---\n{dump_yaml(head)}---\n\n"
         f"# {options.hf_repo}\n\n"
         f"Trained by the recipe `egs2/{place}` of mtla_espnet, an extension of ESPnet2.\n\n"
         "```python\n"
         "import mtla_espnet.tasks  # registers the decoder with ESPnet\n"
-        f"from espnet2.bin.{layout.task.model}_inference import {model}\n\n"
+        f"from espnet2.bin.{recipe.task.model}_inference import {model}\n\n"
         f'model = {model}.from_pretrained("{options.hf_repo}")\n'
         f"{call}\n"
         "```\n\n"

@@ -6,7 +6,6 @@ import pytest
 
 from mtla_espnet.files import UserError
 from mtla_espnet.jobs.marks import check_inputs
-from mtla_espnet.recipe.layout import Layout
 from mtla_espnet.recipe.options import parse_options
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.stages import s10_stats, s11_train
@@ -14,8 +13,8 @@ from mtla_espnet.stages import s10_stats, s11_train
 ARGV = ["--train_set", "train", "--valid_set", "dev", "--test_sets", "test", "--ngpu", "0"]
 
 
-def recipe_of(task, *argv, root="."):
-    return Recipe(Layout(parse_options([*ARGV, *argv], task=task), root), {}, {}, {})
+def recipe_of(task, *argv, root=Path(".")):
+    return Recipe(parse_options([*ARGV, *argv], task=task), root)
 
 
 def command(stage, recipe):

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mtla_espnet.files import UserError
+from mtla_espnet.recipe.load import check_attention, check_train_keys, load_recipe
 from mtla_espnet.recipe.options import parse_options
-from mtla_espnet.recipe.recipe import check_attention, check_train_keys, load_recipe
 from mtla_espnet.stages import s10_stats, s11_train
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -131,8 +131,10 @@ def test_a_front_end_is_laid_over_statistics_and_training(tmp_path):
     fbank = str(CHECKOUT / "conf/frontend/fbank.yaml")
     recipe = load_recipe(parse_options([*argv, fbank]), tmp_path)
     assert recipe.train_config == {"encoder": "conformer", "frontend": "fbank"}
-    layout = recipe.layout
-    assert (layout.tag, layout.stats_dir.name) == ("t_raw_bpe30_fbank", "asr_stats_raw_bpe30_fbank")
+    assert (recipe.tags.experiment, recipe.paths.stats_dir.name) == (
+        "t_raw_bpe30_fbank",
+        "asr_stats_raw_bpe30_fbank",
+    )
     for stage in (s10_stats, s11_train):
         (part,) = stage.parts(recipe)
         assert f"--config {part.directory}/train.yaml" in stage.commands(recipe, part)[0]

@@ -4,7 +4,6 @@ import pytest
 
 from mtla_espnet.data.kaldi.tables import write_table
 from mtla_espnet.files import UserError
-from mtla_espnet.recipe.layout import Layout
 from mtla_espnet.recipe.options import parse_options
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.recipe.tokens import check_token_list, text_cleaner, tokenizer
@@ -21,19 +20,19 @@ def root(tmp_path):
     return tmp_path
 
 
-def layout_of(root, *argv):
-    return Layout(parse_options([*ARGV, *argv]), root)
+def recipe_of(root, *argv):
+    return Recipe(parse_options([*ARGV, *argv]), root)
 
 
 def token_list(root, *argv):
-    layout = layout_of(root, *argv)
-    run_stage(Recipe(layout, {}, {}, {}), 5)
-    return layout.token_list.read_text().splitlines()[2:-1]
+    recipe = recipe_of(root, *argv)
+    run_stage(recipe, 5)
+    return recipe.tokens.token_list.read_text().splitlines()[2:-1]
 
 
 def test_symbols_are_one_character(root):
     argv = ["--token_type", "char", "--nlsyms_txt", "nlsyms.txt"]
-    assert tokenizer(layout_of(root, *argv))("<laugh> hi") == ["<laugh>", "<space>", "h", "i"]
+    assert tokenizer(recipe_of(root, *argv))("<laugh> hi") == ["<laugh>", "<space>", "h", "i"]
     assert token_list(root, *argv) == ["h", "<space>", "i", "<laugh>", "<noise>", "a"]
     assert "<laugh>" not in token_list(root, "--token_type", "char")
 
@@ -68,12 +67,12 @@ def test_a_change_of_the_symbols_redoes_the_list(root, capsys):
 def test_a_list_of_another_language_is_refused(root, argv, lacking):
     write_table(root / "dump/raw/lm_train.txt", {"a": "ac ef"})
     token_list(root, *argv)
-    layout, table = layout_of(root, *argv), root / "text"
+    recipe, table = recipe_of(root, *argv), root / "text"
     write_table(table, {"a": "ac", "b": "ef ac"})
-    check_token_list(layout, layout.texts[0], table)
+    check_token_list(recipe, recipe.texts[0], table)
     write_table(table, {"a": "ac", "b": "café", "c": "éa fa"})
     with pytest.raises(UserError, match=lacking):
-        check_token_list(layout, layout.texts[0], table)
+        check_token_list(recipe, recipe.texts[0], table)
 
 
 def test_what_cannot_be_used_is_named(root):
@@ -81,4 +80,4 @@ def test_what_cannot_be_used_is_named(root):
     with pytest.raises(UserError, match="--cleaner x: Not supported: type=x"):
         text_cleaner("x")
     with pytest.raises(UserError, match="--g2p x: Not supported: g2p_type=x"):
-        tokenizer(layout_of(root, "--token_type", "phn", "--g2p", "x"))
+        tokenizer(recipe_of(root, "--token_type", "phn", "--g2p", "x"))

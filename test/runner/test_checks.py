@@ -1,6 +1,7 @@
 """What is missing is said before stage 1 runs."""
 
 import collections
+import dataclasses
 import importlib.util
 import shutil
 
@@ -11,7 +12,6 @@ import soundfile
 from mtla_espnet.data.kaldi.datadir import write_data_dir
 from mtla_espnet.data.kaldi.tables import write_table
 from mtla_espnet.files import UserError
-from mtla_espnet.recipe.layout import Layout
 from mtla_espnet.recipe.options import parse_options
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.runner import checks
@@ -22,7 +22,7 @@ Usage = collections.namedtuple("Usage", "total used free")
 
 
 def recipe_of(root, *argv):
-    return Recipe(Layout(parse_options([*ARGV, *argv]), root), {}, {}, {})
+    return Recipe(parse_options([*ARGV, *argv]), root)
 
 
 @pytest.fixture
@@ -77,9 +77,9 @@ def test_too_few_pieces_for_a_given_text(root):
     ],
 )
 def test_a_model_that_the_training_will_not_make(root, criteria, model, refused):
-    layout = recipe_of(root, "--inference_asr_model", model).layout
+    given = recipe_of(root, "--inference_asr_model", model)
     config = {} if criteria is None else {"best_model_criterion": criteria}
-    recipe = Recipe(layout, config, config, {})
+    recipe = dataclasses.replace(given, laid_config=config, train_config=config)
     checks.check_needs(recipe, [3, 13])
     if not refused:
         checks.check_needs(recipe, [11])
@@ -90,10 +90,10 @@ def test_a_model_that_the_training_will_not_make(root, criteria, model, refused)
 
 
 def test_an_average_that_the_training_will_not_make(root):
-    layout = recipe_of(root, "--inference_asr_model", "valid.acc.ave_5best.pth").layout
+    given = recipe_of(root, "--inference_asr_model", "valid.acc.ave_5best.pth")
     for kept, refused in ((10, True), ([3, 5], False), ([3, 4], True), (5, False), (None, True)):
         config = {} if kept is None else {"keep_nbest_models": kept}
-        recipe = Recipe(layout, config, config, {})
+        recipe = dataclasses.replace(given, laid_config=config, train_config=config)
         if not refused:
             checks.check_needs(recipe, [11])
             continue

@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from mtla_espnet.files import UserError
-from mtla_espnet.recipe.layout import Layout
 from mtla_espnet.recipe.options import parse_options
+from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.runner.download import use_downloaded
 from mtla_espnet.runner.runner import run_recipe
 
@@ -42,34 +42,36 @@ def write_pack(path, model=b"weights", lm=True, task="asr", config=CONFIG):
 def used(root, name, *argv):
     options = parse_options([*ARGV, "--download_model", name, *argv])
     use_downloaded(options, root, [12, 13])
-    return Layout(options, root)
+    return Recipe(options, root)
 
 
 @pytest.mark.parametrize("lm", [True, False])
 def test_a_pack_is_laid_out_as_an_experiment(tmp_path, lm):
     write_pack(tmp_path / "best.zip", lm=lm)
-    layout = used(tmp_path, "best.zip", "--use_lm", str(lm).lower(), "--token_type", "char")
-    assert layout.exp_dir == tmp_path / "exp/best"
-    assert layout.model_file == tmp_path / "exp/best/9epoch.pth"
-    assert layout.model_file.read_bytes() == b"weights"
-    assert layout.token_list.read_text().splitlines() == TOKENS
-    assert layout.bpe_model.read_bytes() == b"pieces"
-    found = yaml.safe_load((layout.exp_dir / "config.yaml").read_text())
+    recipe = used(tmp_path, "best.zip", "--use_lm", str(lm).lower(), "--token_type", "char")
+    assert recipe.paths.exp_dir == tmp_path / "exp/best"
+    assert recipe.paths.model_file == tmp_path / "exp/best/9epoch.pth"
+    assert recipe.paths.model_file.read_bytes() == b"weights"
+    assert recipe.tokens.token_list.read_text().splitlines() == TOKENS
+    assert recipe.tokens.bpe_model.read_bytes() == b"pieces"
+    found = yaml.safe_load((recipe.paths.exp_dir / "config.yaml").read_text())
     assert found["token_list"] == TOKENS
     assert Path(found["bpemodel"]).read_bytes() == b"pieces"
     tag = "_lm_lm_2epoch" if lm else ""
-    assert layout.inference_tag == f"inference{tag}_asr_model_9epoch"
-    assert [path.read_bytes() for path in layout.lm_files.values()][1:] == ([b"lm"] if lm else [])
+    assert recipe.paths.inference_dir.name == f"inference{tag}_asr_model_9epoch"
+    assert [path.read_bytes() for path in recipe.paths.lm_files.values()][1:] == (
+        [b"lm"] if lm else []
+    )
 
 
 def test_it_is_fetched_once_and_again_when_it_changed(tmp_path, capsys):
     write_pack(tmp_path / "best.zip")
     for expected in (1, 0):
-        layout = used(tmp_path, "best.zip")
+        recipe = used(tmp_path, "best.zip")
         assert capsys.readouterr().out.count("Fetch the model best.zip") == expected
     write_pack(tmp_path / "best.zip", model=b"other")
-    layout = used(tmp_path, "best.zip")
-    assert layout.model_file.read_bytes() == b"other"
+    recipe = used(tmp_path, "best.zip")
+    assert recipe.paths.model_file.read_bytes() == b"other"
 
 
 def test_what_cannot_be_used_is_one_line(tmp_path):
@@ -102,9 +104,9 @@ def test_a_name_of_the_model_zoo_is_fetched_by_it(tmp_path, monkeypatch):
         }
 
     monkeypatch.setattr(downloader.ModelDownloader, "download_and_unpack", download_and_unpack)
-    layout = used(tmp_path, "me/model", "--use_lm", "false")
-    assert layout.exp_dir == tmp_path / "exp/me/model"
-    assert layout.model_file.read_bytes() == b"weights"
+    recipe = used(tmp_path, "me/model", "--use_lm", "false")
+    assert recipe.paths.exp_dir == tmp_path / "exp/me/model"
+    assert recipe.paths.model_file.read_bytes() == b"weights"
     with pytest.raises(UserError, match="me/none: cannot be fetched: 404: no such repository"):
         used(tmp_path, "me/none")
 

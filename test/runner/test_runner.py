@@ -8,7 +8,6 @@ import pytest
 from mtla_espnet.files import UserError
 from mtla_espnet.jobs.lock import directory_lock
 from mtla_espnet.jobs.marks import Part
-from mtla_espnet.recipe.layout import Layout
 from mtla_espnet.recipe.options import parse_options
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.runner import runner
@@ -70,7 +69,7 @@ def body(monkeypatch, tmp_path):
 
 def run(body, *argv):
     body.ran.clear()
-    runner.run_stage(Recipe(Layout(parse_options([*SETS, *argv]), body.root), {}, {}, {}), 3)
+    runner.run_stage(Recipe(parse_options([*SETS, *argv]), body.root), 3)
     return body.ran
 
 

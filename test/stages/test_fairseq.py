@@ -8,8 +8,8 @@ from mtla_espnet.cli import main
 from mtla_espnet.data.kaldi.tables import read_table
 from mtla_espnet.data.text.token_list import build_token_list
 from mtla_espnet.files import UserError
+from mtla_espnet.recipe.load import load_recipe
 from mtla_espnet.recipe.options import parse_options
-from mtla_espnet.recipe.recipe import load_recipe
 from mtla_espnet.runner.checks import check_needs
 from mtla_espnet.runner.runner import run_recipe
 from mtla_espnet.stages import s11_train
@@ -68,10 +68,10 @@ def test_its_configuration_lies_under_that_of_training(root):
     recipe = load_recipe(parse_options(options), root)
     assert recipe.train_config["normalize"] == "utterance_mvn"
     assert recipe.train_config["specaug_conf"]["freq_mask_width_range"] == [0, 9]
-    assert recipe.layout.normalization == {}
+    assert recipe.normalization == {}
     command = s11_train.commands(recipe, s11_train.parts(recipe)[0])[0]
     assert "--normalize global_mvn" not in command
-    assert f"--config {recipe.layout.exp_dir}/train.yaml" in command
+    assert f"--config {recipe.paths.exp_dir}/train.yaml" in command
     (root / "t.yaml").write_text("specaug: null\n")
     recipe = load_recipe(parse_options([*options, "--asr_config", "t.yaml"]), root)
     assert recipe.train_config["specaug"] is None
@@ -84,7 +84,7 @@ def test_its_global_statistics_are_used(root, capsys):
     )
     run("--feats_type", "fairseq_zip", "--token_type", "char")
     recipe = load_recipe(parse_options([*ARGV, "--feats_type", "fairseq_zip"]), root)
-    (path,) = recipe.layout.normalization
+    (path,) = recipe.normalization
     assert np.load(path)["sum_square"].tolist() == [1.0] * 80
     command = s11_train.commands(recipe, s11_train.parts(recipe)[0])[0]
     assert f"--normalize global_mvn --normalize_conf stats_file={path}" in command

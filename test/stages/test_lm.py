@@ -8,9 +8,9 @@ import pytest
 
 from mtla_espnet.data.kaldi.tables import read_table, write_table
 from mtla_espnet.files import UserError
-from mtla_espnet.recipe.layout import Layout
+from mtla_espnet.recipe.load import load_recipe
 from mtla_espnet.recipe.options import parse_options
-from mtla_espnet.recipe.recipe import Recipe, load_recipe
+from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.stages import s06_lm_stats, s08_perplexity
 from mtla_espnet.stages.shared.training import remove_products
 
@@ -116,7 +116,7 @@ def test_force_removes_an_earlier_training(tmp_path):
 
 
 def recipe(root, *argv):
-    return Recipe(Layout(parse_options([*ARGV, *argv]), root), {}, {}, {})
+    return Recipe(parse_options([*ARGV, *argv]), root)
 
 
 def test_the_texts_are_those_of_the_sets_or_those_that_are_given(root):

@@ -7,7 +7,6 @@ import soundfile
 from mtla_espnet.data.kaldi.datadir import write_data_dir
 from mtla_espnet.data.kaldi.tables import read_table
 from mtla_espnet.files import UserError
-from mtla_espnet.recipe.layout import Layout
 from mtla_espnet.recipe.options import parse_options
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.runner import runner
@@ -34,7 +33,7 @@ def root(tmp_path):
 
 def run(root, number, factors="0.9 1.0 1.1", *argv):
     options = parse_options([*SETS, "--fs", "8k", "--speed_perturb_factors", factors, *argv])
-    recipe = Recipe(Layout(options, root), {}, {}, {})
+    recipe = Recipe(options, root)
     runner.run_stage(recipe, number)
     return recipe
 

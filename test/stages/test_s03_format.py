@@ -7,7 +7,6 @@ import soundfile
 from audio_files import SPH, make_data_dir, noise, write_wav
 from mtla_espnet.data.kaldi.tables import read_table
 from mtla_espnet.files import UserError
-from mtla_espnet.recipe.layout import Layout
 from mtla_espnet.recipe.options import parse_options
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.runner import runner
@@ -25,7 +24,7 @@ def root(tmp_path):
 
 
 def recipe(root, *argv):
-    return Recipe(Layout(parse_options([*SETS, *argv]), root), {}, {}, {})
+    return Recipe(parse_options([*SETS, *argv]), root)
 
 
 def run(root, *argv):
@@ -39,7 +38,7 @@ def run(root, *argv):
 def test_features_go_where_raw_audio_would(root, feats_type, capsys):
     made = run(root, "--feats_type", feats_type, "--min_wav_duration", "0.3")
     dump = root / "dump" / feats_type
-    assert made.layout.dump_dir == dump
+    assert made.sets.dump_dir == dump
     assert read_table(dump / "test/feats_shape") == {"a-1": "48,80", "a-2": "48,80"}
     for name in ("feats_dim", "frame_shift", "feats_type"):
         assert (dump / "train" / name).read_text() == (dump / "org/train" / name).read_text()

@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from mtla_espnet.data.kaldi.tables import read_table, write_table
 from mtla_espnet.files import UserError
-from mtla_espnet.recipe.layout import Layout
 from mtla_espnet.recipe.options import parse_options
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.stages import s04_filter
@@ -41,7 +40,7 @@ def recipe(tmp_path):
     write_table(directory / "utt2spk", {key: "s" for key in lengths})
     for name in ("feats_type", "audio_format"):
         (directory / name).write_text("raw\n")
-    return Recipe(Layout(parse_options(ARGV), tmp_path), {}, {}, {})
+    return Recipe(parse_options(ARGV), tmp_path)
 
 
 def test_the_limits_are_strict_and_the_counts_are_said(recipe, tmp_path, capsys):

@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from mtla_espnet.data.kaldi.tables import read_table, write_table
 from mtla_espnet.files import UserError
-from mtla_espnet.recipe.layout import Layout
 from mtla_espnet.recipe.options import parse_options
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.stages import s03_format_text, s04_filter_text
@@ -39,7 +38,7 @@ def test_every_text_is_kept_or_counted_once(texts, most_source, most_target):
 @pytest.fixture
 def recipe(tmp_path):
     options = parse_options([*ARGV, "--max_src_words", "2"], task="sum")
-    recipe = Recipe(Layout(options, tmp_path), {}, {}, {})
+    recipe = Recipe(options, tmp_path)
     for name in ("train", "dev", "test"):
         document = {"d1": "a  b", "d2": "a b c", "d3": "a\tb ", "d4": ""}
         write_table(tmp_path / "data" / name / "src_text", document)

@@ -11,7 +11,6 @@ from mtla_espnet.data.kaldi.tables import write_table
 from mtla_espnet.data.text.token_list import build_token_list
 from mtla_espnet.files import UserError
 from mtla_espnet.jobs.log import JobFailed
-from mtla_espnet.recipe.layout import Layout
 from mtla_espnet.recipe.options import parse_options
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.runner.runner import run_stage
@@ -54,7 +53,7 @@ def programs(tmp_path, monkeypatch):
 
 
 def recipe_of(root, *argv):
-    return Recipe(Layout(parse_options([*ARGV, *argv]), root), {}, {}, {})
+    return Recipe(parse_options([*ARGV, *argv]), root)
 
 
 def left(directory):
@@ -112,10 +111,10 @@ def test_the_estimates_are_probabilities(root):
 
 
 def test_the_file_and_the_tag_of_decoding():
-    layout = recipe_of(Path("."), "--use_lm", "false").layout
-    assert layout.inference_tag == "inference_ngram_ngram_3gram_asr_model_valid.acc.ave"
-    assert layout.ngram_files == {"ngram_file": Path("exp/ngram/3gram.bin")}
+    recipe = recipe_of(Path("."), "--use_lm", "false")
+    assert recipe.paths.inference_dir.name == "inference_ngram_ngram_3gram_asr_model_valid.acc.ave"
+    assert recipe.paths.ngram_files == {"ngram_file": Path("exp/ngram/3gram.bin")}
     argv = ["--use_lm", "false", "--ngram_exp", "exp/mine", "--inference_ngram", "a/b.arpa"]
-    layout = recipe_of(Path("."), *argv).layout
-    assert layout.inference_tag == "inference_ngram_mine_a_b_asr_model_valid.acc.ave"
-    assert layout.ngram_files == {"ngram_file": Path("exp/mine/a/b.arpa")}
+    recipe = recipe_of(Path("."), *argv)
+    assert recipe.paths.inference_dir.name == "inference_ngram_mine_a_b_asr_model_valid.acc.ave"
+    assert recipe.paths.ngram_files == {"ngram_file": Path("exp/mine/a/b.arpa")}

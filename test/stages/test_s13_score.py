@@ -6,8 +6,8 @@ import pytest
 
 from mtla_espnet.data.kaldi.tables import write_table
 from mtla_espnet.files import UserError
+from mtla_espnet.recipe.load import load_recipe
 from mtla_espnet.recipe.options import parse_options
-from mtla_espnet.recipe.recipe import load_recipe
 from mtla_espnet.runner.checks import check_needs
 from mtla_espnet.stages import s13_score
 
@@ -23,11 +23,10 @@ class Decoded:
     def __init__(self, root, task, *argv):
         options = parse_options([*SETS, *argv], task=task)
         self.recipe = load_recipe(options, root)
-        self.layout = self.recipe.layout
-        self.directory = self.layout.inference_dir / "test"
+        self.directory = self.recipe.paths.inference_dir / "test"
 
     def write(self, table, texts, name="test"):
-        formatted = self.layout.formatted_dir(name)
+        formatted = self.recipe.sets.formatted_dir(name)
         write_table(formatted / table, texts)
         write_table(formatted / "utt2spk", {key: "spk" for key in texts})
 
@@ -40,7 +39,7 @@ class Decoded:
             assert [path for path in part.inputs if not path.exists()] == []
             s13_score.run(self.recipe, part)
             assert [path for path in part.outputs if not path.exists()] == []
-        return (self.layout.exp_dir / "RESULTS.md").read_text()
+        return (self.recipe.paths.exp_dir / "RESULTS.md").read_text()
 
 
 def test_recognition(tmp_path):
@@ -115,10 +114,10 @@ def test_an_intent_that_training_does_not_have(tmp_path):
     decoded.write("text", {"a": "Light_on turn it on"})
     decoded.write("text", {"t": "light_on on"}, "train")
     decoded.decode({"a": "light_on turn it on"})
-    (decoded.layout.exp_dir / "RESULTS.md").write_text("of an earlier run\n")
+    (decoded.recipe.paths.exp_dir / "RESULTS.md").write_text("of an earlier run\n")
     with pytest.raises(UserError, match="'a' is in the wrong case: 'Light_on', but training has"):
         decoded.score()
-    assert not (decoded.layout.exp_dir / "RESULTS.md").exists()
+    assert not (decoded.recipe.paths.exp_dir / "RESULTS.md").exists()
     assert not list(decoded.directory.glob("score_*/result*"))
 
 

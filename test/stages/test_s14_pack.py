@@ -11,7 +11,6 @@ import pytest
 import yaml
 
 from mtla_espnet.data.text.token_list import build_token_list
-from mtla_espnet.recipe.layout import Layout
 from mtla_espnet.recipe.options import parse_options
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.stages import s14_pack
@@ -39,7 +38,7 @@ def test_a_local_encoder_goes_along(tmp_path):
         ({"frontend_conf": {"upstream": "fbank"}}, []),
     ):
         config = {"frontend_conf": conf}
-        recipe = Recipe(Layout(parse_options(ARGV), tmp_path), config, config, {})
+        recipe = Recipe(parse_options(ARGV), tmp_path, config, config)
         (part,) = s14_pack.parts(recipe)
         assert [path for path in part.inputs if path.parent == folder] == expected
 
@@ -145,7 +144,7 @@ def test_what_is_missing_is_named(tmp_path):
 
 def test_the_language_model_is_packed_too():
     argv = [*ARGV, "--use_lm", "true", "--lm_tag", "small", "--inference_lm", "2epoch.pth"]
-    recipe = Recipe(Layout(parse_options(argv)), {}, {}, {})
+    recipe = Recipe(parse_options(argv))
     (part,) = s14_pack.parts(recipe)
     assert part.inputs[Path("exp/lm_small/2epoch.pth")] == 7
     (command,) = s14_pack.commands(recipe, part)

@@ -41,22 +41,22 @@ def leave_out(
         UserError: there are too many.
         JobFailed: the model cannot be built.
     """
-    layout, options = recipe.layout, recipe.options
+    options = recipe.options
     sets = training_sets(recipe)
-    if not layout.speech:
+    if not recipe.speech:
         return {mode: () for mode in sets}
     load_espnet()
     from mtla_espnet.tasks.limits import ModelLimits  # here: it loads ESPnet
     from mtla_espnet.tasks.register import task_class
 
-    tables = {"speech": layout.speech.scp} | {text.name: text.table for text in layout.texts}
+    tables = {"speech": recipe.speech.scp} | {text.name: text.table for text in recipe.texts}
     result: dict[str, Collection[str]] = {}
     remarks = []
     log = exp_dir / training_place(options).log_name
     with job_log(log, "look for what the model cannot be trained on", append=True):
-        limits = ModelLimits(task_class(layout.task.model), argv)
+        limits = ModelLimits(task_class(recipe.task.model), argv)
         for mode, data_dir in sets.items():
-            target, stats_dir = limits_dir(exp_dir, mode), layout.stats_dir / mode
+            target, stats_dir = limits_dir(exp_dir, mode), recipe.paths.stats_dir / mode
             shapes = _read_shapes(stats_dir / "speech_shape")
             files = {name: str(data_dir / table) for name, table in tables.items()}
             reasons = {key: ("speech", why) for key, why in limits.refused(shapes).items()}

@@ -11,7 +11,6 @@ from types import SimpleNamespace
 from mtla_espnet.data.kaldi.tables import read_table
 from mtla_espnet.files import UserError
 from mtla_espnet.jobs.log import say
-from mtla_espnet.recipe.layout import Layout
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.recipe.tokens import text_cleaner, text_inputs, tokenizer
 from mtla_espnet.score import bleu, intent, rouge
@@ -27,49 +26,48 @@ class Score:
 
     Args:
         options: names of the options that it depends on.
-        inputs: layout and data directory of the set -> file -> the stage that makes it; the
+        inputs: recipe and data directory of the set -> file -> the stage that makes it; the
             hypotheses are not among them.
-        outputs: layout -> files that it writes, in the decoded set's directory.
+        outputs: recipe -> files that it writes, in the decoded set's directory.
         run: scores; takes the recipe, the data directory and the decoded set's directory.
     """
 
     options: tuple[str, ...]
-    inputs: Callable[[Layout, Path], Inputs]
-    outputs: Callable[[Layout], list[str]]
+    inputs: Callable[[Recipe, Path], Inputs]
+    outputs: Callable[[Recipe], list[str]]
     run: Callable[[Recipe, Path, Path], object]
 
 
-def _has_phonemes(layout: Layout) -> bool:
+def _has_phonemes(recipe: Recipe) -> bool:
     """Say whether the model writes phonemes: words cannot be told of them, nor scored."""
-    return layout.tokens.token_type == "phn"
+    return recipe.tokens.token_type == "phn"
 
 
-def _rate_inputs(layout: Layout, data_dir: Path) -> Inputs:
-    reference = data_dir / layout.texts[0].table
-    model = {layout.bpe_model: 5} if layout.bpe_model else {}
-    return {reference: 3, data_dir / "utt2spk": 3} | model | text_inputs(layout)
+def _rate_inputs(recipe: Recipe, data_dir: Path) -> Inputs:
+    reference = data_dir / recipe.texts[0].table
+    model = {recipe.tokens.bpe_model: 5} if recipe.tokens.bpe_model else {}
+    return {reference: 3, data_dir / "utt2spk": 3} | model | text_inputs(recipe)
 
 
-def _rate_outputs(layout: Layout) -> list[str]:
-    names = ["wer", "cer", *(["ter"] if layout.bpe_model else [])]
-    if _has_phonemes(layout):
+def _rate_outputs(recipe: Recipe) -> list[str]:
+    names = ["wer", "cer", *(["ter"] if recipe.tokens.bpe_model else [])]
+    if _has_phonemes(recipe):
         names = ["ter"]
     return [f"score_{name}/{file}.txt" for name in names for file in ("result", "alignment")]
 
 
 def _score_rates(recipe: Recipe, data_dir: Path, directory: Path) -> None:
-    layout = recipe.layout
-    if _has_phonemes(layout):
+    if _has_phonemes(recipe):
         _score_phonemes(recipe, data_dir, directory)
         return
     score_set(
-        data_dir / layout.texts[0].table,
+        data_dir / recipe.texts[0].table,
         directory / "text",
         data_dir / "utt2spk",
         directory,
-        bpemodel=layout.bpe_model,
+        bpemodel=recipe.tokens.bpe_model,
         cleaner=text_cleaner(recipe.options.cleaner),
-        symbols=_symbols(layout),
+        symbols=_symbols(recipe),
         scorer=_scorer(recipe.options),
         score_opts=score_options(recipe.options),
     )
@@ -77,10 +75,8 @@ def _score_rates(recipe: Recipe, data_dir: Path, directory: Path) -> None:
 
 def _score_phonemes(recipe: Recipe, data_dir: Path, directory: Path) -> None:
     """Score the tokens that were decoded against those of the references."""
-    references, hypotheses = read_pairs(
-        data_dir / recipe.layout.texts[0].table, directory / "token"
-    )
-    phonemes = tokenizer(recipe.layout)
+    references, hypotheses = read_pairs(data_dir / recipe.texts[0].table, directory / "token")
+    phonemes = tokenizer(recipe)
     score_units(
         {key: " ".join(phonemes(text)) for key, text in references.items()},
         hypotheses,
@@ -115,25 +111,25 @@ def _scorer(options: SimpleNamespace) -> str:
     return options.scorer
 
 
-def _symbols(layout: Layout) -> list[str]:
+def _symbols(recipe: Recipe) -> list[str]:
     """Return the non-linguistic symbols, which ESPnet's scoring leaves out as well."""
-    path = layout.nlsyms_file
+    path = recipe.nlsyms_file
     return path.read_text(encoding="utf-8").split() if path else []
 
 
-def _translation_inputs(layout: Layout, data_dir: Path) -> Inputs:
-    return {data_dir / layout.texts[0].table: 3, data_dir / "utt2spk": 3}
+def _translation_inputs(recipe: Recipe, data_dir: Path) -> Inputs:
+    return {data_dir / recipe.texts[0].table: 3, data_dir / "utt2spk": 3}
 
 
-def _translation_outputs(layout: Layout) -> list[str]:
-    cases = bleu.RESULTS if layout.options.tgt_case == "tc" else ["lc"]
+def _translation_outputs(recipe: Recipe) -> list[str]:
+    cases = bleu.RESULTS if recipe.options.tgt_case == "tc" else ["lc"]
     return [f"{bleu.DIRECTORY}/{bleu.RESULTS[case]}" for case in cases]
 
 
 def _score_translation(recipe: Recipe, data_dir: Path, directory: Path) -> None:
     options = recipe.options
     bleu.score_translation(
-        data_dir / recipe.layout.texts[0].table,
+        data_dir / recipe.texts[0].table,
         directory / "text",
         data_dir / "utt2spk",
         directory,
@@ -165,13 +161,13 @@ def _detokenizer(options, language: str) -> Callable[[str], str] | None:
     return functools.partial(detokenise, language=language)
 
 
-def _intent_inputs(layout: Layout, data_dir: Path) -> Inputs:
-    return {data_dir / "text": 3, data_dir / "utt2spk": 3} | layout.text_of_training("text")
+def _intent_inputs(recipe: Recipe, data_dir: Path) -> Inputs:
+    return {data_dir / "text": 3, data_dir / "utt2spk": 3} | recipe.sets.text_of_training("text")
 
 
 def _score_intents(recipe: Recipe, data_dir: Path, directory: Path) -> None:
     known: set[str] = set()
-    for path in recipe.layout.text_of_training("text"):
+    for path in recipe.sets.text_of_training("text"):
         known |= {text.split()[0] for text in read_table(path).values() if text}
     intent.score_intents(
         data_dir / "text",
@@ -184,12 +180,12 @@ def _score_intents(recipe: Recipe, data_dir: Path, directory: Path) -> None:
     )
 
 
-def _summary_inputs(layout: Layout, data_dir: Path) -> Inputs:
-    return {data_dir / text.table: 3 for text in layout.texts}
+def _summary_inputs(recipe: Recipe, data_dir: Path) -> Inputs:
+    return {data_dir / text.table: 3 for text in recipe.texts}
 
 
 def _score_summaries(recipe: Recipe, data_dir: Path, directory: Path) -> None:
-    summary, document = recipe.layout.texts
+    summary, document = recipe.texts
     rouge.score_summaries(
         data_dir / summary.table,
         directory / "text",
@@ -212,7 +208,7 @@ SCORES = {
     "intents": Score(
         ("unknown_intents", "scorer", "score_opts"),
         _intent_inputs,
-        lambda layout: [
+        lambda recipe: [
             f"{intent.DIRECTORY}/{intent.FILE}",
             *(f"score_wer/{file}_asr.txt" for file in ("result", "alignment")),
         ],
@@ -221,12 +217,12 @@ SCORES = {
     "summaries": Score(
         ("rouge", "heading_mark", "detokenize", "lang"),
         _summary_inputs,
-        lambda layout: [f"{rouge.DIRECTORY}/{rouge.FILE}", f"{rouge.DIRECTORY}/{rouge.SUM_FILE}"],
+        lambda recipe: [f"{rouge.DIRECTORY}/{rouge.FILE}", f"{rouge.DIRECTORY}/{rouge.SUM_FILE}"],
         _score_summaries,
     ),
 }
 
 
-def scores_of(layout: Layout) -> list[Score]:
+def scores_of(recipe: Recipe) -> list[Score]:
     """Return the ways in which a recipe's sets are scored."""
-    return [SCORES[name] for name in layout.task.scores]
+    return [SCORES[name] for name in recipe.task.scores]

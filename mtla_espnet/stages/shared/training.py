@@ -105,10 +105,10 @@ def _unit(recipe: Recipe, program: str) -> tuple[str, float]:
     """Return what a training reads, in words, and how much of it an update reads an input."""
     is_lm = program == "lm_train"
     accumulated = (recipe.lm_config if is_lm else recipe.train_config).get("accum_grad", 1)
-    if is_lm or not recipe.layout.task.speech:
+    if is_lm or not recipe.task.speech:
         return "tokens", accumulated
-    if recipe.layout.rate and recipe.layout.feats_type == "raw":
-        return "s of audio", accumulated / recipe.layout.rate
+    if recipe.rate and recipe.feats_type == "raw":
+        return "s of audio", accumulated / recipe.rate
     return "frames", accumulated
 
 

@@ -1,12 +1,12 @@
-"""Tags and directories, compared with names that ESPnet's recipes give."""
+"""Tags, directories and texts, compared with names that ESPnet's recipes give."""
 
 from pathlib import Path
 
 import pytest
 
 from mtla_espnet.files import UserError
-from mtla_espnet.recipe.layout import Layout
 from mtla_espnet.recipe.options import parse_options
+from mtla_espnet.recipe.recipe import Recipe
 
 SETS = [
     *("--train_set", "train", "--valid_set", "dev", "--test_sets", "dev test"),
@@ -14,95 +14,98 @@ SETS = [
 ]
 
 
-def layout(*argv, root="."):
-    return Layout(parse_options([*SETS, *argv]), root)
+def recipe_of(*argv, root=Path(".")):
+    return Recipe(parse_options([*SETS, *argv]), root)
 
 
 def test_directories_of_a_bpe_recipe():
-    recipe = layout(
+    recipe = recipe_of(
         *("--lang", "en", "--nbpe", "100", "--asr_config", "conf/train_asr_mtla.yaml"),
         *("--inference_config", "conf/decode_asr.yaml"),
     )
-    assert recipe.token_list == Path("data/en_token_list/bpe_unigram100/tokens.txt")
-    assert recipe.bpe_model == Path("data/en_token_list/bpe_unigram100/bpe.model")
-    assert recipe.stats_dir == Path("exp/asr_stats_raw_en_bpe100")
-    assert recipe.inference_dir == Path(
+    assert recipe.tokens.token_list == Path("data/en_token_list/bpe_unigram100/tokens.txt")
+    assert recipe.tokens.bpe_model == Path("data/en_token_list/bpe_unigram100/bpe.model")
+    assert recipe.paths.stats_dir == Path("exp/asr_stats_raw_en_bpe100")
+    assert recipe.paths.inference_dir == Path(
         "exp/asr_train_asr_mtla_raw_en_bpe100/decode_asr_asr_model_valid.acc.ave"
     )
 
 
 def test_directories_without_language_and_configuration():
-    recipe = layout("--token_type", "char")
-    assert recipe.token_list == Path("data/token_list/char/tokens.txt")
-    assert recipe.bpe_model is None
-    assert recipe.stats_dir == Path("exp/asr_stats_raw_char")
-    assert recipe.exp_dir == Path("exp/asr_train_raw_char")
-    assert recipe.inference_tag == "inference_asr_model_valid.acc.ave"
+    recipe = recipe_of("--token_type", "char")
+    assert recipe.tokens.token_list == Path("data/token_list/char/tokens.txt")
+    assert recipe.tokens.bpe_model is None
+    assert recipe.paths.stats_dir == Path("exp/asr_stats_raw_char")
+    assert recipe.paths.exp_dir == Path("exp/asr_train_raw_char")
+    assert recipe.paths.inference_dir.name == "inference_asr_model_valid.acc.ave"
 
 
 def test_arguments_become_part_of_the_tags():
-    recipe = layout(
+    recipe = recipe_of(
         *("--asr_args", "--optim_conf lr=0.1 --init_param a/b:c"),
         *("--inference_args", "--beam_size 2 --x a/b"),
         *("--inference_asr_model", "sub/3epoch.pth"),
     )
-    assert recipe.tag == "train_raw_bpe30_optim_conflr0.1_init_paramab:c"
-    assert recipe.inference_tag == "inference_beam_size2_xa/b_asr_model_sub_3epoch"
+    assert recipe.tags.experiment == "train_raw_bpe30_optim_conflr0.1_init_paramab:c"
+    decoded = recipe.paths.exp_dir / "inference_beam_size2_xa/b_asr_model_sub_3epoch"
+    assert recipe.paths.inference_dir == decoded
 
 
 def test_speeds_change_the_training_set_and_the_tags():
-    recipe = layout(
+    recipe = recipe_of(
         *("--speed_perturb_factors", "0.9 1.0 1.1", "--lang", "en", "--attention", "mla"),
         *("--asr_config", "conf/train_asr.yaml", "--asr_args", "--max_epoch 3"),
     )
-    assert (recipe.original_train_set, recipe.train_set) == ("train", "train_sp")
-    assert recipe.formatted_dir(recipe.train_set) == Path("dump/raw/org/train_sp")
-    assert recipe.stats_dir == Path("exp/asr_stats_raw_en_bpe30_sp")
-    assert recipe.tag == "train_asr_raw_en_bpe30_mla_max_epoch3_sp"
-    assert recipe.token_list == layout("--lang", "en").token_list
-    assert layout("--speed_perturb_factors", "1.1", "--asr_tag", "mine").tag == "mine"
+    assert (recipe.sets.original_train, recipe.sets.train) == ("train", "train_sp")
+    assert recipe.sets.formatted_dir(recipe.sets.train) == Path("dump/raw/org/train_sp")
+    assert recipe.paths.stats_dir == Path("exp/asr_stats_raw_en_bpe30_sp")
+    assert recipe.tags.experiment == "train_asr_raw_en_bpe30_mla_max_epoch3_sp"
+    assert recipe.tokens.token_list == recipe_of("--lang", "en").tokens.token_list
+    assert (
+        recipe_of("--speed_perturb_factors", "1.1", "--asr_tag", "mine").tags.experiment == "mine"
+    )
     with pytest.raises(UserError, match="--train_set train_sp is also"):
-        layout("--speed_perturb_factors", "1.1", "--test_sets", "train_sp")
+        recipe_of("--speed_perturb_factors", "1.1", "--test_sets", "train_sp")
 
 
 def test_directories_of_a_language_model():
     argv = ["--use_lm", "true", "--lang", "en", "--nbpe", "100", "--lm_args", "--max_epoch 3"]
-    recipe = layout(*argv, "--lm_config", "conf/train_lm.yaml")
-    assert recipe.lm_stats_dir == Path("exp/lm_stats_en_bpe100")
-    assert recipe.lm_exp_dir == Path("exp/lm_train_lm_en_bpe100_max_epoch3")
-    assert recipe.inference_tag == (
+    recipe = recipe_of(*argv, "--lm_config", "conf/train_lm.yaml")
+    assert recipe.paths.lm_stats_dir == Path("exp/lm_stats_en_bpe100")
+    assert recipe.paths.lm_exp_dir == Path("exp/lm_train_lm_en_bpe100_max_epoch3")
+    assert recipe.paths.inference_dir.name == (
         "inference_lm_lm_train_lm_en_bpe100_max_epoch3_valid.loss.ave_asr_model_valid.acc.ave"
     )
-    assert layout(*argv, "--lm_stats_dir", "exp/other").lm_stats_dir == Path("exp/other")
-    recipe = layout(*argv, "--lm_tag", "mine", "--inference_lm", "2epoch.pth")
-    assert recipe.inference_tag == "inference_lm_lm_mine_2epoch_asr_model_valid.acc.ave"
-    assert recipe.lm_files == {
+    assert recipe_of(*argv, "--lm_stats_dir", "exp/other").paths.lm_stats_dir == Path("exp/other")
+    recipe = recipe_of(*argv, "--lm_tag", "mine", "--inference_lm", "2epoch.pth")
+    assert recipe.paths.inference_dir.name == "inference_lm_lm_mine_2epoch_asr_model_valid.acc.ave"
+    assert recipe.paths.lm_files == {
         "lm_train_config": Path("exp/lm_mine/config.yaml"),
         "lm_file": Path("exp/lm_mine/2epoch.pth"),
     }
-    assert layout(*argv, "--lm_exp", "exp/other").lm_exp_dir == Path("exp/other")
-    assert layout("--use_lm", "true", "--token_type", "char").lm_exp_dir == Path(
+    assert recipe_of(*argv, "--lm_exp", "exp/other").paths.lm_exp_dir == Path("exp/other")
+    assert recipe_of("--use_lm", "true", "--token_type", "char").paths.lm_exp_dir == Path(
         "exp/lm_train_char"
     )
-    assert layout().lm_files == {}
+    assert recipe_of().paths.lm_files == {}
 
 
 def test_the_packed_model_is_named_as_in_espnet():
-    assert layout().packed_model == Path(
+    assert recipe_of().paths.packed_model == Path(
         "exp/asr_train_raw_bpe30/asr_train_raw_bpe30_valid.acc.ave.zip"
     )
 
 
 def test_given_tags_and_directories_win():
-    recipe = layout("--asr_tag", "mine", "--inference_tag", "now", "--expdir", "e")
-    assert recipe.inference_dir == Path("e/asr_mine/now")
-    recipe = layout("--asr_exp", "else/where", "--asr_stats_dir", "s", root="/r")
-    assert (recipe.exp_dir, recipe.stats_dir) == (Path("/r/else/where"), Path("/r/s"))
+    recipe = recipe_of("--asr_tag", "mine", "--inference_tag", "now", "--expdir", "e")
+    assert recipe.paths.inference_dir == Path("e/asr_mine/now")
+    recipe = recipe_of("--asr_exp", "else/where", "--asr_stats_dir", "s", root=Path("/r"))
+    assert (recipe.paths.exp_dir, recipe.paths.stats_dir) == (Path("/r/else/where"), Path("/r/s"))
 
 
 def test_attention_adds_its_name_to_the_tag(tmp_path):
-    assert layout("--attention", "mtla").tag == "train_raw_bpe30_mtla"
-    assert layout("--attention", "conf/my.yaml").tag == "train_raw_bpe30_my"
+    assert recipe_of("--attention", "mtla").tags.experiment == "train_raw_bpe30_mtla"
+    assert recipe_of("--attention", "conf/my.yaml").tags.experiment == "train_raw_bpe30_my"
 
 
 def test_attention_overlay_is_a_file_or_the_recipes_or_the_checkouts(tmp_path):
@@ -115,20 +118,20 @@ def test_attention_overlay_is_a_file_or_the_recipes_or_the_checkouts(tmp_path):
     (root / "c.yaml").touch()
 
     def found(name):
-        return layout("--attention", name, root=root).attention_overlay.resolve()
+        return recipe_of("--attention", name, root=root).attention_overlay.resolve()
 
     assert found("a") == ours / "a.yaml"
     assert found("b") == theirs / "b.yaml"
     assert found("c.yaml") == root / "c.yaml"
     with pytest.raises(UserError, match=r"--attention d: no such .* \(known: a, b\)"):
         found("d")
-    assert layout().attention_overlay is None
+    assert recipe_of().attention_overlay is None
 
 
 def test_a_validation_set_among_the_test_sets_is_reported_as_org():
-    recipe = layout()
-    assert recipe.test_sets == ["test"]
-    assert recipe.eval_sets == {
+    recipe = recipe_of()
+    assert recipe.sets.tests == ["test"]
+    assert recipe.sets.evaluated == {
         "org/dev": Path("dump/raw/org/dev"),
         "test": Path("dump/raw/test"),
     }
@@ -137,18 +140,18 @@ def test_a_validation_set_among_the_test_sets_is_reported_as_org():
 @pytest.mark.parametrize("name", ["train_set", "valid_set", "test_sets"])
 def test_the_sets_are_required(name):
     with pytest.raises(UserError, match=f"^--{name} is required$") as caught:
-        layout(f"--{name}", " ")
+        recipe_of(f"--{name}", " ")
     assert caught.value.exit_code == 2
 
 
 @pytest.mark.parametrize("argv", [["--valid_set", "train"], ["--test_sets", "a train"]])
 def test_the_training_set_is_no_other_set(argv):
     with pytest.raises(UserError, match="--train_set train is also"):
-        layout(*argv)
+        recipe_of(*argv)
 
 
 def of_task(task, *argv):
-    return Layout(parse_options([*SETS, *argv], task=task))
+    return Recipe(parse_options([*SETS, *argv], task=task))
 
 
 def test_translation_has_two_texts_with_token_lists_of_their_own():
@@ -169,10 +172,10 @@ def test_translation_has_two_texts_with_token_lists_of_their_own():
     assert source.bpe_model is None
     assert target.texts == {Path("dump/raw/lm_train.txt"): 4}
     assert source.texts == {Path("data/train/text.lc.rm.en"): 1}
-    assert recipe.token_list == target.token_list
-    assert recipe.stats_dir == Path("exp/st_stats_raw_en_de_bpe500_sp")
-    assert recipe.exp_dir == Path("exp/st_train_st_raw_en_de_bpe_tc500_mla_sp")
-    assert recipe.inference_tag == "inference_st_model_valid.acc.ave"
+    assert recipe.tokens.token_list == target.token_list
+    assert recipe.paths.stats_dir == Path("exp/st_stats_raw_en_de_bpe500_sp")
+    assert recipe.paths.exp_dir == Path("exp/st_train_st_raw_en_de_bpe_tc500_mla_sp")
+    assert recipe.paths.inference_dir.name == "inference_st_model_valid.acc.ave"
     assert [text.shape_file for text in recipe.texts] == ["text_shape.bpe", "src_text_shape.char"]
 
 
@@ -195,14 +198,14 @@ def test_understanding_may_have_a_transcript_of_words():
     assert recipe.tables == ["text", "transcript"]
     assert transcript.tokens.token_list == Path("data/en_transcript_token_list/word/tokens.txt")
     assert transcript.shape_file == "transcript_shape.word"
-    assert recipe.exp_dir == Path("exp/slu_train_raw_en_bpe500")
+    assert recipe.paths.exp_dir == Path("exp/slu_train_raw_en_bpe500")
 
 
 def test_summarisation_reads_text():
     recipe = of_task("sum", "--lang", "en", "--token_joint", "true", "--tgt_nbpe", "2000")
     assert recipe.tables == ["text", "src_text"]
-    assert recipe.exp_dir == Path("exp/mt_train_raw_en_bpe2000")
-    assert recipe.stats_dir == Path("exp/mt_stats_raw_en_bpe2000")
-    assert recipe.inference_tag == "inference_mt_model_valid.acc.ave"
-    assert recipe.token_list == Path("data/en_token_list/tgt_bpe_unigram2000/tokens.txt")
+    assert recipe.paths.exp_dir == Path("exp/mt_train_raw_en_bpe2000")
+    assert recipe.paths.stats_dir == Path("exp/mt_stats_raw_en_bpe2000")
+    assert recipe.paths.inference_dir.name == "inference_mt_model_valid.acc.ave"
+    assert recipe.tokens.token_list == Path("data/en_token_list/tgt_bpe_unigram2000/tokens.txt")
     assert recipe.rate is None
