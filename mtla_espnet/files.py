@@ -2,12 +2,11 @@
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
+import logging
 import os
 import re
-import shutil
 import stat
 import unicodedata
 import uuid
@@ -15,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-_TEMPORARY = re.compile(r"\..+\.tmp[0-9a-f]{8}(\..*)?")
+TEMPORARY = re.compile(r"\..+\.tmp[0-9a-f]{8}(\..*)?")
 _DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # What else a place may answer that is read-only, of another user, broken or gone.
 _REFUSALS = {
@@ -50,6 +49,10 @@ class UserError(Exception):
         shorter = _cut(message, _LONGEST_MESSAGE)
         super().__init__(_cut(printable(shorter), _LONGEST_MESSAGE))
         self.exit_code = exit_code
+
+
+class UnwritableError(UserError):
+    """A file or a directory cannot be written where it is."""
 
 
 def printable(text: str) -> str:
@@ -176,7 +179,8 @@ def _reason(error: BaseException) -> str:
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` on success.
 
-    On an exception the temporary file (or directory) is removed and `path` is
+    What was written is on the disk before it has its name, so that a power cut leaves no
+    file of zeros. On an exception the temporary file (or directory) is removed and `path` is
     left as it was. The temporary name keeps the suffix of `path`, because
     writers such as soundfile choose the format by it.
 
@@ -192,9 +196,11 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     path = Path(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / _temporary_name(path)
+    temporary = path.parent / temporary_name(path)
     try:
         yield temporary
+        if not temporary.is_symlink():
+            _flush(temporary)
         os.replace(temporary, path)
     except BaseException as error:
         with contextlib.suppress(OSError):
@@ -205,77 +211,18 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         raise
 
 
-def _temporary_name(path: Path) -> str:
-    return f".{path.stem}.tmp{uuid.uuid4().hex[:8]}{path.suffix}"
-
-
-@contextlib.contextmanager
-def scratch_directory(parent: Path) -> Iterator[Path]:
-    """Yield a new directory in `parent` under a temporary name; it is removed at the end."""
-    path = parent / _temporary_name(Path("scratch"))
-    with writing(parent):
-        path.mkdir(parents=True)
+def _flush(path: Path) -> None:
+    """Wait until the content of a file is on its disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def replace_directory(made: Path, path: Path) -> None:
-    """Rename a directory, and remove the one that was there: at no moment half of one is.
-
-    Args:
-        made: the new one, on the same file system.
-        path: where it shall be.
-    """
-    with scratch_directory(path.parent) as scratch:
-        if path.exists():
-            path.rename(scratch / path.name)
-        made.rename(path)
-
-
-@contextlib.contextmanager
-def without_leftovers(directory: Path) -> Iterator[None]:
-    """Say that this process writes in a directory that others may write in too.
-
-    What killed processes left directly in it under temporary names is removed first, if nobody
-    else writes there at that moment, which a lock of the directory tells.
-
-    Args:
-        directory: created when missing.
-    """
-    with writing(directory):
-        directory.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # in use, or on a file system without locks
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            remove_leftovers(directory, deep=False)
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_SH)
-        yield
+        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
-def remove_leftovers(directory: Path, deep: bool = True) -> None:
-    """Remove what killed processes left under temporary names; call it while none writes there.
-
-    Args:
-        directory: where to look.
-        deep: also in the directories in it, but for those that have a lock of their own, and
-            links.
-    """
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            is_directory = entry.is_dir(follow_symlinks=False)
-            if _TEMPORARY.fullmatch(entry.name):
-                if is_directory:
-                    shutil.rmtree(entry, ignore_errors=True)
-                else:
-                    Path(entry).unlink(missing_ok=True)
-            elif deep and is_directory and not os.path.exists(f"{entry.path}/.lock"):
-                remove_leftovers(Path(entry))
+def temporary_name(path: Path) -> str:
+    """Return the name that a file has until it is whole; `TEMPORARY` matches it."""
+    return f".{path.stem}.tmp{uuid.uuid4().hex[:8]}{path.suffix}"
 
 
 def is_disk_full(error: BaseException) -> bool:
@@ -302,10 +249,19 @@ def writing(path: str | os.PathLike) -> Iterator[None]:
         raise _unwritable(path, error) from None
 
 
-def _unwritable(path: str | os.PathLike, error: BaseException) -> UserError:
+@contextlib.contextmanager
+def if_writable() -> Iterator[None]:
+    """Only warn where the block, which writes what its caller also prints, cannot write."""
+    try:
+        yield
+    except UnwritableError as error:
+        logging.warning(error)
+
+
+def _unwritable(path: str | os.PathLike, error: BaseException) -> UnwritableError:
     full = _cause(error, _DISK_IS_FULL)
     advice = ": free some space and run again" if full else ""
-    return UserError(f"{path}: cannot be written: {_reason(full or error)}{advice}")
+    return UnwritableError(f"{path}: cannot be written: {_reason(full or error)}{advice}")
 
 
 def place_error(error: BaseException, path: str | os.PathLike = "") -> UserError | None:

@@ -12,6 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mtla_espnet.directories import (
+    remove_leftovers,
+    replace_directory,
+    scratch_directory,
+    without_leftovers,
+)
 from mtla_espnet.files import (
     UserError,
     atomic_path,
@@ -22,10 +28,6 @@ from mtla_espnet.files import (
     read_json,
     read_text,
     reading,
-    remove_leftovers,
-    replace_directory,
-    scratch_directory,
-    without_leftovers,
     write_text,
 )
 

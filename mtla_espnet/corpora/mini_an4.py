@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mtla_espnet.data.kaldi.datadir import write_data_dir
-from mtla_espnet.files import UserError, scratch_directory, without_leftovers
+from mtla_espnet.directories import scratch_directory, without_leftovers
+from mtla_espnet.files import UserError
 
 _ARCHIVE = "egs3/mini_an4/esp2_asr/downloads.tar.gz"  # in the espnet wheel
 _ROOT = "downloads/an4/"  # in the archive

@@ -4,6 +4,7 @@ A journal is one run of one job: a line that names what it decodes and how, then
 A line is whole or, where the run was killed in it, left out; nothing is ever rewritten.
 """
 
+import contextlib
 import json
 import os
 import uuid
@@ -74,4 +75,8 @@ def read_journals(directory: Path, identity: str) -> tuple[dict[str, Rows], list
 
 def _whole_lines(path: Path) -> list[dict]:
     *lines, _ = path.read_bytes().split(b"\n")  # what follows the last line end was cut off
-    return [json.loads(line) for line in lines]
+    whole = []
+    with contextlib.suppress(ValueError):  # zeros, which a power cut leaves: no line after them
+        for line in lines:
+            whole.append(json.loads(line))
+    return whole

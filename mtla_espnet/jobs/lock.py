@@ -85,10 +85,14 @@ def reading_locks(directories: Iterable[Path]) -> Iterator[None]:
         yield
 
 
-def locked_above(path: Path, root: Path) -> list[Path]:
-    """Return the directories with a lock file that a file below `root` is in."""
-    above = [parent for parent in path.parents if parent != root and parent.is_relative_to(root)]
-    return [directory for directory in above if (directory / _NAME).exists()]
+def locked_above(paths: Iterable[Path]) -> set[Path]:
+    """Return the directories, of those that files are in, which stages write and so lock."""
+    above = {parent for path in paths for parent in path.parents}
+    return {
+        directory
+        for directory in above
+        if (directory / _NAME).exists() and any(directory.glob(".[bd]*.[0-9]*"))  # marks
+    }
 
 
 def _acquire(stream: TextIO, directory: Path, how: int) -> None:

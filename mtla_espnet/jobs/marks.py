@@ -1,15 +1,25 @@
-"""Parts of stages, and the marks that say which of them are done, and how they were."""
+"""Parts of stages, and the marks that say which of them are done, and how they were.
+
+A mark holds the options, digests of the files that are read, and for tables of recordings the
+stamps of these too, so that a recording that was repaired is looked at again. Recordings that
+are gone are no change: a corpus may be removed once its audio is formatted.
+"""
 
 import dataclasses
 import datetime
 import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from mtla_espnet.config import differences
+from mtla_espnet.directories import flush_all
 from mtla_espnet.files import UserError, read_json, write_json
+from mtla_espnet.jobs.stamps import files_of, first_changed, is_table_of_places, stamps
 
 _BLOCK_BYTES = 1 << 20
+# Tables that stages after these make have a digest of the audio beside them.
+_LAST_MAKER_OF_SOURCES = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,12 +61,18 @@ class Mark:
 
     def __init__(self, part: Part, number: int, root: Path):
         self._part = part
-        self._done = part.directory / f".done.{number}"
+        self._done = _done_path(part.directory, number)
         self._begun = begun_path(part.directory, number)
         self._wanted = {
-            "option": {name: _plain(value) for name, value in part.options.items()},
+            "option": _plain(part.options),
             "input": {_relative(path, root): file_digest(path) for path in sorted(part.inputs)},
         }
+        self._sources = {
+            _relative(path, root): files_of(path)
+            for path, maker in part.inputs.items()
+            if is_table_of_places(path) and maker <= _LAST_MAKER_OF_SOURCES
+        }
+        self._stamps = {table: stamps(files) for table, files in self._sources.items()}
 
     def missing_reason(self) -> str | None:
         """Say why the part must run; None when it is done."""
@@ -70,7 +86,17 @@ class Mark:
         for path in self._part.outputs:
             if not path.exists():
                 return f"{path} is missing"
-        return None
+        was = read_json(self._done).get("written")
+        written = self._written()
+        changed = was and first_changed(written, was, stamps(written), may_be_gone=False)
+        return f"{changed} is not as it was written" if changed else None
+
+    def _written(self) -> list[str]:
+        """Return the directories in which the part wrote what its tables point to."""
+        tables = filter(is_table_of_places, self._part.outputs)
+        above = {os.path.dirname(file) for table in tables for file in files_of(table)}
+        own = f"{self._part.directory}/"
+        return sorted(directory for directory in above if directory.startswith(own))
 
     def changes(self) -> list[str]:
         """Name the options and inputs that are not as they were when the part last began."""
@@ -81,11 +107,21 @@ class Mark:
                 except UserError:
                     return [f"{path} cannot be read"]
                 old = {kind: found.get(kind, {}) for kind in self._wanted}
-                return [
+                changes = [
                     change.split(":")[0] + " changed" if change.startswith("input") else change
                     for change in differences(old, self._wanted)
                 ]
+                return changes or self._changed_sources(found.get("stamps", {}))
         return []
+
+    def _changed_sources(self, before: Mapping[str, str]) -> list[str]:
+        """Name a file of each table that is not as it was; the tables themselves are."""
+        names = (
+            first_changed(files, before[table], self._stamps[table], may_be_gone=True)
+            for table, files in self._sources.items()
+            if table in before
+        )
+        return [f"{name} changed" for name in names if name]
 
     def forbidden_changes(self) -> list[str]:
         """Name those of the changes that the part cannot go on with."""
@@ -97,11 +133,11 @@ class Mark:
 
     def begin(self) -> None:
         """Say that from now on what the part writes is not whole."""
-        write_json(self._begun, self._wanted)
+        write_json(self._begun, {**self._wanted, "stamps": self._stamps})
         self._done.unlink(missing_ok=True)
 
     def finish(self) -> None:
-        """Say that the part is done.
+        """Say that the part is done, when all that it wrote is on the disk.
 
         Raises:
             UserError: it did not write all its outputs.
@@ -112,8 +148,22 @@ class Mark:
                 found = f" (there are {', '.join(beside[:12])})" if beside else ""
                 raise UserError(f"the stage ended without {path}{found}: is it the right name?")
         now = datetime.datetime.now().isoformat(timespec="seconds")
-        write_json(self._done, {**self._wanted, "finished": now})
+        more = {"stamps": self._stamps, "written": stamps(self._written()), "finished": now}
+        flush_all(self._part.directory)
+        write_json(self._done, {**self._wanted, **more})
         self._begun.unlink()
+
+
+def other_options(part: Part, number: int) -> list[str]:
+    """Name the options by which a stage did a part, where they are not those of `part`."""
+    done = _done_path(part.directory, number)
+    if not done.exists():
+        return []
+    return differences(read_json(done).get("option", {}), _plain(part.options))
+
+
+def _done_path(directory: Path, number: int) -> Path:
+    return directory / f".done.{number}"
 
 
 def begun_path(directory: Path, number: int) -> Path:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from mtla_espnet.files import UserError, read_json, write_text
+from mtla_espnet.files import UserError, if_writable, read_json, write_text
 from mtla_espnet.report.decodes import Decode, find_decodes
 from mtla_espnet.report.measures import NOTES, judged_by
 from mtla_espnet.report.plots import Panel, plot_trade_offs
@@ -134,10 +134,12 @@ def write_comparison(recipe_dir: Path, expdir: str = "exp") -> str:
     ]
     kinds = dict.fromkeys(judged_by(group)[0].field for group in groups.values())
     note = " ".join([*(NOTES[kind] for kind in kinds), _NOTE])
-    write_text(directory / "comparison.md", "\n\n".join(["# Comparison", note, *sections]) + "\n")
-    write_text(directory / "comparison.csv", _csv(rows))
+    text = "\n\n".join(["# Comparison", note, *sections]) + "\n"
     panels = [panel for name, group in groups.items() for panel in _panels(name, group)]
-    plot_trade_offs(panels, directory / "comparison.png", "a number in a point is s of mtla")
+    with if_writable():
+        write_text(directory / "comparison.md", text)
+        write_text(directory / "comparison.csv", _csv(rows))
+        plot_trade_offs(panels, directory / "comparison.png", "a number in a point is s of mtla")
     return "\n\n".join(f"{name}\n{table}" for name, table in tables.items())
 
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from mtla_espnet.data.checks.check import text_tables
 from mtla_espnet.data.features.durations import durations_s
 from mtla_espnet.data.kaldi.tables import read_table
-from mtla_espnet.files import UserError, atomic_path
+from mtla_espnet.files import UserError, atomic_path, if_writable
 
 _BINS = 40
 
@@ -42,8 +42,9 @@ def run(arguments: argparse.Namespace) -> None:
         texts = text_tables(data_dir)
         words = [len(line.split()) for line in read_table(data_dir / texts[0]).values()]
         path = arguments.png or data_dir / "lengths.png"
-        plot_lengths(path, data_dir.name, list(seconds.values()), words)
-        print(f"  plot        {path}")
+        with if_writable():
+            plot_lengths(path, data_dir.name, list(seconds.values()), words)
+            print(f"  plot        {path}")
 
 
 def describe(data_dir: Path, seconds: Mapping[str, float]) -> list[str]:

@@ -6,7 +6,7 @@ knows: a repository of the Hugging Face hub, OWNER/NAME, or an address.
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -47,8 +47,13 @@ def use_downloaded(options: SimpleNamespace, root: Path, stages: Iterable[int]) 
     name = options.download_model
     local = root / name
     place = f"{options.expdir}/{Path(name).stem if local.is_file() else name}"
-    with directory_lock(root / place):
-        record = _lay_out(name, local, root / place, task.model)
+    wanted = {"name": name, "digest": file_digest(local) if local.is_file() else None}
+    record = _record_of(root / place, wanted)
+    if record is None:
+        with directory_lock(root / place):
+            record = _record_of(root / place, wanted) or _lay_out(
+                wanted, local, root / place, task.model
+            )
     vars(options).update(
         {
             f"{task.model}_exp": place,
@@ -61,12 +66,16 @@ def use_downloaded(options: SimpleNamespace, root: Path, stages: Iterable[int]) 
         options.lm_exp, options.inference_lm = f"{place}/lm", record["lm"]
 
 
-def _lay_out(name: str, local: Path, directory: Path, model: str) -> dict:
-    wanted = {"name": name, "digest": file_digest(local) if local.is_file() else None}
-    if (directory / _RECORD).exists():
-        record = read_json(directory / _RECORD)
-        if wanted.items() <= record.items():
-            return record
+def _record_of(directory: Path, wanted: Mapping) -> dict | None:
+    """Return the record of a model that is there already."""
+    if not (directory / _RECORD).exists():
+        return None
+    record = read_json(directory / _RECORD)
+    return record if wanted.items() <= record.items() else None
+
+
+def _lay_out(wanted: Mapping, local: Path, directory: Path, model: str) -> dict:
+    name = wanted["name"]
     say(f"Fetch the model {name}")
     from mtla_espnet.inference.model_files import read_config  # here: it loads PyTorch
 

@@ -13,11 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
-from mtla_espnet.files import UserError, place_error, remove_leftovers, write_text
-from mtla_espnet.jobs.lock import directory_lock
+from mtla_espnet.directories import remove_leftovers
+from mtla_espnet.files import UserError, place_error, write_text
+from mtla_espnet.jobs.lock import directory_lock, locked_above, reading_locks
 from mtla_espnet.jobs.log import say, script_of_lines
-from mtla_espnet.jobs.marks import Mark, Part, check_inputs
+from mtla_espnet.jobs.marks import Mark, Part, check_inputs, other_options
 from mtla_espnet.jobs.processes import check_stages, training_place
+from mtla_espnet.jobs.stamps import files_of, is_table_of_places
 from mtla_espnet.recipe.load import load_recipe
 from mtla_espnet.recipe.options import help_text, parse_options
 from mtla_espnet.recipe.recipe import Recipe
@@ -45,6 +47,10 @@ BODIES = {
 }
 # The copies at other speeds, and the formatted audio.
 _FILLS_THE_DUMP = (2, 3)
+# What is formatted, and what is chosen of it.
+_MAKE_THE_DUMP = (3, 4)
+# Options of these stages that decide whether they pass, and not what they write.
+_OF_THE_PASS = {"max_rejected"}
 
 
 def run_recipe(argv: Sequence[str], root: str | os.PathLike = ".", task: str = "asr") -> None:
@@ -84,8 +90,8 @@ def run_recipe(argv: Sequence[str], root: str | os.PathLike = ".", task: str = "
         else:
             if number in _FILLS_THE_DUMP:
                 check_room(recipe)
-            run_stage(recipe, number)
-            leave_command(recipe, number, argv)
+            if run_stage(recipe, number):
+                leave_command(recipe, number, argv)
     if options.dry_run:
         say("--dry_run true: nothing was run")
     else:
@@ -146,8 +152,8 @@ def leave_command(recipe: Recipe, number: int, argv: Sequence[str]) -> None:
         path.chmod(0o755)
 
 
-def run_stage(recipe: Recipe, number: int) -> None:
-    """Run the parts of one stage that are not done.
+def run_stage(recipe: Recipe, number: int) -> bool:
+    """Run the parts of one stage that are not done; return whether there were any.
 
     Raises:
         UserError: an input is missing, a directory is in use, or the stage failed.
@@ -167,6 +173,41 @@ def run_stage(recipe: Recipe, number: int) -> None:
         say(f"Stage {number}: finished in {time.monotonic() - begin:.1f} s")
     else:
         say(f"{title}: done already, skipped (--force redoes it)")
+    return any(ran)
+
+
+def read_directories(part: Part) -> set[Path]:
+    """Return where the audio and the features of a part are, as far as stages write there.
+
+    They are read all the time that the part runs, and not only when it begins.
+    """
+    tables = [path for path in part.inputs if is_table_of_places(path)]
+    places = {os.path.dirname(file) for table in tables for file in files_of(table)}
+    return locked_above([*tables, *(Path(place) / "a file" for place in places)]) - {part.directory}
+
+
+def check_made_alike(recipe: Recipe, part: Part) -> None:
+    """Check that the formatted data which a part reads were made with this run's options.
+
+    They were not where the stages that make them are left out by `--stage`.
+
+    Raises:
+        UserError: they were made with others, such as another sampling rate; names them.
+    """
+    for maker in sorted({number for number in part.inputs.values() if number in _MAKE_THE_DUMP}):
+        if why_left_out(recipe.options, maker):
+            continue
+        for made in _body(recipe, maker).parts(recipe):
+            if part.inputs.keys().isdisjoint(made.outputs):
+                continue
+            check_made_alike(recipe, made)
+            changes = other_options(made, maker)
+            other = [change for change in changes if change.split(":")[0] not in _OF_THE_PASS]
+            if other:
+                raise UserError(
+                    f"{made.directory} was made with other options ({'; '.join(other)}): give "
+                    f"the same ones, or make it again (--stage {maker})"
+                )
 
 
 def _body(recipe: Recipe, number: int) -> ModuleType:
@@ -180,12 +221,13 @@ def _run_part(recipe: Recipe, number: int, module: ModuleType, part: Part, title
     mark = Mark(part, number, recipe.root)
     if mark.missing_reason() is None and not force:
         return False
+    check_made_alike(recipe, part)
     place = training_place(recipe.options)
     if place.rank:
         say(f"{title}: process {place.rank + 1} of {place.size}")
         module.run(recipe, part)
         return True
-    with directory_lock(part.directory):
+    with directory_lock(part.directory), reading_locks(read_directories(part)):
         reason = mark.missing_reason()  # again: another run may have done it meanwhile
         if reason is None and not force:
             return False

@@ -9,7 +9,8 @@ import shlex
 from pathlib import Path
 
 from mtla_espnet.data.kaldi.tables import read_table
-from mtla_espnet.files import UserError, atomic_path, scratch_directory, write_text
+from mtla_espnet.directories import scratch_directory
+from mtla_espnet.files import UserError, atomic_path, write_text
 from mtla_espnet.jobs.log import JobFailed, job_log
 from mtla_espnet.jobs.marks import Part
 from mtla_espnet.programs import run_program

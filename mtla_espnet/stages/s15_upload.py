@@ -9,7 +9,8 @@ import shutil
 import zipfile
 from pathlib import Path
 
-from mtla_espnet.files import UserError, scratch_directory, write_text
+from mtla_espnet.directories import scratch_directory
+from mtla_espnet.files import UserError, write_text
 from mtla_espnet.jobs.log import job_log, say
 from mtla_espnet.jobs.marks import Part
 from mtla_espnet.recipe.recipe import Recipe

@@ -101,16 +101,16 @@ def test_readers_are_kept_out_by_a_writer_and_write_nothing(holder, tmp_path):
         assert not list((tmp_path / "never").iterdir())
 
 
-def test_directories_with_a_lock_are_found_above_a_file(tmp_path):
-    for name in ("a", "a/b/c"):
+def test_directories_that_stages_write_are_found_above_a_file(tmp_path):
+    for name in ("a", "a/b/c", "foreign"):
         with directory_lock(tmp_path / name):
             pass
-    assert locked_above(tmp_path / "a/b/c/d/e.wav", tmp_path) == [
-        tmp_path / "a/b/c",
-        tmp_path / "a",
-    ]
-    assert locked_above(tmp_path / "a/b/c/d/e.wav", tmp_path / "a") == [tmp_path / "a/b/c"]
-    assert locked_above(tmp_path / "a/x.wav", tmp_path / "other") == []
+    (tmp_path / "a/.done.1").touch()
+    (tmp_path / "a/b/c/.begun.12").touch()
+    (tmp_path / "a/b/.done.3").touch()  # without a lock
+    (tmp_path / "foreign/.bashrc").touch()  # another program's lock
+    found = locked_above([tmp_path / "a/b/c/d/e.wav", tmp_path / "foreign/e.wav"])
+    assert found == {tmp_path / "a", tmp_path / "a/b/c"}
 
 
 def test_a_program_that_a_killed_run_started_keeps_the_lock(tmp_path, monkeypatch):

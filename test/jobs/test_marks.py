@@ -1,11 +1,14 @@
 """Marks: when a part is done, redone or refused."""
 
 import dataclasses
+import os
 
 import pytest
 
-from mtla_espnet.files import UserError
-from mtla_espnet.jobs.marks import Mark, Part, check_inputs
+from mtla_espnet.files import UserError, read_json, write_json, write_text
+from mtla_espnet.jobs import marks
+from mtla_espnet.jobs.marks import Mark, Part, check_inputs, other_options
+from mtla_espnet.jobs.stamps import files_of
 
 
 @pytest.fixture
@@ -50,6 +53,133 @@ def test_changed_options_inputs_and_outputs_are_named(part, tmp_path):
     (tmp_path / "in").write_text("one")
     part.outputs[0].unlink()
     assert reason(part, tmp_path) == f"{part.outputs[0]} is missing"
+
+
+@pytest.fixture
+def recordings(tmp_path):
+    """A part that reads two recordings, and writes a copy of one."""
+    for name in "ab":
+        (tmp_path / f"{name}.wav").write_text(name)
+    table, target = tmp_path / "wav.scp", tmp_path / "out/wav.scp"
+    table.write_text(f"u1 {tmp_path}/a.wav\nu2\t{tmp_path}/b.wav\nu3 cat {tmp_path}/a.wav |\n")
+    (target.parent / "data").mkdir(parents=True)
+    part = Part(target.parent, {}, {table: 1}, [target])
+    mark = Mark(part, 3, tmp_path)
+    mark.begin()
+    (target.parent / "data/u1.flac").write_text("a")
+    target.write_text(f"u1 {target.parent}/data/u1.flac\n")
+    mark.finish()
+    return part
+
+
+def touch(path, later_s=1):
+    status = path.stat()
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + later_s * 10**9))
+
+
+@pytest.mark.parametrize("how", ["repaired", "replaced", "of the same size"])
+def test_a_recording_that_changed_is_named(recordings, tmp_path, how):
+    def why():
+        return Mark(recordings, 3, tmp_path).missing_reason()
+
+    assert why() is None
+    path = tmp_path / "b.wav"
+    if how == "replaced":
+        (tmp_path / "new").write_text("longer")
+        (tmp_path / "new").rename(path)
+    else:
+        path.write_text("longer" if how == "repaired" else "c")
+        touch(path)
+    assert why() == f"{path} changed"
+
+
+def test_a_corpus_may_go_once_its_audio_is_formatted_and_what_comes_instead_is_new(
+    recordings, tmp_path
+):
+    for name in "ab":
+        (tmp_path / f"{name}.wav").unlink()
+    assert Mark(recordings, 3, tmp_path).missing_reason() is None
+    (tmp_path / "a.wav").write_text("another")
+    assert Mark(recordings, 3, tmp_path).missing_reason() == f"{tmp_path}/a.wav changed"
+
+
+def test_a_recording_that_was_missing_and_came_is_a_change(recordings, tmp_path):
+    (tmp_path / "b.wav").unlink()
+    mark = Mark(recordings, 3, tmp_path)
+    mark.begin()
+    mark.finish()
+    assert Mark(recordings, 3, tmp_path).missing_reason() is None
+    (tmp_path / "b.wav").write_text("there")
+    assert Mark(recordings, 3, tmp_path).missing_reason() == f"{tmp_path}/b.wav changed"
+
+
+def test_what_was_written_and_is_gone_is_named(recordings, tmp_path):
+    (recordings.directory / "data/u1.flac").unlink()
+    touch(recordings.directory / "data")  # two changes within a tick of the clock
+    reason = Mark(recordings, 3, tmp_path).missing_reason()
+    assert reason == f"{recordings.directory}/data is not as it was written"
+
+
+def test_places_in_archives_have_the_stamp_of_the_archive(tmp_path):
+    table = tmp_path / "feats.scp"
+    table.write_text("a x.ark:25\nb x.ark:90[0:9]\nc y.zip:40:5\nd z.npy\n")
+    assert files_of(table) == ["x.ark", "y.zip", "z.npy"]
+
+
+def test_later_stages_go_by_digests_alone(recordings, tmp_path):
+    later = dataclasses.replace(recordings, inputs=dict.fromkeys(recordings.inputs, 3))
+    mark = Mark(later, 4, tmp_path)
+    mark.begin()
+    mark.finish()
+    (tmp_path / "b.wav").write_text("longer")
+    assert Mark(later, 4, tmp_path).missing_reason() is None
+
+
+def test_a_mark_of_an_older_version_holds(recordings, tmp_path):
+    path = recordings.directory / ".done.3"
+    old = {key: value for key, value in read_json(path).items() if key in ("option", "input")}
+    write_json(path, old)
+    assert Mark(recordings, 3, tmp_path).missing_reason() is None
+
+
+def test_a_mark_comes_when_all_else_is_on_the_disk(part, tmp_path, monkeypatch):
+    """In the order of the calls: what is written, its flush, its rename, then the mark's."""
+    calls = []
+    replace, fsync = os.replace, os.fsync
+
+    def seen_replace(source, target):
+        calls.append(("rename", os.path.basename(target)))
+        replace(source, target)
+
+    def seen_fsync(descriptor):
+        name = os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}"))
+        calls.append(("flush", name.split(".tmp")[0]))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "replace", seen_replace)
+    monkeypatch.setattr(os, "fsync", seen_fsync)
+    monkeypatch.setattr(marks, "flush_all", lambda path: calls.append(("flush all", path.name)))
+    mark = Mark(part, 4, tmp_path)
+    mark.begin()
+    write_text(part.outputs[0], "x")
+    mark.finish()
+    assert calls == [
+        ("flush", "..begun"),
+        ("rename", ".begun.4"),
+        ("flush", ".result"),
+        ("rename", "result"),
+        ("flush all", "out"),
+        ("flush", "..done"),
+        ("rename", ".done.4"),
+    ]
+
+
+def test_options_by_which_another_stage_did_its_part_are_compared(part, tmp_path):
+    other = dataclasses.replace(part, options={"fs": 16, "config": {"lr": 0.1}})
+    assert other_options(other, 4) == []
+    done(part, tmp_path)
+    assert other_options(part, 4) == []
+    assert other_options(other, 4) == ["fs: 8 -> 16"]
 
 
 def test_values_compare_as_json_keeps_them(part, tmp_path):

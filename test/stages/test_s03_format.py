@@ -1,5 +1,7 @@
 """Stage 3 by options: what is read, what is written, and what makes it run again."""
 
+import os
+
 import numpy as np
 import pytest
 import soundfile
@@ -7,6 +9,7 @@ import soundfile
 from audio_files import SPH, make_data_dir, noise, write_wav
 from mtla_espnet.data.kaldi.tables import read_table
 from mtla_espnet.files import UserError
+from mtla_espnet.jobs.lock import reading_locks
 from mtla_espnet.recipe.options import parse_options
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.runner import runner
@@ -83,6 +86,105 @@ def test_bad_audio_is_left_out_up_to_the_limit(root):
         run(root)
     run(root, "--max_rejected", "50")
     assert list(read_table(root / "dump/raw/train/text")) == ["a-1"]
+
+
+def test_a_recording_that_was_bad_is_looked_at_again(root, capsys):
+    whole = (root / "s.wav").read_bytes()
+    (root / "b.wav").write_bytes(whole[:9000])
+    table = root / "data/train/wav.scp"
+    table.write_text(f"a-1 {root}/b.wav\na-2 {root}/s.wav\n")
+    run(root, "--max_rejected", "50")
+    assert list(read_table(root / "dump/raw/train/text")) == ["a-2"]
+    (root / "b.wav").write_bytes(whole)
+    run(root, "--max_rejected", "50")
+    assert list(read_table(root / "dump/raw/train/text")) == ["a-1", "a-2"]
+    out = capsys.readouterr().out
+    assert f"Stage 3: Format audio [train] (again: {root}/b.wav changed)" in out
+
+
+def test_a_recording_that_was_replaced_comes_through_the_speeds_too(root):
+    speeds = ["--speed_perturb_factors", "0.9 1.0"]
+
+    def digest():
+        made = recipe(root, *speeds)
+        for stage in (2, 3, 4):
+            runner.run_stage(made, stage)
+        return (root / "dump/raw/train_sp/content_digest").read_text()
+
+    before = digest()
+    assert digest() == before
+    write_wav(root / "s.wav", noise(8000, channels=2)[::-1])
+    assert digest() != before
+
+
+def test_features_that_were_replaced_change_the_digest(root):
+    np.save(root / "a.npy", np.ones((30, 7), np.float32))
+    for name in ("train", "dev", "test"):
+        (root / "data" / name / "feats.scp").write_text(f"a-1 {root}/a.npy\na-2 {root}/a.npy\n")
+    digest = root / "dump/fairseq_zip/train/content_digest"
+    run(root, "--feats_type", "fairseq_zip")
+    before = digest.read_text()
+    np.save(root / "a.npy", np.full((30, 7), 2, np.float32))
+    os.utime(root / "a.npy", (1, 1))
+    run(root, "--feats_type", "fairseq_zip")
+    assert digest.read_text() != before
+
+
+DAMAGES = {
+    "gone": lambda path: path.unlink(),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:100]),
+    "of zeros": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    "empty": lambda path: path.write_bytes(b""),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_formatted_audio_that_is_damaged_is_named_and_written_again(root, name, caplog):
+    run(root)
+    block = root / "dump/raw/org/train/data/format.1"
+    before = {path.name: path.read_bytes() for path in block.glob("*.flac")}
+    other = root / "dump/raw/test/data/format.1/a-1.flac"
+    stamp = other.stat().st_mtime_ns
+    DAMAGES[name](block / "a-2.flac")
+    os.utime(block, (1, 1))  # where a file was written in place, as a power cut shows it
+    run(root)
+    assert {path.name: path.read_bytes() for path in block.glob("*.flac")} == before
+    assert f"{block}/a-2.flac: is not as it was written: it is written again" in caplog.text
+    assert other.stat().st_mtime_ns == stamp
+
+
+def test_a_copied_dump_is_not_written_again(root, caplog):
+    run(root)
+    block = root / "dump/raw/org/train/data/format.1"
+    for path in (*block.iterdir(), block):
+        os.utime(path, (1, 1))
+    run(root)
+    assert (block / "a-1.flac").stat().st_mtime == 1
+    assert "written again" not in caplog.text
+
+
+def test_later_stages_refuse_a_dump_of_other_options(root):
+    def stage_4(*argv):
+        runner.run_stage(recipe(root, *argv), 4)
+
+    run(root)
+    message = r"org/train was made with other options \(fs: 16000 -> 8000\): .* \(--stage 3\)"
+    with pytest.raises(UserError, match=message):
+        stage_4("--fs", "8k")
+    with pytest.raises(UserError, match=r"audio_format: flac -> wav"):
+        stage_4("--audio_format", "wav", "--min_wav_duration", "0.2")
+    stage_4("--max_rejected", "7", "--min_wav_duration", "0.2")
+    stage_4("--max_rejected", "7")
+
+
+def test_a_dump_is_not_written_while_it_is_read(root):
+    made = run(root)
+    (part, *_) = s04_filter.parts(made)
+    places = runner.read_directories(part)
+    assert places == {root / "dump/raw/org/train"}
+    with reading_locks(places), pytest.raises(UserError, match="org/train is in use by"):
+        run(root, "--fs", "8k")
+    run(root, "--fs", "8k")
 
 
 def test_commands_need_permission(root):

@@ -35,13 +35,13 @@ import soxr
 
 from mtla_espnet.corpora.smarthome.espeak import Espeak, open_espeak
 from mtla_espnet.corpora.smarthome.grammar import Sentence
-from mtla_espnet.files import (
-    digest,
+from mtla_espnet.directories import (
+    flush_all,
     replace_directory,
     scratch_directory,
     without_leftovers,
-    write_text,
 )
+from mtla_espnet.files import digest, write_text
 from mtla_espnet.jobs.parallel import run_jobs
 
 RATE_HZ = 16000
@@ -186,6 +186,7 @@ def speak(root: Path, plan: SpeakerPlan) -> None:
         for id_, sentence in plan.sentences.items():
             samples = _utterance(espeak, plan, id_, sentence.text)
             soundfile.write(unfinished / f"{id_}.wav", samples, RATE_HZ, subtype="PCM_16")
+        flush_all(unfinished)  # before the mark, which vouches for them
         write_text(unfinished / _DONE, plan.digest() + "\n")
         replace_directory(unfinished, final)
 

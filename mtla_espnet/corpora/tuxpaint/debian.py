@@ -3,7 +3,8 @@
 import shutil
 from pathlib import Path
 
-from mtla_espnet.files import UserError, scratch_directory, without_leftovers
+from mtla_espnet.directories import scratch_directory, without_leftovers
+from mtla_espnet.files import UserError
 from mtla_espnet.programs import run_program
 
 

@@ -28,7 +28,8 @@ from mtla_espnet.corpora.xsum.articles import SETS, Article, Part, find_parts, r
 from mtla_espnet.data.kaldi.rejected import Rejection, report_rejected
 from mtla_espnet.data.text.moses import normalise_punctuation, tokenise
 from mtla_espnet.data.text.spaces import plain_spaces
-from mtla_espnet.files import UserError, scratch_directory
+from mtla_espnet.directories import scratch_directory
+from mtla_espnet.files import UserError
 from mtla_espnet.jobs.parallel import run_jobs
 
 FORMS = ("moses", "raw")

@@ -6,6 +6,7 @@ so that interrupted work goes on where it stopped.
 """
 
 import hashlib
+import logging
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -13,14 +14,8 @@ from pathlib import Path
 
 from mtla_espnet.data.audio.reader import Part
 from mtla_espnet.data.kaldi.rejected import Rejection
-from mtla_espnet.files import (
-    UserError,
-    digest,
-    read_json,
-    scratch_directory,
-    write_json,
-    write_text,
-)
+from mtla_espnet.directories import flush_all, scratch_directory
+from mtla_espnet.files import UserError, digest, read_json, write_json, write_text
 from mtla_espnet.jobs.parallel import run_jobs
 
 _BLOCK_UTTERANCES = 200
@@ -107,7 +102,8 @@ def _block(path: Path, parts: Sequence[Part], write: Callable, settings: Mapping
     if record_path.exists():
         record = read_json(record_path)
         # What was refused is looked at again: its file may be there now.
-        if record.get("made_of") == made_of and "content" in record and not record["rejected"]:
+        same = record.get("made_of") == made_of and "content" in record
+        if same and not record["rejected"] and _is_whole(path, record):
             return record
     shutil.rmtree(path, ignore_errors=True)
     with scratch_directory(path.parent) as temporary:
@@ -118,18 +114,42 @@ def _block(path: Path, parts: Sequence[Part], write: Callable, settings: Mapping
         record = {
             "made_of": made_of,
             "content": _content(unfinished),
+            "stamps": _stamps(unfinished),
             "written": written,
             "rejected": collector.rejections,
         }
+        flush_all(unfinished)  # before the record, which vouches for them
         write_json(unfinished / _RECORD, record)
         unfinished.rename(path)
     return record
 
 
+def _is_whole(path: Path, record: Mapping) -> bool:
+    """Say whether the files of a block are those that were written; tells where they are not.
+
+    Files with other times are read: a copy of the directory has them too.
+    """
+    now, before = _stamps(path), record.get("stamps")
+    if now == before or _content(path) == record["content"]:
+        return True
+    names = sorted((before or now).keys() | now.keys())
+    odd = next((name for name in names if now.get(name) != (before or {}).get(name)), names[0])
+    logging.warning("%s: is not as it was written: it is written again", path / odd)
+    return False
+
+
+def _files(directory: Path) -> list[Path]:
+    return sorted(path for path in directory.iterdir() if path.name != _RECORD)
+
+
+def _stamps(directory: Path) -> dict[str, list[int] | None]:
+    return {path.name: _stamp(str(path)) for path in _files(directory)}
+
+
 def _content(directory: Path) -> str:
     """Return a digest of the files of a block."""
     total = hashlib.blake2b(digest_size=16)
-    for path in sorted(directory.iterdir()):
+    for path in _files(directory):
         total.update(f"{path.name} {path.stat().st_size} ".encode())
         with open(path, "rb") as stream:
             while part := stream.read(_READ_BYTES):

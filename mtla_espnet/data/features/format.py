@@ -5,6 +5,7 @@ computed from the audio, and written in blocks, as `mtla_espnet.data.audio.forma
 """
 
 import collections
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ from mtla_espnet.files import UserError, write_text
 
 FEATURE_TYPES = ("extracted", "fairseq_zip")
 DEFAULT_FRAME_SHIFT_S = 0.01
+_STAYING = "digest_of_features_in_place"
 _ARCHIVES = {"extracted": "feats.ark", "fairseq_zip": "feats.zip"}
 
 
@@ -164,14 +166,19 @@ def write_features(
 
     def write(block: Path, block_parts: Sequence[Part], collector: Collector) -> Written:
         shapes = {}
+        staying = hashlib.blake2b(digest_size=16)
 
         def moved():
             for part, matrix in collector.each(block_parts, read):
                 shapes[part.utterance] = matrix.shape
-                if not (in_place and _stays(part.path, feats_type)):
+                if in_place and _stays(part.path, feats_type):
+                    staying.update(matrix.tobytes())
+                else:
                     yield part.utterance, matrix
 
         places = _write_archive(block / _ARCHIVES[feats_type], moved(), feats_type, compress)
+        if len(places) < len(shapes):  # a file, so that the block's content differs where they do
+            (block / _STAYING).write_text(f"{staying.hexdigest()}\n")
         return {key: [places.get(key, ""), *shapes[key]] for key in shapes}
 
     settings = {

@@ -10,7 +10,8 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from mtla_espnet.data.kaldi.tables import read_table, write_table
-from mtla_espnet.files import UserError, scratch_directory, write_text
+from mtla_espnet.directories import scratch_directory
+from mtla_espnet.files import UserError, write_text
 
 _DATA, _SHAPE = "--train_data_path_and_name_and_type", "--train_shape_file"
 

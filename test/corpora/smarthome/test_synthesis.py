@@ -8,7 +8,7 @@ import soundfile
 from mtla_espnet.corpora.smarthome import synthesis
 from mtla_espnet.corpora.smarthome.grammar import read_sentences
 from mtla_espnet.corpora.smarthome.synthesis import VOICES, plan_corpus, synthesise
-from mtla_espnet.files import scratch_directory
+from mtla_espnet.directories import scratch_directory
 
 DEFAULT = {"train": 3200, "valid": 200, "test": 600}
 # Two speakers with three sentences each, two with one.
