@@ -39,14 +39,22 @@ def check_keys(keys: Iterable[str], legal: Iterable[str], source, where: str = "
 def nearest(name: str, legal: Iterable[str]) -> str:
     """Return `(nearest: 'x')`, or all legal names where none is near.
 
+    Near is a name that is spelled nearly so, or begins so.
+
     Example:
         >>> nearest("mttla", ["mha", "mtla"])
         "(nearest: 'mtla')"
+        >>> nearest("stop", ["step", "stop_stage"])
+        "(nearest: 'stop_stage')"
         >>> nearest("?", ["mha", "mtla"])
         '(legal: mha, mtla)'
     """
     legal = sorted(legal)
-    close = difflib.get_close_matches(str(name), legal, n=1)
+    name = str(name)
+    close = difflib.get_close_matches(name, legal, n=1, cutoff=0.8)
+    if len(name) > 1:
+        close += sorted((each for each in legal if each.startswith(name)), key=len)
+    close += difflib.get_close_matches(name, legal, n=1)
     if close:
         return f"(nearest: {close[0]!r})"
     return f"(legal: {', '.join(legal[:40])}{', …' if len(legal) > 40 else ''})"
@@ -168,7 +176,7 @@ def apply_arguments(config: dict, text: str, source: str) -> dict:
         source: the option that holds them, for messages.
 
     Raises:
-        UserError: an argument cannot be split or is not YAML.
+        UserError: an argument cannot be split, has no value, or is not YAML.
 
     Example:
         >>> config = {"optim_conf": {"lr": 0.1}}
@@ -177,6 +185,8 @@ def apply_arguments(config: dict, text: str, source: str) -> dict:
     """
     config = dict(config)
     for name, words in split_arguments(text, source):
+        if not words:
+            raise UserError(f"{source}: --{name} needs a value", exit_code=2)
         if not name.endswith("_conf") or len(words) != 1:
             values = [_parse(word, name, source) for word in words]
             config[name] = values[0] if len(values) == 1 else values

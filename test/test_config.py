@@ -103,6 +103,8 @@ def test_arguments_are_laid_over_one_inner_key_at_a_time():
     [
         ("--a 'x", "--asr_args: No closing quotation"),
         ("a 1", "--asr_args: expected --name value, not 'a'"),
+        ("--max_epoch", "--asr_args: --max_epoch needs a value"),
+        ("--a --b 3", "--asr_args: --a needs a value"),
         ("--a_conf 3", "--a_conf takes key=value, not '3'"),
         ("--a [", "--a: '\\[' is not a YAML value"),
     ],

@@ -21,8 +21,9 @@ def collect() -> dict:
     """Read the options of training and decoding, with this project's classes registered.
 
     Returns:
-        Program -> `options`: names of its options; for training also `choices`: option that
-        names a class -> `default` and `classes`: name -> arguments (None: it takes any).
+        Program -> `options`: name -> what its value may be (see `_values`); for training also
+        `choices`: option that names a class -> `default` and `classes`: name -> arguments
+        (None: it takes any).
     """
     import mtla_espnet.tasks  # noqa: F401  (registers)
 
@@ -34,7 +35,7 @@ def collect() -> dict:
         "mt_train": _training("mt", "MTTask"),
         "lm_train": _training("lm", "LMTask"),
         # Decoding is our own, by ESPnet's names.
-        "inference": {"options": sorted(search.DECODING_OPTIONS)},
+        "inference": {"options": {name: {} for name in search.DECODING_OPTIONS}},
     }
 
 
@@ -62,11 +63,45 @@ def _training(name: str, task_name: str) -> dict:
             "default": parser.get_default(name),
             "classes": {key: _arguments(cls) for key, cls in sorted(classes.items())},
         }
-    return {"options": _options(parser), "choices": choices}
+    # what names a class is checked by the classes
+    options = _options(parser) | {name: {} for name in choices if name != "model"}
+    return {"options": options, "choices": choices}
 
 
-def _options(parser) -> list[str]:
-    return sorted({action.dest for action in parser._actions} - {"help", "config"})
+# Functions by which ESPnet's parsers read a value -> kind of value, and whether none is one.
+_KINDS = {
+    "int": ("int", False),
+    "int_or_none": ("int", True),
+    "float": ("float", False),
+    "float_or_none": ("float", True),
+    "str2bool": ("bool", False),
+    "parse_size": ("size", False),
+    "humanfriendly_parse_size_or_none": ("size", True),
+}
+
+
+def _options(parser) -> dict[str, dict]:
+    names = {action.dest: action for action in parser._actions}
+    return {name: _values(names[name]) for name in names.keys() - {"help", "config"}}
+
+
+def _values(action) -> dict:
+    """Return what an option's value may be.
+
+    Returns:
+        `kind`: int, float, bool, size or mapping, where it is known; `none`: it may be unset;
+        `many`: it is a list; `choices`: words that it may be. What is not there holds for no
+        value: an empty mapping stands for any.
+    """
+    kind, none = _KINDS.get(getattr(action.type, "__name__", ""), (None, False))
+    choices = [choice for choice in action.choices or () if choice is not None]
+    found = {
+        "kind": "mapping" if type(action).__name__ == "NestedDictAction" else kind,
+        "none": none or action.default is None or len(choices) < len(action.choices or ()),
+        "many": action.nargs in ("+", "*") or type(action).__name__ == "_AppendAction",
+        "choices": choices,
+    }
+    return {name: value for name, value in found.items() if value}
 
 
 def _arguments(cls) -> list[str] | None:

@@ -1,7 +1,6 @@
 """A recipe that is ready to run: its options and configurations, checked before stage 1."""
 
 import dataclasses
-import functools
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,12 +13,12 @@ from mtla_espnet.config import (
     lay_frontend,
     nearest,
 )
-from mtla_espnet.files import UserError, read_json
+from mtla_espnet.files import UserError
+from mtla_espnet.recipe.espnet_options import check_values, espnet_table
 from mtla_espnet.recipe.options import check_supported, default_of
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.yaml_files import load_yaml
 
-_TABLE = Path(__file__).with_name("espnet_options.json")
 # ESPnet's own default where encoder_conf does not say the model size.
 _DEFAULT_OUTPUT_SIZE = 256
 _DEFAULT_HEADS = 4
@@ -89,10 +88,10 @@ def _load_inference_config(recipe: Recipe) -> dict:
     config = {}
     if options.inference_config:
         config = load_yaml(recipe.root / options.inference_config)
-        check_keys(config, _table()["inference"]["options"], options.inference_config)
+        check_keys(config, espnet_table()["inference"]["options"], options.inference_config)
     if options.inference_args:
         config = apply_arguments(config, options.inference_args, "--inference_args")
-        check_keys(config, _table()["inference"]["options"], "--inference_args")
+        check_keys(config, espnet_table()["inference"]["options"], "--inference_args")
     files = recipe.paths.lm_files | recipe.paths.ngram_files
     return config | {name: str(path) for name, path in files.items()}
 
@@ -130,7 +129,7 @@ def check_task(recipe: Recipe) -> None:
 
 
 def check_train_keys(config: Mapping, source: str, program: str = "asr_train") -> None:
-    """Check the keys of a training configuration, and of the classes that it chooses.
+    """Check the keys and values of a training configuration, and the classes that it chooses.
 
     Args:
         config: the configuration.
@@ -138,9 +137,10 @@ def check_train_keys(config: Mapping, source: str, program: str = "asr_train") -
         program: of ESPnet, which trains by it.
 
     Raises:
-        UserError: a key does not exist, or a class; names the nearest one.
+        UserError: a key does not exist, or a class, which names the nearest one; or ESPnet does
+            not take a value.
     """
-    table = _table()[program]
+    table = espnet_table()[program]
     check_keys(config, table["options"], source)
     for name, choice in table["choices"].items():
         chosen = config.get(name, choice["default"])
@@ -154,6 +154,7 @@ def check_train_keys(config: Mapping, source: str, program: str = "asr_train") -
             raise UserError(f"{source}: {name}_conf must hold `key: value` lines, not {conf!r}")
         if classes[chosen] is not None:
             check_keys(conf, classes[chosen], source, f"{name}_conf")
+    check_values(config, source, program)
 
 
 def check_attention(config: Mapping, source: str) -> None:
@@ -206,8 +207,3 @@ def _check_kept_models(config: Mapping, source: str) -> None:
         raise UserError(
             f"{source}: keep_nbest_models: {most} is more than max_epoch: {epochs}; lower it"
         )
-
-
-@functools.cache
-def _table() -> dict:
-    return read_json(_TABLE)

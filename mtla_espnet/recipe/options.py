@@ -2,19 +2,26 @@
 
 import dataclasses
 import functools
+import os
 import re
+import shlex
 import textwrap
 from collections.abc import Sequence
 from types import SimpleNamespace
 
 from mtla_espnet.config import nearest
 from mtla_espnet.files import UserError
+from mtla_espnet.recipe.espnet_options import where_given
 from mtla_espnet.recipe.option_table import OPTIONS, Option
 from mtla_espnet.recipe.task import TASKS
 from mtla_espnet.yaml_files import load_yaml
 
 _FACTOR = re.compile(r"[0-9]+(\.[0-9]+)?")
 _RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(k?)(?:hz)?", re.IGNORECASE)
+# Endings of options that are words of a command line, and of those that are lists of symbols.
+_PROGRAM_TEXTS = ("_args", "_opts")
+_LISTS = ("_nlsyms",)
+LONGEST_NAME = 255  # bytes, on the file systems of Linux
 _SIDES = {"": "", "src_": "Source: ", "tgt_": "Target: "}
 
 
@@ -88,12 +95,14 @@ def parse_options(
         if word in ("--help", "-h"):
             return None
         if not word.startswith("--"):
-            raise UserError(f"{program}: unexpected argument {word!r}; options are --name value", 2)
+            raise UserError(f"{program}: unexpected argument {word!r}{_advice(word, given)}", 2)
         name, equals, value = word[2:].partition("=")
         name = name.replace("-", "_")
         if name != "config" and name not in table:
+            place = where_given(name, TASKS[task].model, TASKS[task].program, table)
+            advice = f"(ESPnet's: give it by {place})" if place else nearest(name, table)
             message = f"{program}: invalid option {word.partition('=')[0]}"
-            raise UserError(f"{message} {nearest(name, table)}; --help lists all")
+            raise UserError(f"{message} {advice}; --help lists all")
         if not equals:
             if not words:
                 raise UserError(f"{program}: option --{name} needs a value", exit_code=2)
@@ -110,6 +119,14 @@ def parse_options(
         if name != "config":
             values[name] = _convert(table[name], value, f"{program}: --{name}")
     return SimpleNamespace(task=task, **values)
+
+
+def _advice(word: str, given: Sequence[tuple[str, str]]) -> str:
+    """Return what to do about a word that is no option's value, in view of those before it."""
+    name, value = given[-1] if given else ("", "")
+    if name.endswith(("_args", "_opts")) and value.startswith("--"):
+        return f': quote what --{name} takes, as in --{name} "{value} {word}"'
+    return "; options are --name value"
 
 
 def check_supported(options: SimpleNamespace, program: str = "run.sh") -> None:
@@ -138,6 +155,7 @@ def _as_word(value) -> str:
 
 def _convert(option: Option, text: str, where: str) -> bool | int | float | str | None:
     default = option.default
+    _check_text(option.name, text, where)
     if isinstance(default, bool):
         if text not in ("true", "false"):
             raise UserError(f"{where} must be true or false, not {text!r}", exit_code=2)
@@ -160,6 +178,25 @@ def _convert(option: Option, text: str, where: str) -> bool | int | float | str 
 def used_options(options: SimpleNamespace, *names: str) -> dict[str, object]:
     """Return the named options, for a mark."""
     return {name: getattr(options, name) for name in names}
+
+
+def _check_text(name: str, text: str, where: str) -> None:
+    """Refuse what no program and no file can be given."""
+    if "\0" in text:
+        raise UserError(f"{where} has a zero byte", exit_code=2)
+    if name.endswith(_PROGRAM_TEXTS):
+        try:
+            shlex.split(text)
+        except ValueError as error:
+            raise UserError(f"{where} {text!r}: {error}", exit_code=2) from None
+    elif not name.endswith(_LISTS):
+        for part in text.replace("/", " ").split():
+            if len(os.fsencode(part)) > LONGEST_NAME:
+                raise UserError(
+                    f"{where}: {part[:40]}... has {len(os.fsencode(part))} bytes, and the name "
+                    f"of a file has {LONGEST_NAME} at most",
+                    exit_code=2,
+                )
 
 
 def sampling_rate(text: str) -> int:

@@ -1,6 +1,7 @@
 """The command line of a recipe."""
 
 import re
+import shlex
 
 import pytest
 from hypothesis import given
@@ -30,7 +31,8 @@ def values_of(option):
         return st.integers(0, 10**6).map(str)
     if option.choices:
         return st.sampled_from(option.choices)
-    return st.text(st.characters(codec="utf-8", exclude_characters="\0"))
+    texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=60)
+    return texts.map(shlex.quote) if option.name.endswith(("_args", "_opts")) else texts
 
 
 @st.composite
@@ -75,6 +77,21 @@ def test_an_option_like_value_is_a_value():
         (["--max_wav_duration", "x"], "--max_wav_duration must be a number, not 'x'", 2),
         (["--force", "True"], "--force must be true or false, not 'True'", 2),
         (["--force", "1"], "--force must be true or false, not '1'", 2),
+        (["--stop", "3"], r"invalid option --stop \(nearest: 'stop_stage'\)", 1),
+        (["--max_epoch", "3"], r'--max_epoch \(ESPnet.s: give it by --asr_args "--max_epoch', 1),
+        (["--max_epochs", "3"], r'--max_epochs \(ESPnet.s: give it by --asr_args "--max_epoch', 1),
+        (["--beam_size", "3"], r'give it by --inference_args "--beam_size ..."\)', 1),
+        (["--lr", "3"], r'give it by --asr_args "--optim_conf lr=..."\)', 1),
+        (
+            ["--asr_args", "--seed", "3"],
+            r"""unexpected argument .3.: quote what .* --asr_args "--seed 3"$""",
+            2,
+        ),
+        (["--local_data_opts", '"'], """run.sh: --local_data_opts '"': No closing quotation""", 2),
+        (["--local_score_opts", "it's"], "--local_score_opts .*: No closing quotation", 2),
+        (["--lang", "a\0b"], "run.sh: --lang has a zero byte", 2),
+        (["--lang", 256 * "x"], r"--lang: xxx.* has 256 bytes, .* of a file has 255 at most", 2),
+        (["--pretrained_model", f"exp/{128 * 'ä'}/b"], "--pretrained_model: .* has 256 bytes", 2),
         (["--token_type", "hgf"], "--token_type must be one of bpe, char, word, phn", 2),
     ],
 )
@@ -83,6 +100,12 @@ def test_what_cannot_be_parsed(argv, message, code):
         parse_options(argv)
     assert caught.value.exit_code == code
     assert "\n" not in str(caught.value)
+
+
+def test_texts_that_are_no_names_may_be_long():
+    long = " ".join(f"--x_{number} {number}" for number in range(99))
+    assert parse_options(["--asr_args", long, "--bpe_nlsyms", 300 * "a,"]).asr_args == long
+    assert parse_options(["--expdir", f"{255 * 'x'}/{255 * 'y'}"])
 
 
 @pytest.mark.parametrize(
