@@ -85,36 +85,42 @@ def _cut(text: str, longest: int) -> str:
     return f"{text[: longest - end - 5]} ... {text[-end:]}"
 
 
-def open_file(path: str | os.PathLike) -> BinaryIO:
+def open_file(path: str | os.PathLike, name: str | os.PathLike | None = None) -> BinaryIO:
     """Open a file for reading, in bytes, if it is a regular one.
 
     A pipe would wait for its writer, and a device may never end.
 
     Args:
         path: the file; a link to one is followed.
+        name: for messages; None: the path.
 
     Raises:
         UserError: it is missing, may not be read, or is a directory, a pipe or a device.
     """
-    check_file(path)
-    with reading(path):
+    check_file(path, name)
+    with reading(name or path):
         return open(path, "rb")
 
 
-def check_file(path: str | os.PathLike) -> None:
+def check_file(path: str | os.PathLike, name: str | os.PathLike | None = None) -> None:
     """Refuse what is not a regular file, for libraries that open a file by its name.
 
     Args:
         path: the file; a link to one is followed.
+        name: for messages; None: the path.
 
     Raises:
         UserError: it is missing, or is a directory, a pipe or a device.
     """
-    with reading(path):
-        mode = os.stat(path).st_mode
+    name = name or path
+    with reading(name):
+        try:
+            mode = os.stat(path).st_mode
+        except FileNotFoundError:
+            raise UserError(f"{name}: no such file") from None
     if not stat.S_ISREG(mode):
         kind = _KINDS.get(stat.S_IFMT(mode), "something else")
-        raise UserError(f"{path}: is {kind}, not a file")
+        raise UserError(f"{name}: is {kind}, not a file")
 
 
 def read_text(path: str | os.PathLike) -> str:

@@ -6,9 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import soundfile
-
-from mtla_espnet.data.audio.length import check_length
+from mtla_espnet.data.audio.sound_file import sound_length
 from mtla_espnet.data.kaldi.rejected import DEFAULT_PERCENT
 from mtla_espnet.files import UserError
 from mtla_espnet.jobs.parallel import run_jobs
@@ -122,15 +120,8 @@ def _durations(paths: Sequence[str]) -> dict[str, float | str]:
 
 
 def _duration(path: str) -> float | str:
-    if not os.path.isfile(path):
-        return f"{path}: no such file"
     try:
-        with soundfile.SoundFile(path) as sound:
-            check_length(path, sound)
-            if not sound.frames:
-                return f"{path}: has no samples"
-            return sound.frames / sound.samplerate
-    except soundfile.LibsndfileError as error:
-        return f"{path}: cannot be read as audio: {error.error_string}"
+        rate_hz, samples = sound_length(path)
     except UserError as error:
         return str(error)
+    return samples / rate_hz

@@ -1,45 +1,57 @@
 """Kaldi archives of waveforms and of matrices of features, at a place `file.ark:25`.
 
-The places are opened as plain files: nothing in them is ever taken for a command.
+A part of a matrix is `file.ark:25[0:9]` or `file.ark:25[0:9,0:39]`: first and last row, and
+column. The places are opened as plain files: nothing in them is ever taken for a command.
 """
 
-import io
 import os
 import re
 from collections.abc import Iterable
 from typing import BinaryIO
 
 import numpy as np
-import soundfile
 from omniio import kaldi
 
-from mtla_espnet.files import UserError
+from mtla_espnet.files import UserError, open_file, reading
 from mtla_espnet.signals import signals_held
 
 COMPRESSION = kaldi.kSpeechFeature  # Kaldi's own choice for features: a byte a value
 
-_PLACE = re.compile(r"(.+\.ark):(\d+)")
-_READ_ERRORS = (kaldi.ReadError, soundfile.LibsndfileError, OSError, ValueError, OverflowError)
+_PLACE = re.compile(r"(.+\.ark):(\d+)(\[.*\])?")
+_SPAN = r"(?:(\d*):(\d*))"
+_RANGE = re.compile(rf"\[{_SPAN}(?:,\s*{_SPAN})?\]")
+# Rows that a range may go beyond the matrix, as in Kaldi: frames are counted from rounded times.
+_ROWS_BEYOND = 3
 
 
 def is_ark_place(entry: str) -> bool:
     """Tell whether a value of `wav.scp` or `feats.scp` is a place in an archive.
 
     Example:
-        >>> is_ark_place("a/b.ark:17"), is_ark_place("a/b.wav")
-        (True, False)
+        >>> is_ark_place("a/b.ark:17"), is_ark_place("a/b.ark:17[0:9]"), is_ark_place("a/b.wav")
+        (True, True, False)
     """
     return _PLACE.fullmatch(entry) is not None
+
+
+def has_range(place: str) -> bool:
+    """Tell whether a place in an archive is a part of a matrix, which ESPnet cannot read.
+
+    Example:
+        >>> has_range("a.ark:17[0:9]"), has_range("a.ark:17")
+        (True, False)
+    """
+    return place.endswith("]")
 
 
 def ark_file(place: str) -> str:
     """Return the file of a place in an archive.
 
     Example:
-        >>> ark_file("a/b.ark:17")
-        'a/b.ark'
+        >>> ark_file("a/b.ark:17"), ark_file("a/b.ark:17[0:9,0:39]")
+        ('a/b.ark', 'a/b.ark')
     """
-    return place.rpartition(":")[0]
+    return _PLACE.fullmatch(place)[1]
 
 
 def read_ark_audio(place: str) -> tuple[np.ndarray, int]:
@@ -57,6 +69,8 @@ def read_ark_audio(place: str) -> tuple[np.ndarray, int]:
     Raises:
         UserError: there is no such place, or no waveform; the message starts with it.
     """
+    if has_range(place):
+        raise UserError(f"{place}: a range is of features; cut audio by `segments`")
     value = _read(place)
     if not isinstance(value, tuple):
         raise UserError(f"{place}: holds a matrix, not audio")
@@ -72,19 +86,24 @@ def read_ark_matrix(place: str) -> np.ndarray:
     """Read a matrix, compressed or not.
 
     Args:
-        place: `file.ark:25`.
+        place: `file.ark:25`, or a part, `file.ark:25[0:9,0:39]`; both ends belong to it.
 
     Returns:
         (T, D) float32.
 
     Raises:
-        UserError: there is no such place, or no matrix; the message starts with it.
+        UserError: there is no such place, no matrix, or nothing in it; the message starts with
+            the place.
     """
     value = _read(place)
     if isinstance(value, tuple):
         raise UserError(f"{place}: holds audio, not a matrix of features")
     if value.ndim != 2:
         raise UserError(f"{place}: holds a vector, not a matrix of features")
+    if not value.size:
+        raise UserError(f"{place}: is empty: its matrix has the shape {value.shape}")
+    if has_range(place):
+        value = _part(place, value)
     return np.require(value, np.float32, ["C", "W"])
 
 
@@ -140,16 +159,30 @@ def _read(place: str):
     if match is None:
         raise UserError(f"{place}: is no place in an archive, such as a.ark:25")
     path, offset = match[1], int(match[2])
-    try:
-        size = os.path.getsize(path)
+    with open_file(path, place) as stream:
+        size = os.fstat(stream.fileno()).st_size
         if offset >= size:
             raise UserError(f"{place}: the offset is out of range, the file has {size} bytes")
-        with io.BufferedReader(open(path, "rb", buffering=0)) as stream:
+        with reading(place, "cannot be read from the archive"):
             stream.seek(offset)
             with signals_held():  # libsndfile reads through callbacks in Python
                 return kaldi.read_object(stream)
-    except FileNotFoundError:
-        raise UserError(f"{place}: no such file") from None
-    except _READ_ERRORS as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{place}: cannot be read from the archive: {reason}") from None
+
+
+def _part(place: str, matrix: np.ndarray) -> np.ndarray:
+    """Return the part of a matrix that the range of a place names."""
+    written = _PLACE.fullmatch(place)[3]
+    match = _RANGE.fullmatch(written)
+    if match is None:
+        raise UserError(
+            f"{place}: {written} is not a range such as [0:9] or [0:9,0:39]: rows, columns"
+        )
+    rows, columns = matrix.shape
+    first, last = int(match[1] or 0), int(match[2] or rows - 1)
+    left, right = int(match[3] or 0), int(match[4] or columns - 1)
+    if not (first <= last < rows + _ROWS_BEYOND and first < rows and left <= right < columns):
+        raise UserError(
+            f"{place}: the range {written} is not in the matrix of {rows} rows and "
+            f"{columns} columns (counted from 0)"
+        )
+    return matrix[first : last + 1, left : right + 1]

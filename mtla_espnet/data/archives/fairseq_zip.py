@@ -1,10 +1,12 @@
-"""Features in a zip file, as Fairseq S2T stores them, and the manifests that point there.
+"""Features or sound in a zip file, as Fairseq S2T stores them, and the manifests of them.
 
 The zip stores an array an utterance, `<id>.npy`, uncompressed, so that a part of the file
-is an array: `fbank80.zip:<offset>:<bytes>`. A manifest is a TSV with the columns `id audio
+is an array: `fbank80.zip:<offset>:<bytes>`; or a sound file an utterance, `flac80.zip`, as its
+`--use-audio-input` makes. A manifest is a TSV with the columns `id audio
 n_frames tgt_text speaker` and maybe others. Source: `examples/speech_to_text` of Fairseq.
 """
 
+import collections
 import io
 import math
 import os
@@ -13,17 +15,25 @@ import struct
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from mtla_espnet.files import UserError, atomic_path, write_text
+from mtla_espnet.files import (
+    UserError,
+    atomic_path,
+    open_file,
+    read_text,
+    reading,
+    write_text,
+)
 
 COLUMNS = ("id", "audio", "n_frames", "tgt_text", "speaker")
 _REQUIRED = COLUMNS[:4]
 _LOCAL_HEADER_BYTES = 30
 _PLACE = re.compile(r"(.+\.zip):(\d+):(\d+)")
 _MOST_HEADER_BYTES = 1024
+_MOST_OPEN_FILES = 64
 _HEADER_READERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -53,6 +63,61 @@ def parse_place(entry: str) -> Place | None:
     """
     match = _PLACE.fullmatch(entry)
     return Place(match[1], int(match[2]), int(match[3])) if match else None
+
+
+class PlaceReader:
+    """Reads places in zip files; keeps the files that it read from open.
+
+    A copy in another process is safe: reading does not move a position that a forked process
+    shares, and what is pickled has no open files.
+    """
+
+    def __init__(self):
+        self._streams: collections.OrderedDict[str, BinaryIO] = collections.OrderedDict()
+
+    def read(self, place: Place, num_bytes: int | None = None) -> bytearray:
+        """Return what is at a place.
+
+        Args:
+            place: it must lie in the file as a whole.
+            num_bytes: of its beginning; None: all.
+
+        Raises:
+            UserError: the file cannot be read, or has no such place; begins with the place.
+        """
+        descriptor = self._stream(place).fileno()
+        size = os.fstat(descriptor).st_size
+        if place.offset + place.num_bytes > size:
+            raise UserError(f"{place}: is out of range, the file has {size} bytes")
+        content = bytearray(place.num_bytes if num_bytes is None else num_bytes)
+        with reading(place):
+            count = os.preadv(descriptor, [content], place.offset)
+        if count != len(content):
+            raise UserError(f"{place}: cannot be read in full")
+        return content
+
+    def close(self) -> None:
+        """Close the files that are open."""
+        while self._streams:
+            self._streams.popitem()[1].close()
+
+    def __del__(self):
+        self.close()
+
+    def __getstate__(self):
+        return {}
+
+    def __setstate__(self, state):
+        self.__init__()
+
+    def _stream(self, place: Place) -> BinaryIO:
+        stream = self._streams.get(place.path)
+        if stream is None:
+            if len(self._streams) == _MOST_OPEN_FILES:
+                self._streams.popitem(last=False)[1].close()
+            stream = self._streams[place.path] = open_file(place.path, f"{place}")
+        self._streams.move_to_end(place.path)
+        return stream
 
 
 class FeatureZip:
@@ -124,8 +189,8 @@ def places_of(path: Path) -> dict[str, Place]:
         UserError: it is not a zip file, or an array in it is compressed.
     """
     places = {}
-    try:
-        with zipfile.ZipFile(path) as archive, open(path, "rb") as stream:
+    with open_file(path) as stream, reading(path, "not a zip file"):
+        with zipfile.ZipFile(stream) as archive:
             for info in archive.infolist():
                 if info.compress_type != zipfile.ZIP_STORED:
                     raise UserError(f"{path}: {info.filename!r} is compressed: store it")
@@ -134,11 +199,12 @@ def places_of(path: Path) -> dict[str, Place]:
                 offset = info.header_offset + _LOCAL_HEADER_BYTES + name_bytes + extra_bytes
                 key = info.filename.removesuffix(".npy")
                 places[key] = Place(str(path), offset, info.file_size)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (zipfile.BadZipFile, struct.error) as error:
-        raise UserError(f"{path}: not a zip file ({error})") from None
     return places
+
+
+def is_array(content: bytes | bytearray) -> bool:
+    """Tell whether bytes begin as an `.npy` file does, and not as a sound file."""
+    return content.startswith(np.lib.format.MAGIC_PREFIX)
 
 
 def features_from_bytes(content: bytearray, where: str) -> np.ndarray:
@@ -155,18 +221,15 @@ def features_from_bytes(content: bytearray, where: str) -> np.ndarray:
         UserError: it is not one array of floats of two dimensions, whole.
     """
     head = io.BytesIO(content[:_MOST_HEADER_BYTES])
-    try:
+    with reading(where, "is not an array in numpy's format"):
         version = np.lib.format.read_magic(head)
         if version not in _HEADER_READERS:
             raise ValueError(f"version {version}")
         shape, fortran_order, dtype = _HEADER_READERS[version](head)
-    except ValueError as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{where}: is not an array in numpy's format: {reason}") from None
     if dtype.kind != "f":
         raise UserError(f"{where}: holds {dtype}, not float32")
     size = math.prod(shape)
-    if len(shape) != 2 or not size:
+    if len(shape) != 2 or min(shape) < 1:
         raise UserError(f"{where}: has the shape {shape}, not (frames, features)")
     whole = head.tell() + size * dtype.itemsize
     if whole != len(content):
@@ -196,12 +259,7 @@ def read_manifest(path: str | os.PathLike) -> list[ManifestRow]:
         UserError: a column is missing, a line has another number of fields than the head,
             an id is empty or there twice, or `n_frames` is not a number.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text ({error.reason})") from None
+    lines = read_text(path).removeprefix("\ufeff").split("\n")  # spreadsheets begin with a mark
     header = lines[0].rstrip("\r").split("\t")
     missing = [name for name in _REQUIRED if name not in header]
     if missing:

@@ -3,10 +3,10 @@
 import os
 from pathlib import Path
 
-import soundfile
-
+from mtla_espnet.data.audio.reader import audio_length
 from mtla_espnet.data.kaldi.datadir import read_segments
 from mtla_espnet.data.kaldi.tables import read_table
+from mtla_espnet.files import UserError
 
 # Sound files whose headers are read; the others are taken to be as long on average.
 _SAMPLED_FILES = 200
@@ -60,7 +60,8 @@ def _duration_s(data_dir: Path) -> float | None:
     step = max(1, len(paths) // _SAMPLED_FILES)
     sampled = paths[::step]
     try:
-        found = [soundfile.info(path).duration for path in sampled]
-    except (soundfile.SoundFileError, OSError):
-        return None  # a pipe, an archive, or a file that stage 3 will name
+        lengths = [audio_length(path, exact=False) for path in sampled]
+    except UserError:
+        return None  # a pipe, or a file that stage 3 will name
+    found = [samples / rate_hz for rate_hz, samples in lengths]
     return sum(found) / len(found) * len(paths) if found else None

@@ -1,22 +1,24 @@
-"""Reading audio strictly: the whole of what a file promises, one channel, finite samples."""
+"""Reading audio strictly: all that there is, one channel, finite samples of the right scale."""
 
+import math
 import os
 import tempfile
 from typing import NamedTuple
 
 import numpy as np
-import soundfile
 
 from mtla_espnet.data.archives.ark import ark_file, is_ark_place, read_ark_audio
 from mtla_espnet.data.archives.fairseq_zip import parse_place
-from mtla_espnet.data.audio.length import check_length
+from mtla_espnet.data.audio.length import Claim
+from mtla_espnet.data.audio.sound_file import Sound, check_rate, sound_length
 from mtla_espnet.data.kaldi.pipes import is_command, run_command
 from mtla_espnet.files import UserError
 
 # A segment may end this much after its recording (rounded times); it is cut short.
 _OVERSHOOT_S = 0.5
-# An mp3 header counts samples that the decoder drops: up to two frames.
-_MP3_SLACK_SAMPLES = 2 * 1152
+# Full scale is 1, and a hot mix in floats may go beyond it by a little. Values that are larger
+# are of another scale, such as that of 16-bit integers.
+_LOUDEST = 8.0
 
 
 def read_audio(
@@ -28,8 +30,8 @@ def read_audio(
     """Read one channel of a recording, or of a part of it.
 
     Args:
-        path: a file that libsndfile reads (wav, flac, sph, ogg, opus, mp3 ...), or a place
-            in a Kaldi archive, `file.ark:25`.
+        path: a file that libsndfile or FFmpeg reads (wav, flac, sph, ogg, opus, mp3, m4a ...),
+            or a place in a Kaldi archive, `file.ark:25`, or in a zip, `file.zip:25:4000`.
         start_s: where the part starts, in seconds; the beginning if None.
         end_s: where it ends; the end of the recording if None.
         channel: from 0; None: the mean of all.
@@ -39,10 +41,29 @@ def read_audio(
 
     Raises:
         UserError: the file is missing, truncated, empty or not audio, the part or the
-            channel is not in it, or the channel is all zeros beside one that is not; the
-            message starts with the path.
+            channel is not in it, the channel is all zeros beside one that is not, or samples
+            are of another scale; the message starts with the path.
     """
     return AudioReader().read(os.fspath(path), start_s, end_s, channel)
+
+
+def audio_length(entry: str, exact: bool = True) -> tuple[int, int]:
+    """Return how long a recording is; only what no header proves is decoded.
+
+    Args:
+        entry: a path as of `read_audio`; a command is not run.
+        exact: False: for an estimate, what a header says is enough.
+
+    Returns:
+        Rate in Hz, and number of samples, at least 1.
+
+    Raises:
+        UserError: it is missing, truncated, empty or not audio; begins with the entry.
+    """
+    if is_ark_place(entry):
+        samples, rate_hz = read_ark_audio(entry)
+        return rate_hz, len(samples)
+    return sound_length(entry, exact)
 
 
 def channel_number(text: str) -> int | None:
@@ -70,6 +91,7 @@ class AudioReader:
     def __init__(self, allow_pipes: bool = False):
         self._allow_pipes = allow_pipes
         self._kept: tuple[str, np.ndarray, int] | None = None  # entry, (T, C), rate
+        self._claim: tuple[str, Claim] | None = None
 
     def read(
         self,
@@ -83,24 +105,52 @@ class AudioReader:
         Raises:
             UserError: see there; or a command that is not allowed, or fails.
         """
-        if is_command(entry) or is_ark_place(entry):
-            recording, rate_hz = self._whole(entry)
-            start, end = _bounds(entry, len(recording), rate_hz, start_s, end_s)
-            samples = recording[start:end]
+        if self._kept is not None and self._kept[0] == entry:
+            found = self._cut(entry, start_s, end_s)
+        elif is_command(entry):
+            found = self._keep(entry, *self._run(entry), start_s, end_s)
+        elif is_ark_place(entry):
+            found = self._keep(entry, *read_ark_audio(entry), start_s, end_s)
         else:
-            samples, rate_hz = _read_part(entry, entry, start_s, end_s)
+            found = self._from_file(entry, start_s, end_s)
+        samples, rate_hz = found
+        check_rate(entry, rate_hz)
         samples = _one_channel(entry, samples, channel)
-        if not np.isfinite(samples).all():
-            raise UserError(f"{entry}: has samples that are not finite numbers")
+        _check_values(entry, samples)
         return samples, rate_hz
 
-    def _whole(self, entry: str) -> tuple[np.ndarray, int]:
-        if self._kept is None or self._kept[0] != entry:
-            if is_ark_place(entry):
-                self._kept = (entry, *read_ark_audio(entry))
-            else:
-                self._kept = (entry, *self._run(entry))
-        return self._kept[1:]
+    def _from_file(
+        self, entry: str, start_s: float | None, end_s: float | None
+    ) -> tuple[np.ndarray, int]:
+        """Read a part of a sound file, (T, C), without the rest of it where that can be."""
+        known = self._claim is not None and self._claim[0] == entry
+        with Sound(entry, claim=self._claim[1] if known else None) as sound:
+            self._claim = (entry, sound.claim)
+            if sound.proven:
+                rate_hz, total = sound.length()
+                return sound.read(*_bounds(entry, total, rate_hz, start_s, end_s)), rate_hz
+            recording, rate_hz = sound.read_all()
+        if start_s is None and end_s is None:
+            return recording, rate_hz
+        return self._keep(entry, recording, rate_hz, start_s, end_s)
+
+    def _keep(
+        self,
+        entry: str,
+        recording: np.ndarray,
+        rate_hz: int,
+        start_s: float | None,
+        end_s: float | None,
+    ) -> tuple[np.ndarray, int]:
+        self._kept = (entry, recording, rate_hz)
+        return self._cut(entry, start_s, end_s)
+
+    def _cut(
+        self, entry: str, start_s: float | None, end_s: float | None
+    ) -> tuple[np.ndarray, int]:
+        _, recording, rate_hz = self._kept
+        start, end = _bounds(entry, len(recording), rate_hz, start_s, end_s)
+        return recording[start:end], rate_hz
 
     def _run(self, entry: str) -> tuple[np.ndarray, int]:
         if not self._allow_pipes:
@@ -108,7 +158,8 @@ class AudioReader:
         with tempfile.NamedTemporaryFile() as output:
             run_command(entry, output)
             output.flush()
-            return _read_part(output.name, f"`{entry}`", None, None)
+            with Sound(output.name, f"`{entry}`") as sound:
+                return sound.read_all()
 
 
 class Part(NamedTuple):
@@ -142,30 +193,15 @@ class Part(NamedTuple):
         return [place.path if place else self.path]
 
 
-def _read_part(
-    path: str, name: str, start_s: float | None, end_s: float | None
-) -> tuple[np.ndarray, int]:
-    """Read a part of a sound file, (T, C), without reading the rest of it."""
-    if not os.path.isfile(path):
-        raise UserError(f"{name}: no such file")
-    if not os.path.getsize(path):
-        raise UserError(f"{name}: is empty (0 bytes)")
-    try:
-        with soundfile.SoundFile(path) as sound:
-            check_length(path, sound)
-            start, end = _bounds(name, sound.frames, sound.samplerate, start_s, end_s)
-            sound.seek(start)
-            samples = sound.read(end - start, dtype="float32", always_2d=True)
-            rate_hz = sound.samplerate
-    except soundfile.LibsndfileError as error:
-        raise UserError(f"{name}: cannot be read as audio: {error.error_string}") from None
-    slack = _MP3_SLACK_SAMPLES if sound.format == "MP3" else 0
-    if len(samples) < end - start - slack:
+def _check_values(name: str, samples: np.ndarray) -> None:
+    lowest, highest = float(samples.min()), float(samples.max())
+    if not (math.isfinite(lowest) and math.isfinite(highest)):
+        raise UserError(f"{name}: has samples that are not finite numbers")
+    if max(-lowest, highest) > _LOUDEST:
         raise UserError(
-            f"{name}: truncated: its header promises {end - start} samples "
-            f"from sample {start}, {len(samples)} are there"
+            f"{name}: has samples of the size {max(-lowest, highest):.6g}, and full scale is 1: "
+            "scale it (values of 16-bit integers: divide by 32768)"
         )
-    return samples, rate_hz
 
 
 def _one_channel(name: str, samples: np.ndarray, channel: int | None) -> np.ndarray:

@@ -6,9 +6,8 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import soundfile
-
 from mtla_espnet.data.archives.fairseq_zip import ManifestRow, read_manifest
+from mtla_espnet.data.audio.sound_file import sound_length
 from mtla_espnet.data.fairseq.config import read_fairseq_config
 from mtla_espnet.data.features.reader import is_features_entry
 from mtla_espnet.data.kaldi.datadir import validate_data_dir
@@ -139,11 +138,11 @@ def _write_audio(
     for key, (path, start, count) in parts.items():
         if path not in information:
             try:
-                found = soundfile.info(path)
-            except (soundfile.LibsndfileError, OSError) as error:
+                length = sound_length(path)
+            except UserError as error:
                 raise UserError(f"{manifest}:{lines[key]}: {key!r}: {error}") from None
             recording = f"rec{len(information):07d}"
-            information[path] = (recording, found.samplerate, found.frames)
+            information[path] = (recording, *length)
             recordings[recording] = path
         recording, rate_hz, total = information[path]
         start = start or 0

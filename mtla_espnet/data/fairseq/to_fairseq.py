@@ -4,10 +4,9 @@ import argparse
 import os
 from pathlib import Path
 
-import soundfile
-
 from mtla_espnet.data.archives.ark import is_ark_place
 from mtla_espnet.data.archives.fairseq_zip import write_manifest
+from mtla_espnet.data.audio.sound_file import sound_length
 from mtla_espnet.data.features.reader import FeatureReader
 from mtla_espnet.data.kaldi.datadir import read_segments
 from mtla_espnet.data.kaldi.pipes import is_command
@@ -103,23 +102,14 @@ def _audio(data_dir: Path) -> dict[str, tuple[str, int]]:
         if (data_dir / "utt2num_samples").exists():
             counts = read_table(data_dir / "utt2num_samples")
             return {key: (path, int(counts[key])) for key, path in paths.items() if key in counts}
-        return {key: (path, _header(path)[1]) for key, path in paths.items()}
-    headers = {recording: _header(path) for recording, path in paths.items()}
+        return {key: (path, sound_length(path)[1]) for key, path in paths.items()}
+    lengths = {recording: sound_length(path) for recording, path in paths.items()}
     audio = {}
     for key, segment in read_segments(data_dir / "segments").items():
         if segment.recording not in paths:
             raise UserError(f"{data_dir / 'wav.scp'}: has no line for {segment.recording!r}")
-        rate_hz, total = headers[segment.recording]
+        rate_hz, total = lengths[segment.recording]
         start = round(segment.start_s * rate_hz)
         count = min(round(segment.end_s * rate_hz), total) - start
         audio[key] = (f"{paths[segment.recording]}:{start}:{count}", count)
     return audio
-
-
-def _header(path: str) -> tuple[int, int]:
-    """Return rate and samples of a sound file."""
-    try:
-        found = soundfile.info(path)
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise UserError(f"{path}: cannot be read as audio: {error}") from None
-    return found.samplerate, found.frames

@@ -3,9 +3,7 @@
 import os
 from pathlib import Path
 
-import soundfile
-
-from mtla_espnet.data.archives.ark import is_ark_place, read_ark_audio
+from mtla_espnet.data.audio.reader import audio_length
 from mtla_espnet.data.features.format import read_frame_shift
 from mtla_espnet.data.features.reader import FeatureReader
 from mtla_espnet.data.kaldi.datadir import read_segments
@@ -22,7 +20,7 @@ def durations_s(data_dir: str | os.PathLike, nj: int = 1) -> dict[str, float]:
 
     Args:
         data_dir: a data directory, raw or formatted.
-        nj: processes that read headers side by side.
+        nj: processes that open files side by side.
 
     Raises:
         UserError: a table is malformed, a file cannot be read, or nothing tells.
@@ -40,7 +38,7 @@ def durations_s(data_dir: str | os.PathLike, nj: int = 1) -> dict[str, float]:
     if command is not None:
         raise UserError(f"{data_dir / 'wav.scp'}: {command!r} is a command: write utt2dur")
     if (data_dir / "utt2num_samples").exists() and entries:  # formatted: one rate for all
-        rate_hz = _rate_hz(next(iter(entries.values())))
+        rate_hz, _ = audio_length(next(iter(entries.values())))
         samples = _numbers(data_dir / "utt2num_samples")
         return {key: number / rate_hz for key, number in samples.items()}
     items = list(entries.items())
@@ -69,21 +67,6 @@ def _numbers(path: Path) -> dict[str, float]:
     return numbers
 
 
-def _rate_hz(entry: str) -> int:
-    if is_ark_place(entry):
-        return read_ark_audio(entry)[1]
-    return _header(entry).samplerate
-
-
 def _duration_s(entry: str) -> float:
-    if is_ark_place(entry):
-        samples, rate_hz = read_ark_audio(entry)
-        return len(samples) / rate_hz
-    return _header(entry).duration
-
-
-def _header(path: str):
-    try:
-        return soundfile.info(path)
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise UserError(f"{path}: cannot be read as audio: {error}") from None
+    rate_hz, samples = audio_length(entry)
+    return samples / rate_hz

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import soxr
 
-from mtla_espnet.data.archives.ark import is_ark_place, write_ark_matrices
+from mtla_espnet.data.archives.ark import has_range, is_ark_place, write_ark_matrices
 from mtla_espnet.data.archives.fairseq_zip import FeatureZip, parse_place
 from mtla_espnet.data.audio.blocks import Collector, Written, write_blocks
 from mtla_espnet.data.audio.format import copy_tables, read_parts
@@ -238,7 +238,7 @@ def parts_of(data_dir: Path, allow_pipes: bool, channel: int | None) -> list[Par
 def _stays(entry: str, feats_type: str) -> bool:
     """Tell whether training can read an entry where it is."""
     if feats_type == "extracted":
-        return is_ark_place(entry)
+        return is_ark_place(entry) and not has_range(entry)
     return parse_place(entry) is not None or entry.endswith(".npy")
 
 

@@ -3,18 +3,15 @@
 `FeatureTable` is a loader for ESPnet (`feats.scp,speech,fairseq_zip`).
 """
 
-import collections
 import os
 from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from mtla_espnet.data.archives.ark import is_ark_place, read_ark_matrix
-from mtla_espnet.data.archives.fairseq_zip import Place, features_from_bytes, parse_place
+from mtla_espnet.data.archives.fairseq_zip import PlaceReader, features_from_bytes, parse_place
 from mtla_espnet.data.kaldi.tables import read_table
-from mtla_espnet.files import UserError
-
-_MOST_OPEN_FILES = 64
+from mtla_espnet.files import UserError, open_file, reading
 
 
 def is_features_entry(entry: str) -> bool:
@@ -28,14 +25,10 @@ def is_features_entry(entry: str) -> bool:
 
 
 class FeatureReader:
-    """Reads features; keeps the zip files that it read from open.
-
-    A copy in another process is safe: reading does not move a position that a forked process
-    shares, and what is pickled has no open files.
-    """
+    """Reads features; keeps the zip files that it read from open, as `PlaceReader` does."""
 
     def __init__(self):
-        self._descriptors: collections.OrderedDict[str, int] = collections.OrderedDict()
+        self._places = PlaceReader()
 
     def read(self, entry: str) -> np.ndarray:
         """Read the features of an utterance.
@@ -52,7 +45,7 @@ class FeatureReader:
         """
         place = parse_place(entry)
         if place:
-            features = features_from_bytes(self._zipped(place), entry)
+            features = features_from_bytes(self._places.read(place), entry)
         elif is_ark_place(entry):
             features = read_ark_matrix(entry)
         else:
@@ -60,44 +53,6 @@ class FeatureReader:
         if not np.isfinite(features).all():
             raise UserError(f"{entry}: has features that are not finite numbers")
         return features
-
-    def close(self) -> None:
-        """Close the files that are open."""
-        while self._descriptors:
-            os.close(self._descriptors.popitem()[1])
-
-    def __del__(self):
-        self.close()
-
-    def __getstate__(self):
-        return {}
-
-    def __setstate__(self, state):
-        self.__init__()
-
-    def _zipped(self, place: Place) -> bytearray:
-        try:
-            descriptor = self._descriptor(place.path)
-            size = os.fstat(descriptor).st_size
-            if place.offset + place.num_bytes > size:
-                raise UserError(f"{place}: is out of range, the file has {size} bytes")
-            content = bytearray(place.num_bytes)
-            if os.preadv(descriptor, [content], place.offset) != place.num_bytes:
-                raise UserError(f"{place}: cannot be read in full")
-        except FileNotFoundError:
-            raise UserError(f"{place}: no such file") from None
-        except OSError as error:
-            raise UserError(f"{place}: cannot be read: {error.strerror}") from None
-        return content
-
-    def _descriptor(self, path: str) -> int:
-        descriptor = self._descriptors.get(path)
-        if descriptor is None:
-            if len(self._descriptors) == _MOST_OPEN_FILES:
-                os.close(self._descriptors.popitem(last=False)[1])
-            descriptor = self._descriptors[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self._descriptors.move_to_end(path)
-        return descriptor
 
 
 class FeatureTable(Mapping):
@@ -135,8 +90,6 @@ def read_features(entry: str) -> np.ndarray:
 
 
 def _read_npy(path: str) -> np.ndarray:
-    try:
-        with open(path, "rb") as stream:
-            return features_from_bytes(bytearray(stream.read()), path)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
+    with open_file(path) as stream, reading(path):
+        content = bytearray(stream.read())
+    return features_from_bytes(content, path)

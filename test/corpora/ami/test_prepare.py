@@ -146,7 +146,7 @@ def test_a_missing_annotation_is_named(tmp_path):
         ),
         (lambda path: path.write_bytes(b"RIFF"), "Headset-1.wav: cannot be read as audio"),
         (lambda path: path.write_bytes(path.read_bytes()[:9000]), "Headset-1.wav: truncated"),
-        (lambda path: path.write_bytes(b""), "Headset-1.wav: cannot be read as audio"),
+        (lambda path: path.write_bytes(b""), "Headset-1.wav: is empty (0 bytes)"),
     ],
 )
 def test_bad_audio_is_listed_and_the_rest_goes_on(tmp_path, damage, reason):

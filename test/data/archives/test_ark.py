@@ -133,3 +133,62 @@ def test_a_signal_costs_no_samples(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         write_ark_audio(noisy, "a", samples, 16000, "flac")
     assert noisy.getvalue() == quiet.getvalue()
+
+
+RANGES = [
+    ("[0:9]", slice(0, 10), slice(None)),
+    ("[5:5]", slice(5, 6), slice(None)),
+    ("[0:9,0:3]", slice(0, 10), slice(0, 4)),
+    ("[3:8, 2:6]", slice(3, 9), slice(2, 7)),
+    ("[:,1:2]", slice(None), slice(1, 3)),
+    ("[2:,:]", slice(2, None), slice(None)),
+    ("[:4]", slice(0, 5), slice(None)),
+    ("[15:22]", slice(15, 20), slice(None)),  # three frames more: rounded times, as in Kaldi
+]
+
+
+@pytest.mark.parametrize(("written", "rows", "columns"), RANGES)
+@pytest.mark.parametrize("compress", [False, True])
+def test_a_range_holds_both_its_ends(tmp_path, written, rows, columns, compress):
+    with open(tmp_path / "a.ark", "wb") as ark:
+        offset = write_ark_matrices(ark, [("u", matrix(0, (20, 8)))], compress)["u"]
+    place = f"{tmp_path}/a.ark:{offset}"
+    found = read_ark_matrix(f"{place}{written}")
+    np.testing.assert_array_equal(found, read_ark_matrix(place)[rows, columns])
+    assert found.flags["C_CONTIGUOUS"]
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("[20:20]", "is not in the matrix of 20 rows and 8 columns"),
+        ("[0:23]", "is not in the matrix of 20 rows"),
+        ("[5:4]", "is not in the matrix"),
+        ("[0:9,0:8]", "is not in the matrix of 20 rows and 8 columns"),
+        ("[0-9]", "is not a range such as"),
+        ("[]", "is not a range such as"),
+        ("[0:9,0:3,1:2]", "is not a range such as"),
+    ],
+)
+def test_a_range_that_is_none_is_refused(tmp_path, written, message):
+    with open(tmp_path / "a.ark", "wb") as ark:
+        offset = write_ark_matrices(ark, [("u", matrix(0, (20, 8)))])["u"]
+    with pytest.raises(UserError) as raised:
+        read_ark_matrix(f"{tmp_path}/a.ark:{offset}{written}")
+    assert str(raised.value).startswith(f"{tmp_path}/a.ark:{offset}{written}: ")
+    assert message in str(raised.value)
+
+
+def test_a_range_of_audio_is_refused(tmp_path):
+    ark = tmp_path / "a.ark"
+    kaldiio.save_ark(str(ark), {"u": (16000, noise(100))})
+    with pytest.raises(UserError, match="a range is of features; cut audio by `segments`"):
+        read_ark_audio(f"{ark}:2[0:9]")
+
+
+@pytest.mark.parametrize("shape", [(0, 80), (0, 0), (3, 0)])
+def test_an_empty_matrix_is_refused(tmp_path, shape):
+    with open(tmp_path / "a.ark", "wb") as ark:
+        offset = write_ark_matrices(ark, [("u", np.zeros(shape, np.float32))])["u"]
+    with pytest.raises(UserError, match=f"a.ark:{offset}: is empty: its matrix has the shape"):
+        read_ark_matrix(f"{tmp_path}/a.ark:{offset}")

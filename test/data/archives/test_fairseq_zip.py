@@ -150,3 +150,10 @@ def test_other_layouts_of_floats_are_read():
         found = features_from_bytes(bytearray(npy(stored)), "a.npy")
         assert found.dtype == np.float32 and found.flags.writeable
         np.testing.assert_array_equal(found, array)
+
+
+def test_a_manifest_that_a_spreadsheet_saved_is_read(tmp_path):
+    path = tmp_path / "train.tsv"
+    path.write_bytes("\ufeffid\taudio\tn_frames\ttgt_text\r\nu\ta.wav\t9\thé\r\n".encode("utf-8"))
+    (row,) = read_manifest(path)
+    assert row.fields == {"id": "u", "audio": "a.wav", "n_frames": "9", "tgt_text": "hé"}

@@ -6,12 +6,12 @@ import pickle
 import numpy as np
 import pytest
 
+from mtla_espnet.data.archives import fairseq_zip
 from mtla_espnet.data.archives.ark import write_ark_matrices
 from mtla_espnet.data.archives.fairseq_zip import FeatureZip
-from mtla_espnet.data.features import reader as module
 from mtla_espnet.data.features.reader import FeatureReader, FeatureTable, read_features
 from mtla_espnet.data.kaldi.tables import write_table
-from mtla_espnet.files import UserError
+from mtla_espnet.files import UserError, open_file
 from mtla_espnet.jobs.parallel import run_jobs
 
 
@@ -63,17 +63,16 @@ def test_a_spawned_process_opens_its_own_files(table):
 
 def test_a_zip_is_opened_once_and_few_stay_open(table, monkeypatch):
     opened = []
-    original = os.open
     monkeypatch.setattr(
-        os, "open", lambda path, *rest: opened.append(path) or original(path, *rest)
+        fairseq_zip, "open_file", lambda path, *rest: opened.append(path) or open_file(path, *rest)
     )
     for _ in range(3):
         assert all_right(table)
     assert len(opened) == 3
-    monkeypatch.setattr(module, "_MOST_OPEN_FILES", 2)
+    monkeypatch.setattr(fairseq_zip, "_MOST_OPEN_FILES", 2)
     copy = pickle.loads(pickle.dumps(table))
     assert all_right(copy)
-    assert len(copy._reader._descriptors) == 2
+    assert len(copy._reader._places._streams) == 2
 
 
 def test_bad_entries_are_named(tmp_path, table):
@@ -100,7 +99,9 @@ def test_bad_entries_are_named(tmp_path, table):
 def test_a_reader_closes_its_files(table):
     reader = FeatureReader()
     reader.read(table._entries["u00"])
-    (descriptor,) = reader._descriptors.values()
+    (stream,) = reader._places._streams.values()
+    descriptor = stream.fileno()
     del reader
+    assert stream.closed
     with pytest.raises(OSError):
         os.fstat(descriptor)
