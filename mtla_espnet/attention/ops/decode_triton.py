@@ -43,13 +43,15 @@ def _attend_prefix(
     query, key, value, lengths, output, lse, scale, beams, slots, heads, shared,
     query_stride, width, value_width, parts, rows,
     RATE: tl.constexpr, PRECISION: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr,
-    WIDTH: tl.constexpr, VALUE: tl.constexpr,
+    WIDTH: tl.constexpr, VALUE: tl.constexpr, SPLIT: tl.constexpr,
 ):  # fmt: skip
     """One of `parts` parts of a prefix; part p's results are row p of `output` and `lse`."""
     b, h = tl.program_id(0), tl.program_id(1)
     key_heads = heads // shared
-    part = tl.program_id(2) % parts
-    row = tl.program_id(2) // parts * ROWS + tl.arange(0, ROWS)
+    block = tl.program_id(2)
+    if SPLIT:
+        part, block = block % parts, block // parts
+    row = block * ROWS + tl.arange(0, ROWS)
     live = row < beams
     n = (b * beams + row).to(tl.int64)
     d, dv = tl.arange(0, WIDTH), tl.arange(0, VALUE)
@@ -65,8 +67,12 @@ def _attend_prefix(
     most = tl.full((ROWS,), float("-inf"), tl.float32)
     total = tl.zeros((ROWS,), tl.float32)
     sum_ = tl.zeros((ROWS, VALUE), tl.float32)
-    own = tl.cdiv(tl.cdiv(count, parts), KEYS) * KEYS
-    for start in range(part * own, min(count, (part + 1) * own), KEYS):
+    first_key = 0
+    if SPLIT:
+        own = tl.cdiv(tl.cdiv(count, parts), KEYS) * KEYS
+        first_key = part * own
+        count = min(count, first_key + own)
+    for start in range(first_key, count, KEYS):
         p = start + tl.arange(0, KEYS)
         held = p < count
         k = tl.load(
@@ -89,7 +95,8 @@ def _attend_prefix(
         sum_ = tl.dot(weight.to(v.dtype), v, sum_, input_precision=PRECISION)
         most = larger
     result = tl.where((total > 0)[:, None], sum_ / total[:, None], 0.0)
-    n += part.to(tl.int64) * rows
+    if SPLIT:
+        n += part.to(tl.int64) * rows
     tl.store(lse + n * heads + h, most + tl.log(total), mask=live)
     tl.store(
         output + (n * heads + h)[:, None] * value_width + dv[None, :],
@@ -186,6 +193,7 @@ def attend_prefix(
         KEYS=_KEYS,
         WIDTH=power(width, 16),
         VALUE=power(value_width, 16),
+        SPLIT=parts > 1,
         num_warps=4,
         num_stages=2,
     )
