@@ -3,8 +3,10 @@
 import contextlib
 import io
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
+from mtla_espnet.files import UserError
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.recipe.texts import Text
 
@@ -73,6 +75,17 @@ def _text_arguments(recipe: Recipe, texts: list[Text]) -> list[str]:
     ]
 
 
+def kept_models_arguments(config: Mapping) -> list[str]:
+    """Return how many models are averaged, which may be fewer than a configuration's file says.
+
+    Args:
+        config: of the training; what stands behind its file and its arguments holds.
+    """
+    kept = config.get("keep_nbest_models")
+    numbers = kept if isinstance(kept, list) else [kept]
+    return [] if kept is None else ["--keep_nbest_models", *map(str, numbers)]
+
+
 def load_espnet() -> None:
     """Load ESPnet's tasks with our classes, once, which takes about ten seconds.
 
@@ -93,7 +106,7 @@ def run_espnet_program(program: str, argv: list[str]) -> None:
         argv: its arguments.
 
     Raises:
-        RuntimeError: it refused an argument.
+        UserError: it refused an argument; argparse's reason is printed before.
         Exception: whatever it raises.
     """
     load_espnet()
@@ -103,4 +116,6 @@ def run_espnet_program(program: str, argv: list[str]) -> None:
         run_espnet(f"espnet2.bin.{program}", argv)
     except SystemExit as stop:
         if stop.code:
-            raise RuntimeError(f"{program} refused its arguments (code {stop.code})") from None
+            raise UserError(
+                f"ESPnet's {program} refused its arguments; its reason is above in the log", 2
+            ) from None

@@ -15,6 +15,7 @@ from mtla_espnet.config import (
 )
 from mtla_espnet.files import UserError
 from mtla_espnet.recipe.espnet_options import check_values, espnet_table
+from mtla_espnet.recipe.names import check_names
 from mtla_espnet.recipe.options import check_supported, default_of
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.yaml_files import load_yaml
@@ -58,19 +59,22 @@ def load_recipe(options: SimpleNamespace, root: str | os.PathLike = ".") -> Reci
         check_train_keys(config, name, program)
         source = f"{source} with {name}"
     check_attention(config, source)
-    _check_kept_models(config, source)
+    notes: list[str] = []
+    config = _lower_kept_models(config, source, notes)
     if recipe.task.model == "st":
         _check_auxiliary_losses(config, source)
+    check_names(recipe)
     return dataclasses.replace(
         recipe,
         laid_config=laid,
         train_config=config,
         inference_config=_load_inference_config(recipe),
-        lm_config=_load_lm_config(recipe) if options.use_lm else {},
+        lm_config=_load_lm_config(recipe, notes) if options.use_lm else {},
+        notes=tuple(notes),
     )
 
 
-def _load_lm_config(recipe: Recipe) -> dict:
+def _load_lm_config(recipe: Recipe, notes: list[str]) -> dict:
     options = recipe.options
     config = load_yaml(recipe.paths.lm_config) if recipe.paths.lm_config else {}
     source = options.lm_config or "the default configuration of the language model"
@@ -79,8 +83,7 @@ def _load_lm_config(recipe: Recipe) -> dict:
         config = apply_arguments(config, options.lm_args, "--lm_args")
         check_train_keys(config, "--lm_args", "lm_train")
         source = f"{source} with --lm_args"
-    _check_kept_models(config, source)
-    return config
+    return _lower_kept_models(config, source, notes)
 
 
 def _load_inference_config(recipe: Recipe) -> dict:
@@ -198,12 +201,17 @@ def _check_auxiliary_losses(config: Mapping, source: str) -> None:
         )
 
 
-def _check_kept_models(config: Mapping, source: str) -> None:
-    """Refuse to average more models than there are epochs: ESPnet would rename the average."""
-    kept = config.get("keep_nbest_models", 1)
-    most = max(kept) if isinstance(kept, list) and kept else kept
-    epochs = config.get("max_epoch", 40)
-    if isinstance(most, int) and isinstance(epochs, int) and most > epochs:
-        raise UserError(
-            f"{source}: keep_nbest_models: {most} is more than max_epoch: {epochs}; lower it"
-        )
+def _lower_kept_models(config: dict, source: str, notes: list[str]) -> dict:
+    """Average no more models than there are epochs: ESPnet would name the average otherwise."""
+    kept, epochs = config.get("keep_nbest_models"), int(config.get("max_epoch", 40))
+    if kept is None:
+        return config
+    numbers = [int(number) for number in (kept if isinstance(kept, list) else [kept])]
+    if max(numbers, default=0) <= epochs:
+        return config
+    lowered = sorted({min(number, epochs) for number in numbers})
+    notes.append(
+        f"{source}: keep_nbest_models: {max(numbers)} is more than max_epoch: {epochs}, "
+        f"so {epochs} are kept"
+    )
+    return config | {"keep_nbest_models": lowered}

@@ -29,6 +29,7 @@ class Recipe:
         inference_config: the decoding configuration with `--inference_args` laid over it,
             and the files of the language model.
         lm_config: the configuration of the language model with `--lm_args` laid over it.
+        notes: what the user is to know of it before it runs.
 
     Raises:
         UserError: a required set is missing, or the training set is also another set.
@@ -40,6 +41,7 @@ class Recipe:
     train_config: dict = dataclasses.field(default_factory=dict)
     inference_config: dict = dataclasses.field(default_factory=dict)
     lm_config: dict = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self):
         _ = self.sets, self.speech  # they check their options

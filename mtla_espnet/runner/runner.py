@@ -75,6 +75,8 @@ def run_recipe(argv: Sequence[str], root: str | os.PathLike = ".", task: str = "
         running = [number for number in chosen if not why_left_out(options, number)]
         use_downloaded(options, Path(root), running)
     recipe = load_recipe(options, root)
+    for note in recipe.notes:
+        say(f"Note: {note}")
     if not options.dry_run:
         running = [number for number in chosen if not why_left_out(options, number)]
         check_stages(training_place(options), running)

@@ -4,7 +4,7 @@ import shlex
 
 from mtla_espnet.jobs.marks import Part
 from mtla_espnet.jobs.processes import training_place
-from mtla_espnet.recipe.espnet_arguments import lm_arguments
+from mtla_espnet.recipe.espnet_arguments import kept_models_arguments, lm_arguments
 from mtla_espnet.recipe.options import used_options
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.recipe.tokens import text_inputs, text_options
@@ -75,4 +75,4 @@ def _arguments(recipe: Recipe, part: Part) -> list[str]:
         argv += [f"--{mode}_shape_file", str(shape)]
     if recipe.paths.lm_config:
         argv += ["--config", str(recipe.paths.lm_config)]
-    return argv + shlex.split(options.lm_args)
+    return argv + shlex.split(options.lm_args) + kept_models_arguments(recipe.lm_config)

@@ -7,7 +7,11 @@ from pathlib import Path
 from mtla_espnet.files import write_text
 from mtla_espnet.jobs.marks import Part
 from mtla_espnet.jobs.processes import training_place
-from mtla_espnet.recipe.espnet_arguments import common_arguments, training_inputs
+from mtla_espnet.recipe.espnet_arguments import (
+    common_arguments,
+    kept_models_arguments,
+    training_inputs,
+)
 from mtla_espnet.recipe.options import used_options
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.recipe.tokens import text_inputs, text_options
@@ -157,4 +161,5 @@ def _arguments(
         argv += ["--init_param", *(str(recipe.root / path) for path in pretrained)]
     if config:
         argv += ["--config", str(config)]
-    return argv + shlex.split(recipe.model_option("args"))
+    argv += shlex.split(recipe.model_option("args"))
+    return argv + kept_models_arguments(recipe.train_config)

@@ -10,6 +10,7 @@ since their positions are rotary.
 import bisect
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import NoReturn
 
 import torch
 from espnet2.legacy.nets.pytorch_backend.transformer.subsampling import TooShortUttError
@@ -38,16 +39,25 @@ def ctc_frames(tokens: Sequence[int]) -> int:
     return len(tokens) + sum(a == b for a, b in itertools.pairwise(tokens))
 
 
+def _refuse(message: str) -> NoReturn:
+    raise UserError(f"ESPnet's training: {message}", exit_code=2)
+
+
 class ModelLimits:
     """The limits of a model of speech, before its training.
 
     Args:
         task: a class of ESPnet's tasks.
         argv: arguments of its training.
+
+    Raises:
+        UserError: ESPnet refuses an argument.
     """
 
     def __init__(self, task: type, argv: Sequence[str]):
-        args = task.get_parser().parse_args(argv)
+        parser = task.get_parser()
+        parser.error = _refuse  # argparse would end the process
+        args = parser.parse_args(argv)
         with torch.random.fork_rng(devices=[]):
             self._model = task.build_model(args).eval()
         self._preprocess = task.build_preprocess_fn(args, train=False)

@@ -11,7 +11,7 @@ from mtla_espnet.files import UserError
 from mtla_espnet.recipe.load import load_recipe
 from mtla_espnet.recipe.options import parse_options
 from mtla_espnet.recipe.recipe import Recipe
-from mtla_espnet.stages import s06_lm_stats, s08_perplexity
+from mtla_espnet.stages import s06_lm_stats, s07_lm_train, s08_perplexity
 from mtla_espnet.stages.shared.training import remove_products
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -152,7 +152,7 @@ def test_texts_are_joined_without_empty_lines(tmp_path):
         ("lm: rnn\n", [], "conf/train_lm.yaml: lm: unknown 'rnn'"),
         ("encoder: x\n", [], "conf/train_lm.yaml: unknown key 'encoder'"),
         ("", ["--lm_args", "--lm_config x"], "--lm_args: unknown key 'lm_config'"),
-        ("max_epoch: 3\nkeep_nbest_models: 4\n", [], "keep_nbest_models: 4 is more than"),
+        ("max_epoch: three\n", [], "max_epoch must be a whole number, not 'three'"),
         ("optim_conf: {lr: 1e-3}\n", [], "optim_conf.lr: YAML reads 1e-3 as text"),
     ],
 )
@@ -161,6 +161,16 @@ def test_a_bad_configuration_is_named_before_the_first_stage(root, text, argv, m
     with pytest.raises(UserError, match=message):
         load_recipe(parse_options([*ARGV, *argv]), root)
     load_recipe(parse_options([*ARGV, *argv, "--use_lm", "false"]), root)
+
+
+def test_no_more_models_are_averaged_than_there_are_epochs(root):
+    (root / "conf/train_lm.yaml").write_text("max_epoch: 3\nkeep_nbest_models: [1, 4, 9]\n")
+    recipe = load_recipe(parse_options(ARGV), root)
+    assert recipe.lm_config["keep_nbest_models"] == [1, 3]
+    (note,) = recipe.notes
+    assert "conf/train_lm.yaml: keep_nbest_models: 9 is more than max_epoch: 3, so 3" in note
+    (part,) = s07_lm_train.parts(recipe)
+    assert s07_lm_train.commands(recipe, part)[0].endswith(" --keep_nbest_models 1 3")
 
 
 def test_decoding_is_told_of_the_language_model(root):

@@ -138,3 +138,8 @@ def test_the_random_state_stays(limits_of):
     before = torch.get_rng_state()
     limits_of()
     assert torch.get_rng_state().equal(before)
+
+
+def test_an_argument_that_espnet_refuses_is_one_line(limits_of):
+    with pytest.raises(UserError, match="ESPnet's training: argument --batch_type: invalid choice"):
+        limits_of("--batch_type", "zz")
