@@ -139,6 +139,28 @@ def test_an_unset_corpus_is_said(recipe):
     assert done.stderr.endswith("Error: local/data.sh failed with exit code 1\n")
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_to_run_sh_ends_the_recipe_and_its_script(recipe, number):
+    script = recipe / "local/data.sh"
+    script.write_text("#!/bin/sh\necho $PPID $$ > ids\nwhile :; do sleep 0.1; done\n")
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "python": sys.executable}
+    with subprocess.Popen(
+        ["./run.sh", "--stop_stage", "1"], cwd=recipe, env=environment, stderr=subprocess.PIPE
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not (recipe / "ids").exists() or not (recipe / "ids").read_text().strip():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        parent, script_pid = map(int, (recipe / "ids").read_text().split())
+        assert parent == process.pid
+        process.send_signal(number)
+        process.wait()
+        assert process.returncode == (130 if number == signal.SIGTERM else -number)
+        while Path(f"/proc/{script_pid}").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
 def test_a_backend_that_is_not_there_is_said(recipe):
     (recipe / "cmd.sh").write_text("cmd_backend=slurm\n. ../../TEMPLATE/asr1/cmd.sh\n")
     done = call(cwd=recipe, program=("./run.sh",))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mtla_espnet.jobs.log import JobFailed
-from mtla_espnet.jobs.parallel import run_jobs
+from mtla_espnet.jobs.parallel import JobKilled, run_jobs
 
 
 def split_keys(keys: list[str], n_parts: int) -> list[list[str]]:
@@ -36,7 +36,7 @@ def run_numbered_jobs(
         The results in order.
 
     Raises:
-        JobFailed: a job failed; says how many there were, and its log.
+        JobFailed: a job failed or was killed; says how many there were, and its log.
         UserError: a job raised one.
     """
     workers = min(n_jobs, os.cpu_count() or 1)
@@ -44,3 +44,8 @@ def run_numbered_jobs(
         return run_jobs(function, range(1, n_jobs + 1), workers, progress=label)
     except JobFailed as failure:
         raise failure.among(n_jobs, logs) from None
+    except JobKilled as killed:
+        raise JobFailed(
+            f"run.pl: 1 / {n_jobs} failed, log is in {logs}: {killed}: the same command goes on "
+            "from here; where memory is short, give it fewer jobs or smaller batches"
+        ) from None

@@ -23,6 +23,10 @@ from mtla_espnet.programs import end_with_parent
 _STOP_GRACE_S = 5.0
 
 
+class JobKilled(UserError, RuntimeError):
+    """A job ended before it had a result, as where the system kills it for its memory."""
+
+
 def run_jobs(
     function: Callable[[Any], Any],
     argument_list: Sequence[Any],
@@ -51,8 +55,9 @@ def run_jobs(
 
     Raises:
         UserError: the first job that failed did so with a UserError (that one).
-        RuntimeError: it failed otherwise (its traceback), or was killed. The
-            other jobs are stopped, and none is left running on return.
+        JobKilled: it was killed, or ended by itself.
+        RuntimeError: it failed otherwise (its traceback). The other jobs are
+            stopped, and none is left running on return.
 
     Example:
         >>> run_jobs(len, ["a", "bcd"], n_workers=1)
@@ -141,7 +146,7 @@ def _receive(reader, process, index: int, n_jobs: int) -> Any:
     except EOFError:
         process.join()
         how = how_ended(process.exitcode)
-        raise RuntimeError(f"job {index + 1} of {n_jobs} {how}") from None
+        raise JobKilled(f"job {index + 1} of {n_jobs} {how}") from None
     if kind == "user error":
         raise value
     if kind == "error":

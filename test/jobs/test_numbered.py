@@ -1,5 +1,8 @@
 """Jobs of a stage."""
 
+import os
+import signal
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,6 +34,19 @@ def test_a_failed_job_is_counted_and_its_log_named(tmp_path, n_jobs, words):
         run_numbered_jobs(job, n_jobs, tmp_path / "x.*.log", None)
     assert str(caught.value) == f"run.pl: {words}, log is in {tmp_path / name}"
     assert "KeyError: 'lost'" in caught.value.log.read_text()
+
+
+def test_a_job_that_the_system_kills_is_one_line(tmp_path):
+    def job(number):
+        if number == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(JobFailed) as caught:
+        run_numbered_jobs(job, 3, tmp_path / "x.*.log", None)
+    assert str(caught.value).startswith(
+        f"run.pl: 1 / 3 failed, log is in {tmp_path}/x.*.log: job 2 of 3 was killed by SIGKILL "
+        "(out of memory?): the same command goes on"
+    )
 
 
 def test_a_users_mistake_passes(tmp_path):

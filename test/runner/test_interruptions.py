@@ -1,7 +1,8 @@
-"""Kill -9 or a full disk in each stage, then the same command: the same bytes but for times.
+"""Kill -9, Ctrl-C, SIGTERM or a full disk in each stage, then the same command: the same bytes.
 
-A run is a child that is forked with ESPnet loaded, so that a kill hits the stage and not the
-import. Only the run itself is killed: the jobs that it leaves behind must not harm the next.
+But for times. A run is a child that is forked with ESPnet loaded, so that a signal hits the stage
+and not the import. Only the run itself is hit: jobs that a killed one leaves behind must not harm
+the next.
 """
 
 import hashlib
@@ -60,10 +61,12 @@ keep_nbest_models: 2
 best_model_criterion: [[valid, loss, min]]
 num_workers: 0
 """
+INTERRUPTED = 130
 STAGES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13, 14)
 if all(map(shutil.which, PROGRAMS)):
     STAGES = tuple(sorted((*STAGES, 9)))
-KILLS = 6  # a stage
+# Each twice a stage.
+SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM) * 2
 # Times, and what is only there while something runs.
 TIMES = re.compile(
     r"\.log$|^\.(lock|done|begun)|^events\.out|^training\.json$|^efficiency\.json$"
@@ -115,9 +118,12 @@ def start(root, *argv, limit=None):
         os.dup2(writer, 1)
         os.dup2(writer, 2)
         sys.stdout = sys.stderr = open(writer, "w", buffering=1)  # noqa: SIM115
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as cli.main will
         if limit is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
         code = cli.main(["recipe", "asr", *ARGV, *argv])
+    except KeyboardInterrupt:
+        code = INTERRUPTED
     except BaseException:
         traceback.print_exc()
     finally:
@@ -138,14 +144,16 @@ def run(root, *argv):
     return time.monotonic() - begin
 
 
-def killed(root, delay_s, *argv):
-    """Kill a run after some time; return whether it was still running."""
+def interrupted(root, number, delay_s, *argv):
+    """Send a signal to a run after some time; return whether it was still running."""
     pid, _ = start(root, *argv)  # jobs that it leaves behind still use the console
     time.sleep(delay_s)
-    os.kill(pid, signal.SIGKILL)
+    os.kill(pid, number)
     _, status = os.waitpid(pid, 0)
     code = os.waitstatus_to_exitcode(status)
-    assert code in (0, -signal.SIGKILL), (root / "console.log").read_text()[-3000:]
+    said = (root / "console.log").read_text()
+    ended = -number if number == signal.SIGKILL else INTERRUPTED
+    assert code in (0, ended) and "Traceback" not in said, said[-3000:]
     return code != 0
 
 
@@ -205,7 +213,7 @@ def whole(loaded, tmp_path_factory):
     return root, seconds
 
 
-def test_killed_runs_end_with_the_same_bytes(whole, tmp_path):
+def test_interrupted_runs_end_with_the_same_bytes(whole, tmp_path):
     undisturbed, seconds = whole
     seed = int(os.environ.get("KILL_SEED", random.SystemRandom().randrange(10**6)))
     choose = random.Random(seed)
@@ -214,10 +222,11 @@ def test_killed_runs_end_with_the_same_bytes(whole, tmp_path):
     for number in STAGES:
         argv = of_stage(number)
         # Early first: a training goes on from its last epoch, and shall not be done at once.
-        delays = sorted(choose.uniform(0, 0.6 * seconds[number]) for _ in range(KILLS))
-        hits = sum(killed(root, delay_s, *argv) for delay_s in delays)
+        delays = sorted(choose.uniform(0, 0.6 * seconds[number]) for _ in SIGNALS)
+        signals = choose.sample(SIGNALS, len(SIGNALS))
+        hits = sum(interrupted(root, *each, *argv) for each in zip(signals, delays, strict=True))
         rest = run(root, *argv)
-        report.append(f"stage {number}: {seconds[number]:.2f} s, {hits} kills, then {rest:.2f} s")
+        report.append(f"stage {number}: {seconds[number]:.2f} s, {hits} hits, then {rest:.2f} s")
     print("\n".join(report))
     check_same(undisturbed, root)
 

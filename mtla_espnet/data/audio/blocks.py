@@ -114,7 +114,7 @@ def _block(path: Path, parts: Sequence[Part], write: Callable, settings: Mapping
         record = {
             "made_of": made_of,
             "content": _content(unfinished),
-            "stamps": _stamps(unfinished),
+            "sizes": {file.name: file.stat().st_size for file in _files(unfinished)},
             "written": written,
             "rejected": collector.rejections,
         }
@@ -127,23 +127,24 @@ def _block(path: Path, parts: Sequence[Part], write: Callable, settings: Mapping
 def _is_whole(path: Path, record: Mapping) -> bool:
     """Say whether the files of a block are those that were written; tells where they are not.
 
-    Files with other times are read: a copy of the directory has them too.
+    Files that are not older than the record are read: those of a copy are not, either.
     """
-    now, before = _stamps(path), record.get("stamps")
-    if now == before or _content(path) == record["content"]:
+    sizes, names = record.get("sizes"), {file.name: file for file in _files(path)}
+    written_ns = (path / _RECORD).stat().st_mtime_ns
+    found = {name: file.stat() for name, file in names.items()}
+    now = {name: status.st_size for name, status in found.items()}
+    later = [name for name, status in found.items() if status.st_mtime_ns > written_ns]
+    if (now == sizes and not later) or _content(path) == record["content"]:
         return True
-    names = sorted((before or now).keys() | now.keys())
-    odd = next((name for name in names if now.get(name) != (before or {}).get(name)), names[0])
+    before = sizes or now
+    changed = {name for name in before.keys() | now.keys() if before.get(name) != now.get(name)}
+    odd = min(changed or later or now, default="")
     logging.warning("%s: is not as it was written: it is written again", path / odd)
     return False
 
 
 def _files(directory: Path) -> list[Path]:
     return sorted(path for path in directory.iterdir() if path.name != _RECORD)
-
-
-def _stamps(directory: Path) -> dict[str, list[int] | None]:
-    return {path.name: _stamp(str(path)) for path in _files(directory)}
 
 
 def _content(directory: Path) -> str:
