@@ -157,6 +157,28 @@ def test_a_new_recipe_passes_these_tests(checkout, task):
     assert not any("@" in path.read_text().replace("$@", "") for path in shells)
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_a_new_recipe_trains_mtla_by_a_schedule_that_ends_with_the_training(checkout, task):
+    new_recipe(checkout, "my-corpus", task)
+    (path,) = checkout.glob(f"egs2/my-corpus/{task}1/conf/train_*.yaml")
+    config = load_yaml(path)
+    assert config["decoder_conf"]["attention"] == "mtla"
+    updates = config["num_iters_per_epoch"] * config["max_epoch"]
+    steps = config["scheduler_conf"]["warmup_steps_list"]
+    rates = config["scheduler_conf"]["warmup_lr_list"]
+    assert rates[steps.index(updates)] < 0.1 * max(rates)
+
+
+def test_the_languages_of_a_new_recipe(checkout):
+    new_recipe(checkout, "a", "st", "fr", "en")
+    recipe = checkout / "egs2/a/st1"
+    text = (recipe / "run.sh").read_text()
+    assert "--lang fr_en" in text and "--src_lang fr " in text and "--tgt_lang en " in text
+    assert "text.lc.rm.fr and text.tc.en" in (recipe / "local/data.sh").read_text()
+    new_recipe(checkout, "a", "asr", "pt-BR")
+    assert "--lang pt-BR " in (checkout / "egs2/a/asr1/run.sh").read_text()
+
+
 def test_a_new_recipe_asks_for_its_corpus(checkout):
     new_recipe(checkout, "my-corpus", "asr")
     recipe = checkout / "egs2/my-corpus/asr1"
@@ -171,7 +193,12 @@ def test_a_new_recipe_asks_for_its_corpus(checkout):
 @pytest.mark.parametrize(
     ("argv", "code", "message"),
     [
-        ([], 2, "usage: tools/new_recipe.sh CORPUS TASK"),
+        ([], 2, "usage: tools/new_recipe.sh CORPUS TASK [LANGUAGE [LANGUAGE]]"),
+        (["a", "asr", "en", "de", "fr"], 2, "usage"),
+        (["a", "asr", "e n"], 2, "error: a language is a code such as en, not 'e n'"),
+        (["a", "asr", "fr", "en"], 2, "error: asr has one language, not two: fr, en"),
+        (["a", "st", "fr"], 2, "error: st needs two languages"),
+        (["a", "st", "fr", "fr"], 2, "error: st: fr is the spoken and the written language"),
         (["a"], 2, "usage"),
         (["a", "tts"], 2, "error: no template for the task 'tts': asr, st, slu and sum"),
         (["../a", "asr"], 2, "error: a corpus has letters, digits"),

@@ -1,9 +1,13 @@
 #!/bin/sh
 # Make the directory of a new recipe, egs2/CORPUS/TASK1, from egs2/TEMPLATE/TASK1.
 #
-# usage: tools/new_recipe.sh CORPUS TASK
-#   CORPUS  name of the corpus, such as my_corpus
-#   TASK    asr, st, slu or sum: recognition, translation, understanding, summarisation
+# usage: tools/new_recipe.sh CORPUS TASK [LANGUAGE [LANGUAGE]]
+#   CORPUS    name of the corpus, such as my_corpus
+#   TASK      asr, st, slu or sum: recognition, translation, understanding, summarisation
+#   LANGUAGE  such as en; for st the spoken and the written one, such as fr en
+#
+# The model has MTLA. An epoch has 100 updates, whatever the size of the corpus, so that the
+# learning rate's schedule, which counts updates, ends with the training.
 set -eu
 
 fail() {
@@ -11,21 +15,34 @@ fail() {
     exit "$2"
 }
 
-if [ $# -ne 2 ]; then
-    echo "usage: tools/new_recipe.sh CORPUS TASK" >&2
+if [ $# -lt 2 ] || [ $# -gt 4 ]; then
+    echo "usage: tools/new_recipe.sh CORPUS TASK [LANGUAGE [LANGUAGE]]" >&2
     exit 2
 fi
-corpus=$1 task=$2
+corpus=$1 task=$2 source=${3:-en} target=${4:-de}
 case $corpus in
 [!A-Za-z]* | *[!A-Za-z0-9_-]* | '')
     fail "a corpus has letters, digits, - and _ in its name, and a letter first, not '$corpus'" 2
     ;;
 esac
+for language in "$source" "$target"; do
+    case $language in
+    *[!A-Za-z0-9-]* | '')
+        fail "a language is a code such as en, not '$language'" 2
+        ;;
+    esac
+done
 # The recipe whose configurations a new one begins with: those that are measured.
 case $task in
 asr | st | slu) example=egs2/smarthome/${task}1 ;;
 sum) example=egs2/pydocs/sum1 ;;
 *) fail "no template for the task '$task': asr, st, slu and sum are there" 2 ;;
+esac
+
+case $task,$# in
+st,3) fail "st needs two languages, the spoken and the written one, as in: st fr en" 2 ;;
+st,*) [ "$source" != "$target" ] || fail "st: $source is the spoken and the written language" 2 ;;
+*,4) fail "$task has one language, not two: $source, $target" 2 ;;
 esac
 
 cd -- "$(dirname -- "$0")/.."
@@ -43,6 +60,7 @@ mkdir "$unfinished/conf" "$unfinished/local"
 variable=$(printf '%s' "$corpus" | tr 'a-z-' 'A-Z_')
 for file in README.md run.sh local/data.sh; do
     sed -e "s/@corpus@/$corpus/g" -e "s/@CORPUS@/$variable/g" \
+        -e "s/@source@/$source/g" -e "s/@target@/$target/g" \
         "$template/$file.in" >"$unfinished/$file"
 done
 # shellcheck disable=SC2016  # "$@" is for the file
@@ -53,7 +71,10 @@ for file in path.sh cmd.sh; do
 done
 printf '# shellcheck shell=bash disable=SC2034\n# Where the corpus is.\n%s=\n' "$variable" \
     >"$unfinished/db.sh"
-cp -- "$example/conf/train_$task.yaml" "$example/conf/decode_$task.yaml" "$unfinished/conf/"
+cp -- "$example/conf/decode_$task.yaml" "$unfinished/conf/"
+sed -e 's/attention: mha  /attention: mtla /' -e '/^num_iters_per_epoch:/d' \
+    -e 's/^max_epoch:/num_iters_per_epoch: 100           # so that the schedule fits any corpus\n&/' \
+    "$example/conf/train_$task.yaml" >"$unfinished/conf/train_$task.yaml"
 chmod 755 "$unfinished/run.sh" "$unfinished/$task.sh" "$unfinished/local/data.sh"
 mkdir -p "egs2/$corpus"
 mv -- "$unfinished" "$recipe"

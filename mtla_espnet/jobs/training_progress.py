@@ -6,7 +6,7 @@ import re
 import resource
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -36,6 +36,7 @@ class TrainingProgress(logging.Handler):
         self._batches = _BatchBar(console)
         self._n_epochs = 0
         self._epochs_done = 0
+        self._rates: list[float] = []  # of each epoch
         self._begin: float | None = None  # the first epoch's: loading ESPnet is not training
 
     def __enter__(self):
@@ -45,6 +46,8 @@ class TrainingProgress(logging.Handler):
 
     def __exit__(self, *exception):
         self._batches.__exit__(*exception)
+        if exception[0] is None and (note := late_peak(self._rates)):
+            self._tell(f"Note: {note}")
         logging.getLogger().removeHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -94,9 +97,12 @@ class TrainingProgress(logging.Handler):
                 f"  {self._cost(results[2])}"
                 f"  {clock(elapsed_s)} passed, {clock(left_s)} left"
             )
-            self._console.write(f"  {line}\n")
-            self._console.flush()
-            logging.info(line)
+            self._tell(line)
+
+    def _tell(self, line: str) -> None:
+        self._console.write(f"  {line}\n")
+        self._console.flush()
+        logging.info(line)
 
     def _cost(self, train: str) -> str:
         """Tell the learning rate, the throughput and the most memory so far."""
@@ -104,6 +110,7 @@ class TrainingProgress(logging.Handler):
         told = []
         if "optim0_lr0" in values:
             told.append(f"lr {values['optim0_lr0']}")
+            self._rates.append(float(values["optim0_lr0"]))
         if "inputs" in values and float(values.get("train_time", 0)):
             a_second = float(values["inputs"]) / float(values["train_time"])
             told.append(f"{a_second * self._units_an_update:.4g} {self._unit}/s")
@@ -113,6 +120,28 @@ class TrainingProgress(logging.Handler):
             peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # Linux: in KiB
             told.append(f"{peak_kb * 1024 / 1e9:.2f} GB")
         return " ".join(told)
+
+
+def late_peak(rates: Sequence[float]) -> str | None:
+    """Return a note on a schedule that was made for more updates than a training had.
+
+    A constant rate is no schedule.
+
+    Args:
+        rates: the learning rate of each epoch.
+
+    Example:
+        >>> late_peak([0.1, 0.2, 0.1, 0.01])
+        >>> late_peak([0.02, 0.04, 0.06])
+        'the learning rate ends at 0.06, near its peak of 0.06: fit scheduler_conf, which counts
+        updates, to the length of the training, or train more epochs'
+    """
+    if not rates or max(rates) < 1.05 * min(rates) or rates[-1] < 0.8 * max(rates):
+        return None
+    return (
+        f"the learning rate ends at {rates[-1]:g}, near its peak of {max(rates):g}: fit "
+        "scheduler_conf, which counts updates, to the length of the training, or train more epochs"
+    )
 
 
 class _BatchBar(logging.Handler):
