@@ -54,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         (interrupted). A mistake is one line on stderr.
     """
     end_by_exception()
+    # Names of files, and letters that a terminal lacks, are escaped.
+    sys.stdout.reconfigure(errors="backslashreplace")
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
         if argv[:1] == ["recipe"]:

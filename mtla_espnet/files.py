@@ -200,6 +200,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         UserError: the file cannot be written; says why.
     """
     path = Path(path)
+    _check_replaceable(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / temporary_name(path)
@@ -217,6 +218,17 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         raise
 
 
+def _check_replaceable(path: Path) -> None:
+    """Refuse a pipe or a device, also one that a link of the system names, as `/dev/stdout`."""
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError:
+        return  # it is not there, or told where it is written
+    is_stream = stat.S_ISLNK(mode) and os.readlink(path).startswith("/proc/")
+    if is_stream or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
+        raise UserError(f"{path}: is no file, and cannot be replaced by one: name a file")
+
+
 def _flush(path: Path) -> None:
     """Wait until the content of a file is on its disk."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -228,7 +240,10 @@ def _flush(path: Path) -> None:
 
 def temporary_name(path: Path) -> str:
     """Return the name that a file has until it is whole; `TEMPORARY` matches it."""
-    return f".{path.stem}.tmp{uuid.uuid4().hex[:8]}{path.suffix}"
+    # Names have at most 255 bytes, and this one is longer.
+    stem = path.stem.encode("utf-8", "ignore")[:100].decode("utf-8", "ignore") or "file"
+    suffix = path.suffix if len(path.suffix) < 40 else ""
+    return f".{stem}.tmp{uuid.uuid4().hex[:8]}{suffix}"
 
 
 def is_disk_full(error: BaseException) -> bool:
@@ -305,10 +320,19 @@ def _cause(error: BaseException | None, numbers: set[int]) -> OSError | None:
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Write UTF-8 text to `path` as a whole (temporary name, then rename)."""
+    """Write UTF-8 text to `path` as a whole (temporary name, then rename).
+
+    Raises:
+        UserError: the text names a file whose name is not UTF-8.
+    """
+    try:
+        content = text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        odd = text[max(0, error.start - 40) : error.end]
+        problem = f"cannot hold what is not UTF-8 text: ...{odd}: rename it"
+        raise UserError(f"{path}: {problem}") from None
     with atomic_path(path) as temporary:
-        with open(temporary, "w", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
+        temporary.write_bytes(content)
 
 
 def write_json(path: str | os.PathLike, value) -> None:

@@ -308,3 +308,27 @@ def test_a_long_message_keeps_its_file_and_its_end():
     assert message.startswith("a.yaml:4: cannot be read: key xxx")
     assert message.endswith("xxx is not known") and len(message) < 530
     assert len(str(UserError("x" * 50_000_000))) == 1000
+
+
+@pytest.mark.parametrize("name", ["a" * 255, "é" * 127, "a." + "b" * 250, "a" * 250 + ".wav"])
+def test_a_name_as_long_as_names_may_be_is_written(tmp_path, name):
+    write_text(tmp_path / name, "x\n")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_what_names_no_file_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    os.symlink("/proc/self/fd/1", tmp_path / "stdout")
+    for name in ("pipe", "stdout"):
+        with pytest.raises(UserError, match=f"{name}: is no file, and cannot be replaced by one"):
+            write_text(tmp_path / name, "x")
+    assert {path.name for path in tmp_path.iterdir()} == {"pipe", "stdout"}
+    os.symlink(tmp_path / "none", tmp_path / "link")
+    write_text(tmp_path / "link", "x")
+    assert (tmp_path / "link").read_text() == "x"
+
+
+def test_a_name_that_is_not_utf8_is_told_where_it_would_be_written(tmp_path):
+    with pytest.raises(UserError, match=r"a.scp: cannot hold what is not UTF-8 text: .*dcff: ren"):
+        write_text(tmp_path / "a.scp", f"u /data/{os.fsdecode(bytes([255]))}.wav\n")
+    assert not list(tmp_path.iterdir())

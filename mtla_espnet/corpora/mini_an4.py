@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from mtla_espnet.data.kaldi.datadir import write_data_dir
 from mtla_espnet.directories import scratch_directory, without_leftovers
-from mtla_espnet.files import UserError
+from mtla_espnet.files import UserError, read_text
 
 _ARCHIVE = "egs3/mini_an4/esp2_asr/downloads.tar.gz"  # in the espnet wheel
 _ROOT = "downloads/an4/"  # in the archive
@@ -131,7 +131,4 @@ def _read_transcripts(path: Path) -> dict[str, str]:
 
 
 def _read_lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
+    return read_text(path).splitlines()

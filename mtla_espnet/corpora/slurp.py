@@ -37,6 +37,7 @@ from mtla_espnet.corpora.shared.raw_files import (
     read_lines,
     require,
 )
+from mtla_espnet.data.kaldi.tables import problem_of_id
 from mtla_espnet.data.text.spaces import plain_spaces
 from mtla_espnet.data.text.token_list import build_token_list
 from mtla_espnet.files import UserError, read_json
@@ -166,7 +167,7 @@ def _make_set(
                 seen.add(recording)
                 speaker = _SYNTHETIC if synthetic else speakers.get(file, "")
                 utterance = f"slurp_{speaker}_{recording}"
-                if len(speaker.split()) != 1:
+                if problem_of_id(speaker):
                     reason = f"metadata.json has no usable usrid for {file}: {speaker!r}"
                     result.reject(f"slurp_{recording}", path, sentence.line, reason)
                     continue

@@ -93,6 +93,18 @@ def test_a_wrong_field_is_named(tmp_path, fields, message):
         ("train.jsonl", b"caf\xc3\xa9", b"caf\xe9", "train.jsonl:4: not UTF-8 text (byte "),
         ("metadata.json", b'"7": {', b'"7": ', "metadata.json: not a JSON file: "),
         ("metadata.json", b'"recordings"', b'"files"', "metadata.json: is not `{"),
+        (
+            "metadata.json",
+            b'"7": {',
+            b'"7": ' + b"[" * 99_999,
+            "metadata.json: not a JSON file: max",
+        ),
+        (
+            "devel.jsonl",
+            b'{"slurp_id": 21',
+            b"[" * 99_999,
+            "devel.jsonl:2: not a line of JSON: max",
+        ),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path, file, old, new, message):

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.parsers import expat
 
-from mtla_espnet.corpora.shared.raw_files import require
+from mtla_espnet.corpora.shared.raw_files import parse_seconds, require
+from mtla_espnet.data.kaldi.tables import problem_of_id
 from mtla_espnet.data.text.spaces import plain_spaces
-from mtla_espnet.files import UserError
+from mtla_espnet.files import UserError, open_file
 
 _HREF = re.compile(r"(?P<file>[^#]+)#id\((?P<first>[^()]+)\)(?:\.\.id\((?P<last>[^()]+)\))?")
 
@@ -69,11 +70,11 @@ def read_meetings(annotations: Path) -> dict[str, list[Speaker]]:
         if element.tag == "meeting":
             meetings[element.get(path, "observation")] = []
         elif element.tag == "speaker" and meetings:
-            speaker = Speaker(
-                element.get(path, "nxt_agent"),
-                element.get(path, "channel"),
-                element.get(path, "global_name"),
-            )
+            names = ("nxt_agent", "channel", "global_name")
+            speaker = Speaker(*(element.get(path, name) for name in names))
+            for name, value in zip(names, speaker, strict=True):
+                if problem_of_id(value) or "/" in value:
+                    raise UserError(f"{path}:{element.line}: {name} is no name: {value!r}")
             next(reversed(meetings.values())).append(speaker)
     return meetings
 
@@ -119,7 +120,11 @@ class _Element:
 
     def __init__(self, tag: str, attributes: dict[str, str], line: int, depth: int):
         self.tag, self.attributes, self.line, self.depth = tag, attributes, line, depth
-        self.text = ""
+        self.texts: list[str] = []
+
+    @property
+    def text(self) -> str:
+        return "".join(self.texts)
 
     def get(self, path: Path, name: str) -> str:
         try:
@@ -129,7 +134,10 @@ class _Element:
 
 
 def _read_elements(path: Path) -> list[_Element]:
-    """Return the elements of an XML file in the order in which they start."""
+    """Return the elements of an XML file in the order in which they start.
+
+    Entities that a file declares are refused: they may expand to gigabytes, or name files.
+    """
     parser = expat.ParserCreate()
     elements: list[_Element] = []
     open_elements: list[_Element] = []
@@ -140,12 +148,16 @@ def _read_elements(path: Path) -> list[_Element]:
         open_elements.append(element)
 
     def text(data: str) -> None:
-        open_elements[-1].text += data
+        open_elements[-1].texts.append(data)
 
+    def entity(name: str, *_) -> None:
+        raise UserError(f"{path}:{parser.CurrentLineNumber}: declares the entity {name!r}")
+
+    parser.EntityDeclHandler = entity
     parser.StartElementHandler = start
     parser.EndElementHandler = lambda tag: open_elements.pop()
     parser.CharacterDataHandler = text
-    with open(require(path, "AMI"), "rb") as stream:
+    with open_file(require(path, "AMI")) as stream:
         try:
             parser.ParseFile(stream)
         except expat.ExpatError as error:
@@ -162,10 +174,7 @@ def _token(path: Path, element: _Element) -> Token | None:
     times = []
     for name in ("starttime", "endtime"):
         value = element.attributes.get(name, "")
-        try:
-            times.append(float(value) if value else None)
-        except ValueError:
-            raise UserError(f"{path}:{element.line}: {name} is no number: {value!r}") from None
+        times.append(parse_seconds(value, f"{path}:{element.line}", name) if value else None)
     return Token(text, element.attributes.get("punc") == "true", *times)
 
 

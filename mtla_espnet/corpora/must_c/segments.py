@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from mtla_espnet.corpora.shared.raw_files import read_lines
+from mtla_espnet.corpora.shared.raw_files import parse_seconds, read_lines
 from mtla_espnet.files import UserError
 from mtla_espnet.jobs.parallel import run_jobs
 from mtla_espnet.yaml_files import parse_yaml
@@ -83,12 +83,7 @@ def _segment(path: Path, line: int, item) -> TalkSegment:
     where = f"{path}:{line}"
     if not isinstance(item, dict):
         raise UserError(f"{where}: a segment is `{{duration: ..., offset: ..., wav: ...}}`")
-    times = []
-    for key, least in (("offset", 0.0), ("duration", 0.0)):
-        value = item.get(key)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value >= least:
-            raise UserError(f"{where}: {key} must be a number of seconds, not {value!r}")
-        times.append(float(value))
+    times = [parse_seconds(item.get(key), where, key) for key in ("offset", "duration")]
     match = _WAV.fullmatch(str(item.get("wav")))
     if match is None:
         raise UserError(f"{where}: wav must be `ted_<number>.wav`, not {item.get('wav')!r}")

@@ -36,7 +36,7 @@ from mtla_espnet.corpora.pydocs.docstrings import (
     version,
 )
 from mtla_espnet.data.kaldi.tables import spk2utt_from, write_table
-from mtla_espnet.files import UserError, write_text
+from mtla_espnet.files import UserError, read_text, write_text
 from mtla_espnet.jobs.parallel import run_jobs
 
 # In the order in which duplicates are kept: never twice, and never of training and test.
@@ -144,10 +144,7 @@ def _versions(sets: Mapping[str, Sequence[str]]) -> dict[str, str]:
 
 def _compare(path: Path, versions: Mapping[str, str]) -> None:
     """Warn where the sources are not those of the measured results."""
-    try:
-        lines = path.read_text(encoding="utf-8").split()
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
+    lines = read_text(path).split()
     measured = {name: number for name, _, number in (line.partition("==") for line in lines)}
     differences = [
         f"{name} {measured.get(name, '(none)')} -> {versions.get(name, '(none)')}"

@@ -1,14 +1,15 @@
 """Raw files of a corpus, read strictly and in the same way by every corpus."""
 
 import argparse
-import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mtla_espnet.data.audio.sound_file import sound_length
+from mtla_espnet.data.kaldi.datadir import LONGEST_S
 from mtla_espnet.data.kaldi.rejected import DEFAULT_PERCENT
-from mtla_espnet.files import UserError
+from mtla_espnet.files import UserError, open_file, parse_json
 from mtla_espnet.jobs.parallel import run_jobs
 
 # Opening a file costs about as much as sending one path, so jobs take many.
@@ -48,8 +49,9 @@ def require(path: Path, variable: str) -> Path:
 def read_lines(path: str | os.PathLike, variable: str) -> Iterator[str]:
     """Yield the lines of a UTF-8 file without their ends.
 
-    A line ends at LF alone (a CR before it goes too): U+2028 and its like stand inside of
-    sentences, and lines of parallel files must keep their numbers.
+    A mark of byte order at the start is dropped. A line ends at LF alone (a CR before it goes
+    too): U+2028 and its like stand inside of sentences, and lines of parallel files must keep
+    their numbers.
 
     Args:
         path: the file.
@@ -59,15 +61,35 @@ def read_lines(path: str | os.PathLike, variable: str) -> Iterator[str]:
         UserError: the file is missing, or a line is not UTF-8 (`path:line`).
     """
     require(Path(path), variable)
-    with open(path, "rb") as stream:
+    with open_file(path) as stream:
         for number, line in enumerate(stream, 1):
             try:
-                text = line.decode("utf-8")
+                text = line.decode("utf-8" if number > 1 else "utf-8-sig")
             except UnicodeDecodeError as error:
                 raise UserError(
                     f"{path}:{number}: not UTF-8 text (byte {error.start + 1}: {error.reason})"
                 ) from None
             yield text.removesuffix("\n").removesuffix("\r")
+
+
+def parse_seconds(value: object, where: str, name: str) -> float:
+    """Return a time that an annotation gives.
+
+    Args:
+        value: a number, or its text.
+        where: `path:line`, for messages.
+        name: of the field.
+
+    Raises:
+        UserError: it is no number of seconds from 0 to 1e7 (four months).
+    """
+    try:
+        seconds = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        seconds = math.nan
+    if not 0 <= seconds <= LONGEST_S:
+        raise UserError(f"{where}: {name} must be a number of seconds, not {value!r}")
+    return seconds
 
 
 def parse_record(line: str, where: str, fields: Mapping[str, type | tuple[type, ...]]) -> dict:
@@ -81,10 +103,7 @@ def parse_record(line: str, where: str, fields: Mapping[str, type | tuple[type, 
     Raises:
         UserError: it is no JSON object, lacks a field or has one of a wrong type.
     """
-    try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{where}: not a line of JSON ({error.msg})") from None
+    record = parse_json(line, where, "a line of JSON")
     if not isinstance(record, dict):
         raise UserError(f"{where}: not a JSON object")
     for field, kind in fields.items():

@@ -27,7 +27,7 @@ from mtla_espnet.corpora.smarthome.synthesis import VOICES, synthesise
 from mtla_espnet.data.kaldi.datadir import write_data_dir
 from mtla_espnet.data.kaldi.tables import write_table
 from mtla_espnet.data.text.text_case import CASES, to_case
-from mtla_espnet.files import UserError
+from mtla_espnet.files import UserError, read_text
 
 TASKS = ("asr", "st", "slu")
 _FIELDS = {
@@ -124,10 +124,7 @@ def read_records(path: Path) -> Iterator[dict]:
             one of a wrong type, repeats an id, or names a wav that is not there;
             the message starts with `path:line`.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
+    lines = read_text(path).removesuffix("\n").split("\n")
     seen = set()
     for number, line in enumerate(lines, 1):
         where = f"{path}:{number}"

@@ -41,7 +41,7 @@ from mtla_espnet.corpora.tuxpaint.debian import unpack_package
 from mtla_espnet.data.kaldi.tables import write_table
 from mtla_espnet.data.text.spaces import plain_spaces
 from mtla_espnet.data.text.text_case import CASES, to_case
-from mtla_espnet.files import UserError
+from mtla_espnet.files import UserError, read_text
 
 PACKAGE = "tuxpaint-stamps-default"
 _IN_PACKAGE = Path("usr/share/tuxpaint/stamps")
@@ -168,9 +168,8 @@ def read_recordings(root: Path) -> Iterator[Recording]:
         texts: dict[str, str] = {}
         try:
             texts = read_description(description)
-        except (FileNotFoundError, UnicodeDecodeError) as error:
-            missing = isinstance(error, FileNotFoundError)
-            problem = f"{description}: {'no such file' if missing else 'not UTF-8 text'}"
+        except UserError as error:
+            problem = str(error)
         text = texts.get(lang, "")
         if match["end"] != ".ogg":
             problem = f"{audio}: misnamed: not <stamp>_desc_<language>.ogg"
@@ -184,10 +183,9 @@ def read_description(path: Path) -> dict[str, str]:
     """Read the file of a stamp: language -> text; what is no line of a language is ignored.
 
     Raises:
-        FileNotFoundError: it is not there.
-        UnicodeDecodeError: it is not UTF-8.
+        UserError: it is not there, or is not UTF-8.
     """
-    first, *others = path.read_text(encoding="utf-8-sig").split("\n")
+    first, *others = read_text(path).removeprefix("\ufeff").split("\n")
     texts = {"en": plain_spaces(first)}
     for line in others:
         match = _TRANSLATION.fullmatch(line.strip())
@@ -232,7 +230,7 @@ def _marked(lang: str, text: str) -> str:
 def _read_or_nothing(path: Path) -> dict[str, str]:
     try:
         return read_description(path)
-    except UnicodeDecodeError:
+    except UserError:
         return {}
 
 

@@ -19,7 +19,6 @@ train-00000-of-00001.parquet, train/data-00000-of-00002.arrow, train.jsonl, ...
     {"document": "A line.\nA line.", "summary": "One sentence.", "id": "39000001"}
 """
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -28,7 +27,7 @@ from typing import NamedTuple
 from mtla_espnet.corpora.shared.raw_files import read_lines
 from mtla_espnet.data.kaldi.rejected import Rejection
 from mtla_espnet.data.text.spaces import plain_spaces
-from mtla_espnet.files import UserError, read_json
+from mtla_espnet.files import UserError, check_file, open_file, parse_json, read_json, reading
 
 SETS = ("train", "validation", "test")
 SPLIT_FILE = "XSum-TRAINING-DEV-TEST-SPLIT-90-5-5.json"
@@ -183,7 +182,7 @@ def _files_of(root: Path, name: str, suffix: str) -> list[Path]:
 
 def _jsonl_parts(path: Path, size: int) -> Iterator[Part]:
     start = position = row = first_row = 0
-    with open(path, "rb") as stream:
+    with open_file(path) as stream:
         for line in stream:
             position += len(line)
             row += 1
@@ -195,16 +194,15 @@ def _jsonl_parts(path: Path, size: int) -> Iterator[Part]:
 
 
 def _jsonl_rows(part: Part) -> Iterator[tuple[int, object]]:
-    with open(part.path, "rb") as stream:
+    with open_file(part.path) as stream:
         stream.seek(part.start)
         for line in range(part.first_row + 1, part.first_row + part.n_rows + 1):
             where = f"{part.path}:{line}"
             try:
-                yield line, json.loads(stream.readline().decode("utf-8"))
+                text = stream.readline().decode("utf-8")
             except UnicodeDecodeError as error:
                 raise UserError(f"{where}: not UTF-8 text (byte {error.start + 1})") from None
-            except json.JSONDecodeError as error:
-                raise UserError(f"{where}: not a line of JSON ({error.msg})") from None
+            yield line, parse_json(text, where, "a line of JSON")
 
 
 def _arrow_parts(path: Path, size: int) -> Iterator[Part]:
@@ -223,26 +221,23 @@ def _group_sizes(path: Path) -> list[int]:
 
 
 def _arrow_rows(part: Part) -> Iterator[tuple[int, object]]:
-    import pyarrow  # here: only these tables need it
-
     table = _opened(part.path)
-    try:
+    with reading(part.path):
         if part.path.suffix == ".parquet":
             group = table.read_row_group(part.start, columns=list(_FIELDS))
         else:
             group = table[part.start]
         rows = group.to_pylist()
-    except (pyarrow.ArrowException, OSError, KeyError) as error:
-        raise UserError(f"{part.path}: cannot be read: {_first_line(error)}") from None
     yield from enumerate(rows, part.first_row + 1)
 
 
 def _opened(path: Path):
     """Return a ParquetFile, or the record batches of an arrow file, which is mapped."""
-    import pyarrow
+    import pyarrow  # here: only these tables need it
     import pyarrow.parquet
 
-    try:
+    check_file(path)
+    with reading(path):
         if path.suffix == ".parquet":
             return pyarrow.parquet.ParquetFile(path, memory_map=True)
         mapped = pyarrow.memory_map(str(path))
@@ -252,12 +247,6 @@ def _opened(path: Path):
             mapped.seek(0)
             reader = pyarrow.ipc.open_file(mapped)
             return [reader.get_batch(n) for n in range(reader.num_record_batches)]
-    except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{path}: cannot be read: {_first_line(error)}") from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _article(path: Path, line: int, row) -> Article | Rejection:

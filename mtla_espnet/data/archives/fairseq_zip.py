@@ -19,6 +19,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from mtla_espnet.data.kaldi.tables import problem_of_id
 from mtla_espnet.files import (
     UserError,
     atomic_path,
@@ -30,6 +31,7 @@ from mtla_espnet.files import (
 
 COLUMNS = ("id", "audio", "n_frames", "tgt_text", "speaker")
 _REQUIRED = COLUMNS[:4]
+_TEXTS = {"tgt_text", "src_text"}
 _LOCAL_HEADER_BYTES = 30
 _PLACE = re.compile(r"(.+\.zip):(\d+):(\d+)")
 _MOST_HEADER_BYTES = 1024
@@ -38,6 +40,7 @@ _HEADER_READERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
+ARRAY_MARK_BYTES = np.lib.format.MAGIC_LEN
 # Fixed, so that equal features give equal files.
 _DATE = (1980, 1, 1, 0, 0, 0)
 
@@ -277,6 +280,8 @@ def read_manifest(path: str | os.PathLike) -> list[ManifestRow]:
         if not row["id"] or row["id"] in seen:
             problem = f"id {row['id']!r} is in line {seen[row['id']]} too" if row["id"] else "no id"
             raise UserError(f"{path}:{number}: {problem}")
+        if problem_of_id(row["id"]):
+            raise UserError(f"{path}:{number}: id {row['id']!r} {problem_of_id(row['id'])}")
         if not row["n_frames"].isdecimal():
             raise UserError(f"{path}:{number}: n_frames {row['n_frames']!r} is not a whole number")
         seen[row["id"]] = number
@@ -296,14 +301,21 @@ def write_manifest(
         rows: column -> value, for `COLUMNS` and `more`.
         more: columns beside `COLUMNS`, such as `src_text`.
 
+    A tab, which separates columns, becomes a blank in a text.
+
     Raises:
-        ValueError: a value has a tab or a line end.
+        UserError: another value has a tab, or any has a line end.
     """
     names = (*COLUMNS, *more)
     lines = ["\t".join(names)]
     for row in rows:
-        values = [str(row[name]) for name in names]
-        if any(set(value) & set("\t\n\r") for value in values):
-            raise ValueError(f"a value of {row['id']!r} has a tab or a line end")
-        lines.append("\t".join(values))
+        values = {name: str(row[name]) for name in names}
+        for name in values.keys() & _TEXTS:
+            values[name] = values[name].replace("\t", " ")
+        for name, value in values.items():
+            if set(value) & set("\t\n\r"):
+                raise UserError(
+                    f"{path}: {name} of {row['id']!r} has a tab or a line end: {value!r}"
+                )
+        lines.append("\t".join(values.values()))
     write_text(path, "\n".join(lines) + "\n")

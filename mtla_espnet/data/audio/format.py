@@ -24,6 +24,9 @@ from mtla_espnet.data.kaldi.tables import read_table, spk2utt_from, write_table
 from mtla_espnet.files import UserError, write_text
 
 AUDIO_FORMATS = ("flac", "wav", "flac.ark", "wav.ark")
+_LONGEST_NAME_BYTES = 255
+# Peaks of lossy coding and of resampling are cut without a word; more is heard, and told.
+MOST_CLIPPED = 1e-3
 
 
 def format_audio(
@@ -86,6 +89,7 @@ def format_audio(
         parts, out_dir / "data", formatted, audio_format, nj, label, {"fs": fs}, fresh
     )
     _tell_rates(data_dir, written, fs)
+    _tell_clipped(data_dir, written)
     copy_tables(data_dir, out_dir, tables, parts, rejections, max_rejected)
     num_samples = {utterance: audio.num_samples for utterance, audio in written.items()}
     write_table(out_dir / "utt2num_samples", num_samples)
@@ -133,12 +137,21 @@ def copy_tables(
 
 
 class WrittenAudio(NamedTuple):
-    """An utterance's audio that was written: its entry for `wav.scp`, and what it holds."""
+    """An utterance's audio that was written.
+
+    Args:
+        entry: for `wav.scp`.
+        num_samples: how many there are.
+        rate_hz: their rate.
+        source_hz: that of the recording.
+        clipped: share of the samples that were beyond full scale.
+    """
 
     entry: str
     num_samples: int
     rate_hz: int
     source_hz: int
+    clipped: float = 0.0
 
 
 def read_parts(data_dir: Path, channel: int | None = 0) -> list[Part]:
@@ -207,15 +220,11 @@ def write_parts(
     container, _, archive = audio_format.partition(".")
     if not archive:
         for part in parts:
-            if "/" in part.utterance:
-                raise UserError(
-                    f"{part.file}:{part.line}: an id with '/', {part.utterance!r}, cannot name "
-                    "a file: rename it, or use --audio_format flac.ark"
-                )
+            _check_file_name(part, container)
 
     def write(block: Path, block_parts: Sequence[Part], collector: Collector) -> Written:
         utterances = (
-            (part.utterance, _as_int16(samples), *rates)
+            (part.utterance, *_as_int16(samples), *rates)
             for part, (samples, *rates) in collector.each(block_parts, convert)
         )
         return (_write_archive if archive else _write_files)(block, utterances, container)
@@ -224,6 +233,20 @@ def write_parts(
         parts, directory, write, {**settings, "audio_format": audio_format}, nj, label, fresh
     )
     return {key: WrittenAudio(*fields) for key, fields in written.items()}, rejections
+
+
+def _check_file_name(part: Part, container: str) -> None:
+    size = len(f"{part.utterance}.{container}".encode())
+    if "/" in part.utterance:
+        problem = "with '/'"
+    elif size > _LONGEST_NAME_BYTES:
+        problem = f"of {len(part.utterance.encode())} bytes"
+    else:
+        return
+    raise UserError(
+        f"{part.file}:{part.line}: an id {problem}, {part.utterance[:80]!r}, cannot name "
+        "a file: rename it, or use --audio_format flac.ark"
+    )
 
 
 def check_audio_format(audio_format: str) -> None:
@@ -257,28 +280,47 @@ def _tell_rates(data_dir: Path, written: Mapping[str, WrittenAudio], fs: int) ->
         logging.info("%s: %d utterances resampled from %d to %d Hz", data_dir, count, rate_hz, fs)
 
 
-def _as_int16(samples: np.ndarray) -> np.ndarray:
-    # Times 32768, so that 16-bit input comes out bit for bit.
-    return np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
+def _tell_clipped(data_dir: Path, written: Mapping[str, WrittenAudio]) -> None:
+    """Say once what was cut to full scale."""
+    found = [key for key, audio in written.items() if audio.clipped > MOST_CLIPPED]
+    if found:
+        logging.warning(
+            "%s: %d utterances are louder than full scale and were clipped; the first: %s, "
+            "%.1f %% of the samples: scale their recordings down",
+            data_dir,
+            len(found),
+            found[0],
+            100 * written[found[0]].clipped,
+        )
+
+
+def _as_int16(samples: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return samples with 16 bits, and the share that was beyond full scale."""
+    scaled = np.rint(samples * 32768.0)  # so that 16-bit input comes out bit for bit
+    clipped = 0.0
+    if scaled.max() > 32768 or scaled.min() < -32768:
+        clipped = float(np.mean(np.abs(scaled) > 32768))
+    return np.clip(scaled, -32768, 32767).astype(np.int16), clipped
 
 
 def _write_files(directory: Path, utterances, container: str) -> Written:
     written = {}
-    for utterance, samples, rate_hz, source_hz in utterances:
+    for utterance, samples, clipped, rate_hz, source_hz in utterances:
         entry = f"{utterance}.{container}"
         path = directory / entry
         try:
             soundfile.write(path, samples, rate_hz, format=container, subtype="PCM_16")
         except soundfile.LibsndfileError as error:  # it does not say why
             raise UserError(f"{path}: cannot be written: {error} Is the disk full?") from None
-        written[utterance] = [entry, len(samples), rate_hz, source_hz]
+        written[utterance] = [entry, len(samples), rate_hz, source_hz, clipped]
     return written
 
 
 def _write_archive(directory: Path, utterances, container: str) -> Written:
     written = {}
     with open(directory / "data_wav.ark", "wb") as ark:
-        for utterance, samples, rate_hz, source_hz in utterances:
+        for utterance, samples, clipped, rate_hz, source_hz in utterances:
             offset = write_ark_audio(ark, utterance, samples, rate_hz, container)
-            written[utterance] = [f"data_wav.ark:{offset}", len(samples), rate_hz, source_hz]
+            place = f"data_wav.ark:{offset}"
+            written[utterance] = [place, len(samples), rate_hz, source_hz, clipped]
     return written

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mtla_espnet.data.audio.format import MOST_CLIPPED
 from mtla_espnet.data.audio.reader import AudioReader, Part
 from mtla_espnet.data.features.format import parts_of
 from mtla_espnet.data.features.reader import FeatureReader
@@ -16,9 +17,8 @@ from mtla_espnet.data.kaldi.tables import read_table
 from mtla_espnet.files import UserError
 from mtla_espnet.jobs.parallel import run_jobs
 
-# 16-bit audio at its limit; more than a thousandth of such samples is heard.
+# 16-bit audio at its limit.
 _FULL_SCALE = 32767 / 32768
-_MOST_CLIPPED = 1e-3
 # Quieter than any recording with speech, louder than dither.
 _SILENCE_DB = -60.0
 _BLOCK_UTTERANCES = 50
@@ -117,7 +117,7 @@ def _look_at_audio(reader: AudioReader, part: Part) -> tuple[int, int, dict[str,
     samples, rate_hz = reader.read(part.path, part.start_s, part.end_s, part.channel)
     remarks = {}
     clipped = float(np.mean(np.abs(samples) >= _FULL_SCALE))
-    if clipped > _MOST_CLIPPED:
+    if clipped > MOST_CLIPPED:
         remarks["clipped"] = f"{100 * clipped:.1f} % of the samples are at the limit"
     level_db = 10 * np.log10(np.mean(samples.astype(np.float64) ** 2) + 1e-20)
     if level_db < _SILENCE_DB:

@@ -8,8 +8,8 @@ import shutil
 from pathlib import Path
 
 from mtla_espnet.data.kaldi.datadir import read_segments
-from mtla_espnet.data.kaldi.tables import spk2utt_from, write_table
-from mtla_espnet.files import UserError
+from mtla_espnet.data.kaldi.tables import INVISIBLE, problem_of_id, spk2utt_from, write_table
+from mtla_espnet.files import UserError, read_text
 
 # Tables by utterance, as far as they are there.
 _BY_UTTERANCE = (
@@ -30,8 +30,9 @@ _BY_SPEAKER = ("spk2gender", "cmvn.scp")
 def fix_data_dir(data_dir: str | os.PathLike) -> list[str]:
     """Sort the tables of a data directory and keep the ids that all of them have.
 
-    Lines that are the same are joined, empty ones dropped, line ends become LF, and any space
-    between the words of a text becomes a blank. `spk2utt` is made of `utt2spk`.
+    Lines that are the same are joined, empty ones dropped, line ends become LF, any space
+    between the words of a text becomes a blank, and control characters in it go. `spk2utt` is
+    made of `utt2spk`.
 
     Args:
         data_dir: it is changed; files that change are copied to `.backup`, or `.backup.1` ...
@@ -124,18 +125,19 @@ def _read_if_there(path: Path) -> dict[str, str] | None:
 
 def _read_loosely(path: Path) -> dict[str, str]:
     """Read a table in any order, with repeated and empty lines, and any line ends."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text ({error.reason})") from None
+    lines = read_text(path).removeprefix("\ufeff").split("\n")
     table: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
         key, _, value = line.strip(" \t\r").replace("\t", " ").partition(" ")
+        value = value.strip()
         if not key:
             continue
         if len(key.split()) > 1:
             raise UserError(f"{path}:{number}: id {key!r} has an odd white space: replace it")
-        value = " ".join(value.split()) if path.name.startswith(_TEXTS) else value.strip()
+        if problem_of_id(key):
+            raise UserError(f"{path}:{number}: id {key!r} {problem_of_id(key)}: replace it")
+        if path.name.startswith(_TEXTS):
+            value = INVISIBLE.sub("", " ".join(value.split()))
         if table.setdefault(key, value) != value:
             raise UserError(
                 f"{path}:{number}: {key!r} has two values, {table[key]!r} and {value!r}: remove one"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mtla_espnet.files import UserError, atomic_path
+from mtla_espnet.files import UserError, atomic_path, open_file, read_text, reading
 from mtla_espnet.yaml_files import load_yaml
 
 # Keys that say how Fairseq reads data, which ESPnet's options say here.
@@ -116,11 +116,9 @@ def write_global_cmvn(source: Path, target: Path) -> None:
     Raises:
         UserError: `source` has not these arrays.
     """
-    try:
-        with np.load(source, allow_pickle=False) as arrays:
+    with open_file(source) as stream, reading(source, "has no arrays mean and std"):
+        with np.load(stream, allow_pickle=False) as arrays:
             mean, std = (arrays[name].astype(np.float64) for name in ("mean", "std"))
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{source}: has no arrays mean and std ({error})") from None
     with atomic_path(target) as path, open(path, "wb") as stream:
         np.savez(stream, count=1.0, sum=mean, sum_square=std**2 + mean**2)
 
@@ -131,10 +129,7 @@ def read_vocabulary(path: Path) -> list[str]:
     Raises:
         UserError: it is missing, or a line is malformed; names the line.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from None
+    lines = read_text(path).split("\n")
     pieces: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
         if not line and number == len(lines):

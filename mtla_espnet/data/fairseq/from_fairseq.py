@@ -6,7 +6,14 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mtla_espnet.data.archives.fairseq_zip import ManifestRow, read_manifest
+from mtla_espnet.data.archives.fairseq_zip import (
+    ARRAY_MARK_BYTES,
+    ManifestRow,
+    PlaceReader,
+    is_array,
+    parse_place,
+    read_manifest,
+)
 from mtla_espnet.data.audio.sound_file import sound_length
 from mtla_espnet.data.fairseq.config import read_fairseq_config
 from mtla_espnet.data.features.reader import is_features_entry
@@ -39,10 +46,10 @@ def data_dir_from_manifest(
 ) -> None:
     """Make a data directory of a manifest.
 
-    Audio is `zip:offset:bytes`, `.npy`, a sound file, or a part of one (`a.wav:start:samples`).
-    Where all is audio, `wav.scp` (and `segments`) is written, else `feats.scp`. `text` is
-    `tgt_text`; with languages there is also `text.<case>.<language>` of both texts, and
-    `text` is the source in `lc.rm`, as ESPnet's st.sh has it.
+    Audio is `zip:offset:bytes` (an array, or a sound file), `.npy`, a sound file, or a part of
+    one (`a.wav:start:samples`). Where all is audio, `wav.scp` (and `segments`) is written, else
+    `feats.scp`. `text` is `tgt_text`; with languages there is also `text.<case>.<language>` of
+    both texts, and `text` is the source in `lc.rm`, as ESPnet's st.sh has it.
 
     Args:
         manifest: the TSV file; relative paths in it begin at `audio_root` of a `config.yaml`
@@ -57,9 +64,6 @@ def data_dir_from_manifest(
     manifest, data_dir = Path(manifest), Path(data_dir)
     rows = read_manifest(manifest)
     root = _audio_root(manifest)
-    for row in rows:
-        if any(character.isspace() for character in row.fields["id"]):
-            raise UserError(f"{manifest}:{row.line}: id {row.fields['id']!r} has white space")
     entries = {row.fields["id"]: _entry(row, root, manifest) for row in rows}
     for name in ("wav.scp", "feats.scp", "segments"):
         (data_dir / name).unlink(missing_ok=True)
@@ -68,12 +72,24 @@ def data_dir_from_manifest(
     utt2spk = _speakers(manifest, rows)
     write_table(data_dir / "utt2spk", utt2spk)
     write_table(data_dir / "spk2utt", spk2utt_from(utt2spk))
-    features = any(is_features_entry(entry) for entry in entries.values())
+    reader = PlaceReader()
+    features = any(_is_features(entry, reader) for entry in entries.values())
     if features:
         write_table(data_dir / "feats.scp", entries)
     else:
         _write_audio(data_dir, manifest, rows, entries)
     validate_data_dir(data_dir, audio=not features, features=features)
+
+
+def _is_features(entry: str, reader: PlaceReader) -> bool:
+    """Tell whether an entry is features; a place in a zip is looked at, if it is there."""
+    place = parse_place(entry)
+    if place is None:
+        return is_features_entry(entry)
+    try:
+        return is_array(reader.read(place, ARRAY_MARK_BYTES))
+    except UserError:
+        return True  # told where the features are read
 
 
 def _audio_root(manifest: Path) -> Path:
@@ -154,7 +170,9 @@ def _write_audio(
 
 
 def _part(entry: str) -> tuple[str, int | None, int | None]:
-    """Split `a.wav:start:samples`."""
+    """Split `a.wav:start:samples`; a place in a zip is whole."""
+    if parse_place(entry):
+        return entry, None, None
     path, *numbers = entry.rsplit(":", 2)
     if len(numbers) == 2 and all(number.isdecimal() for number in numbers):
         return path, int(numbers[0]), int(numbers[1])

@@ -5,18 +5,21 @@ A data directory describes one set: `utt2spk` and `spk2utt`, `text`, `wav.scp`, 
 """
 
 import logging
-import math
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from mtla_espnet.data.kaldi.pipes import is_command
-from mtla_espnet.data.kaldi.tables import read_table, spk2utt_from, write_table
+from mtla_espnet.data.kaldi.tables import invisible_in, read_table, spk2utt_from, write_table
 from mtla_espnet.files import UserError
 
 # Words that language models and Kaldi's tools use for themselves.
 ILLEGAL_WORDS = {"<s>", "</s>", "#0"}
+# No recording is longer: four months.
+LONGEST_S = 1e7
+_ODD_SPACE = re.compile(r"[^\S \t]")
 
 
 class Segment(NamedTuple):
@@ -31,7 +34,7 @@ def read_segments(path: str | os.PathLike) -> dict[str, Segment]:
     """Read `segments`: lines `<utterance> <recording> <start> <end>`, times in seconds.
 
     Raises:
-        UserError: as `read_table`, or a line is not four fields with 0 <= start < end.
+        UserError: as `read_table`, or a line is not four fields with 0 <= start < end <= 1e7.
     """
     segments = {}
     for number, (utterance, value) in enumerate(read_table(path).items(), 1):
@@ -40,7 +43,7 @@ def read_segments(path: str | os.PathLike) -> dict[str, Segment]:
             segment = Segment(recording, float(start), float(end))
         except ValueError:
             segment = None
-        if segment is None or not 0 <= segment.start_s < segment.end_s < math.inf:
+        if segment is None or not 0 <= segment.start_s < segment.end_s <= LONGEST_S:
             raise UserError(
                 f"{path}:{number}: badly formatted segments file: {utterance!r} needs "
                 f"`<recording> <start> <end>` with 0 <= start < end, not {value!r}"
@@ -198,11 +201,16 @@ def _check_spk2utt(path: Path, utt2spk: dict[str, str]) -> None:
 
 def _check_words(path: Path, transcripts: dict[str, str]) -> None:
     for number, (utterance, words) in enumerate(transcripts.items(), 1):
-        odd = next((c for c in words if c.isspace() and c not in " \t"), None)
+        odd = _ODD_SPACE.search(words)
         if odd is not None:
             raise UserError(
                 f"{path}:{number}: text of {utterance!r} has the space character "
-                f"U+{ord(odd):04X}: use plain spaces"
+                f"U+{ord(odd[0]):04X}: use plain spaces"
+            )
+        if invisible_in(words):
+            raise UserError(
+                f"{path}:{number}: text of {utterance!r} {invisible_in(words)}: remove it "
+                "(`data check --fix` does)"
             )
         illegal = ILLEGAL_WORDS.intersection(words.split())
         if illegal:

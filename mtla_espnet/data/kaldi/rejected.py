@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mtla_espnet.files import UserError, write_text
+from mtla_espnet.files import UserError, read_text, write_text
 
 FILE = "rejected.tsv"
 DEFAULT_PERCENT = 1.0
@@ -102,10 +102,7 @@ def read_rejected(path: str | os.PathLike) -> list[Rejection]:
     Raises:
         UserError: it is missing, or a line has not four fields.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
+    lines = read_text(path).split("\n")[:-1]
     rejections = []
     for number, line in enumerate(lines[1:], 2):
         fields: Sequence[str] = line.split("\t")

@@ -5,13 +5,18 @@ unique and sorted by their bytes (the order of `sort` under LC_ALL=C, which is t
 order of code points), so tables can be walked side by side.
 """
 
+import io
 import os
+import re
 from collections.abc import Mapping
 
-from mtla_espnet.files import UserError, write_text
+from mtla_espnet.files import UserError, open_file, read_text, write_text
 
 # The only characters that separate an id from its value.
 _BLANKS = " \t"
+# What nobody sees, and programs take for something else: control characters (but the tab, which
+# is a blank), and the mark of byte order.
+INVISIBLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\ufeff]")
 
 
 def read_table(path: str | os.PathLike) -> dict[str, str]:
@@ -26,8 +31,9 @@ def read_table(path: str | os.PathLike) -> dict[str, str]:
         holds an id only.
 
     Raises:
-        UserError: the file is missing, or a line has no id, a doubled or unsorted
-            one, a CR, or no newline at its end; the message starts with `path:line`.
+        UserError: the file is missing, or a line has no id, a doubled, unsorted or
+            one with an invisible character, a CR, or no newline at its end; the message starts
+            with `path:line`.
     """
     table: dict[str, str] = {}
     previous = ""
@@ -40,6 +46,8 @@ def read_table(path: str | os.PathLike) -> dict[str, str]:
             raise UserError(f"{where}: has a carriage return: write LF line ends")
         if not key:
             raise UserError(f"{where}: the line does not start with an id")
+        if invisible_in(key):
+            raise UserError(f"{where}: id {key!r} {invisible_in(key)}: remove it")
         if key <= previous:
             problem = f"id {key!r} is there twice" if key in table else f"{key!r} < {previous!r}"
             raise UserError(
@@ -59,17 +67,41 @@ def write_table(path: str | os.PathLike, table: Mapping[str, object]) -> None:
         table: id -> value, written as `str(value)` without the blanks around it.
 
     Raises:
-        ValueError: an id is empty or has white space, or a value has a line end.
+        UserError: an id is unusable (`problem_of_id`), or a value has a line end.
     """
     lines = []
     for key in sorted(table):
         value = str(table[key])
-        if not key or any(character.isspace() for character in key):
-            raise ValueError(f"an id has no white space and is not empty: {key!r}")
+        problem = problem_of_id(key)
+        if problem:
+            raise UserError(f"{path}: id {key!r} {problem}")
         if "\n" in value or "\r" in value:
-            raise ValueError(f"the value of {key!r} has a line end: {value!r}")
+            raise UserError(f"{path}: the value of {key!r} has a line end: {value!r}")
         lines.append(f"{key} {value.strip(_BLANKS)}".rstrip(_BLANKS) + "\n")
     write_text(path, "".join(lines))
+
+
+def problem_of_id(key: str) -> str:
+    r"""Say why a text cannot be an id; empty where it can.
+
+    Example:
+        >>> problem_of_id("utt-1"), problem_of_id("utt 1"), problem_of_id("utt\x001")
+        ('', 'has white space', 'has the invisible character U+0000')
+    """
+    if not key:
+        return "is empty"
+    return "has white space" if key.split() != [key] else invisible_in(key)
+
+
+def invisible_in(text: str) -> str:
+    r"""Say which character of a text nobody sees and programs misread; empty where none is.
+
+    Example:
+        >>> invisible_in("caf\u00e9"), invisible_in("caf\u00e9\x7f")
+        ('', 'has the invisible character U+007F')
+    """
+    found = None if text.isprintable() else INVISIBLE.search(text)
+    return f"has the invisible character U+{ord(found[0]):04X}" if found else ""
 
 
 def spk2utt_from(utt2spk: Mapping[str, str]) -> dict[str, str]:
@@ -94,9 +126,8 @@ def _split_entry(line: str) -> tuple[str, str]:
 def _read_lines(path: str | os.PathLike) -> list[str]:
     """Return the lines of a UTF-8 file, split at LF only, which they keep."""
     try:
-        with open(path, encoding="utf-8", newline="\n") as stream:
+        with io.TextIOWrapper(open_file(path), encoding="utf-8", newline="\n") as stream:
             return list(stream)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text ({error.reason})") from None
+    except UnicodeDecodeError:
+        read_text(path)  # which names the line
+        raise

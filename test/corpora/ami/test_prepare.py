@@ -101,7 +101,9 @@ def test_a_wrong_option_or_root_is_one_line(tmp_path, argv, code, message):
         (WORDS, b"</nite:root>", b"", f"{WORDS}:58: not XML (no element found)"),
         (WORDS, b"Caf\xe9</w>", b"Caf\xe9", f"{WORDS}:57: not XML (mismatched tag)"),
         (WORDS, b"ISO-8859-1", b"utf-8", f"{WORDS}:16: not XML (not well-formed (invalid token))"),
-        (WORDS, b'starttime="0.20"', b'starttime="x"', f"{WORDS}:3: starttime is no number: 'x'"),
+        (WORDS, b'starttime="0.20"', b'starttime="x"', f"{WORDS}:3: starttime must be a number"),
+        (WORDS, b'endtime="0.', b'endtime="inf" x="0.', "endtime must be a number of seconds"),
+        (WORDS, b'starttime="0.20"', b'starttime="1e308"', "starttime must be a number of second"),
         (WORDS, b'nite:id="ES2002a.A.words3"', b"", f"{WORDS}:6: <w> has no nite:id"),
         (SEGMENTS, b"words13", b"words99", f"{SEGMENTS}:7: ES2002a.A.words.xml has no element"),
         (
@@ -118,6 +120,12 @@ def test_a_wrong_option_or_root_is_one_line(tmp_path, argv, code, message):
             b"",
             "meetings.xml:5: <speaker> has no channel",
         ),
+        (
+            "annotations/corpusResources/meetings.xml",
+            b'global_name="',
+            b'global_name="../../x y',
+            "global_name is no name: '../../x y",
+        ),
     ],
 )
 def test_damaged_annotations_are_named(tmp_path, file, old, new, message):
@@ -128,6 +136,34 @@ def test_damaged_annotations_are_named(tmp_path, file, old, new, message):
         prepare(tmp_path / "data", root=root)
     assert message in str(error.value) and "\n" not in str(error.value)
     assert not (tmp_path / "data").exists()
+
+
+BILLION_LAUGHS = b"<!ENTITY a0 'ha'>" + b"".join(
+    b"<!ENTITY a%d '%s'>" % (n, b"&a%d;" % (n - 1) * 10) for n in range(1, 10)
+)
+
+
+@pytest.mark.parametrize(
+    "declarations",
+    [BILLION_LAUGHS, b"<!ENTITY a9 'x'>", b"<!ENTITY a9 SYSTEM 'file:///etc/passwd'>"],
+)
+def test_an_entity_is_not_expanded(tmp_path, declarations):
+    root = raw_copy("ami", tmp_path)
+    head, _, rest = (root / WORDS).read_bytes().partition(b"<nite:root")
+    text = head + b"<!DOCTYPE root [" + declarations + b"]>\n<nite:root" + rest
+    (root / WORDS).write_bytes(text.replace(b"Caf\xe9", b"&a9;"))
+    with pytest.raises(UserError, match=r"words.xml:\d+: declares the entity 'a[09]'"):
+        prepare(tmp_path / "data", root=root)
+
+
+def test_a_text_in_many_parts_is_read_as_one(tmp_path):
+    """The parser gives a text in parts, one a reference: their number must not square the time."""
+    root = raw_copy("ami", tmp_path)
+    text = (root / WORDS).read_bytes()
+    (root / WORDS).write_bytes(text.replace(b"Caf\xe9", b"&#x61;" * 300_000))
+    prepare(tmp_path / "data", root=root)
+    texts = read_table(tmp_path / "data/ihm_train/text").values()
+    assert any("A" * 300_000 in words for words in texts)
 
 
 def test_a_missing_annotation_is_named(tmp_path):

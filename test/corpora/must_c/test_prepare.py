@@ -132,6 +132,8 @@ def test_a_wrong_option_or_root_is_one_line(tmp_path, argv, code, message):
         (".yaml", b"wav: ted_9.wav}\n- {d", b"wav: ted_9.wav\n- {d", ".yaml:5: not valid YAML"),
         (".yaml", b"duration: 0.75", b"duration: long", ".yaml:4: duration must be a number"),
         (".yaml", b"duration: 0.75", b"duration: .nan", ".yaml:4: duration must be a number"),
+        (".yaml", b"duration: 0.75", b"duration: 1.0e+308", ".yaml:4: duration must be a number"),
+        (".yaml", b"offset: 0.5", b"offset: .inf", ".yaml:4: offset must be a number of seconds"),
         (".yaml", b"offset: 0.5,", b"", ".yaml:4: offset must be a number of seconds, not None"),
         (".yaml", b"offset: 0.5", b"offset: -0.5", ".yaml:4: offset must be a number of seconds"),
         (".yaml", b"wav: ted_9.wav", b"wav: 9.wav", ".yaml:4: wav must be `ted_<number>.wav`"),

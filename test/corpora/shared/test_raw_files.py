@@ -4,7 +4,13 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtla_espnet.corpora.shared.raw_files import durations, parse_record, read_lines, require
+from mtla_espnet.corpora.shared.raw_files import (
+    durations,
+    parse_record,
+    parse_seconds,
+    read_lines,
+    require,
+)
 from mtla_espnet.files import UserError
 
 lines = st.lists(st.text(st.characters(exclude_characters="\n\r", exclude_categories=["Cs"])))
@@ -21,6 +27,22 @@ def test_separators_of_unicode_stay_in_their_line(tmp_path):
     text = "a\u2028b\u0085c\x0cd"
     (tmp_path / "a").write_bytes(f"{text}\nno end".encode())
     assert list(read_lines(tmp_path / "a", "X")) == [text, "no end"]
+
+
+def test_a_mark_of_byte_order_is_no_text(tmp_path):
+    (tmp_path / "a").write_bytes("\ufeffa\n\ufeffb\n".encode())
+    assert list(read_lines(tmp_path / "a", "X")) == ["a", "\ufeffb"]
+
+
+@pytest.mark.parametrize("value", ["inf", 1e308, "nan", -0.5, "x", None, True, 10**400, [1], "1e8"])
+def test_a_time_that_is_none_is_named(value):
+    with pytest.raises(UserError, match="^a:3: start must be a number of seconds, not "):
+        parse_seconds(value, "a:3", "start")
+
+
+@pytest.mark.parametrize("value", [0, "0", 1.25, "1.25", 1e7])
+def test_a_time_is_a_number_or_its_text(value):
+    assert parse_seconds(value, "a:3", "start") == float(value)
 
 
 def test_bytes_that_are_no_text_are_named(tmp_path):
@@ -56,7 +78,7 @@ def test_durations_of_good_and_bad_files(tmp_path, nj):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"a": 1', "x:3: not a line of JSON (Expecting ',' delimiter)"),
+        ('{"a": 1', "x:3: not a line of JSON: Expecting ',' delimiter: line 1 column 8 (char 7)"),
         ("[1]", "x:3: not a JSON object"),
         ('{"b": "c"}', "x:3: field 'a' is missing or of a wrong type"),
         ('{"a": "1"}', "x:3: field 'a' is missing or of a wrong type"),
@@ -67,3 +89,16 @@ def test_a_record_that_is_not_as_it_should_be_is_named(line, message):
         parse_record(line, "x:3", {"a": int})
     assert str(error.value) == message
     assert parse_record('{"a": 1, "b": 2}', "x:3", {"a": int}) == {"a": 1, "b": 2}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("[" * 100_000, "maximum recursion depth exceeded"),
+        ('{"a": ' * 100_000, "maximum recursion depth exceeded"),
+        ('{"a": ' + "9" * 9999 + "}", "Exceeds the limit"),
+    ],
+)
+def test_a_record_that_python_cannot_read_is_one_line(line, message):
+    with pytest.raises(UserError, match=f"^x:3: not a line of JSON: {message}"):
+        parse_record(line, "x:3", {"a": int})

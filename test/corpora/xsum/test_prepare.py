@@ -184,6 +184,7 @@ def test_what_is_there_is_no_longer_whole_after_a_failure(tmp_path):
     [
         (b'{"document": "A."', "validation.jsonl:2: not a line of JSON"),
         (b"", "validation.jsonl:2: not a line of JSON"),
+        (b"[" * 99_999, "validation.jsonl:2: not a line of JSON: maximum recursion depth"),
         (b'"A"', "validation.jsonl:2: not a row with document, summary, id"),
         (b'{"document": "A.", "id": "1"}', "validation.jsonl:2: field 'summary' is missing"),
         (b'{"document": "A.", "summary": "A", "id": 1.5}', "validation.jsonl:2: field 'id' is"),

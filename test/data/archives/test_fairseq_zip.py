@@ -120,8 +120,10 @@ def test_a_manifest_is_what_fairseq_reads(tmp_path):
     assert rows[0] == {key: str(value) for key, value in ROW.items()}
     assert [row.fields for row in read_manifest(path)] == rows
     assert [row.line for row in read_manifest(path)] == [2, 3]
-    with pytest.raises(ValueError, match="'b' has a tab"):
-        write_manifest(path, [{**ROW, "id": "b", "tgt_text": "a\tb"}])
+    with pytest.raises(UserError, match=r"\.tsv: .* of 'b' has a tab or a line end"):
+        write_manifest(path, [{**ROW, "id": "b", "speaker": "a\tb"}])
+    write_manifest(path, [{**ROW, "tgt_text": "a\tb"}])
+    assert read_manifest(path)[0].fields["tgt_text"] == "a b"
 
 
 @pytest.mark.parametrize(

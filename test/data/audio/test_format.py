@@ -98,6 +98,26 @@ def test_loud_audio_is_clipped_not_wrapped(tmp_path):
     assert written.tolist() == [32767, -32768, 16384]
 
 
+def test_clipping_is_told_once_and_another_scale_is_refused(tmp_path, caplog):
+    tone = np.sin(np.arange(4000) * 0.1)
+    wavs = {
+        "a-1": write_wav(tmp_path / "1.wav", tone, subtype="FLOAT"),
+        "a-2": write_wav(tmp_path / "2.wav", 1.2 * tone, subtype="FLOAT"),
+        "a-3": write_wav(tmp_path / "3.wav", 7 * tone, subtype="FLOAT"),
+        "a-4": write_wav(tmp_path / "4.wav", 20000 * tone, subtype="FLOAT"),
+    }
+    make_data_dir(tmp_path / "data", wavs)
+    format_audio(tmp_path / "data", tmp_path / "dump", 16000, max_rejected=30)
+    assert [record.message for record in caplog.records if "clipped" in record.message] == [
+        f"{tmp_path}/data: 2 utterances are louder than full scale and were clipped; the first: "
+        "a-2, 37.3 % of the samples: scale their recordings down"
+    ]
+    (rejected,) = read_rejected(tmp_path / "dump/rejected.tsv")
+    assert rejected.utterance == "a-4"
+    assert rejected.reason.startswith(f"{wavs['a-4']}: has samples of the size ")
+    assert rejected.reason.endswith("scale it (values of 16-bit integers: divide by 32768)")
+
+
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     monkeypatch.setattr(blocks, "_BLOCK_UTTERANCES", 20)
@@ -260,5 +280,12 @@ def test_bad_requests_are_refused(tmp_path):
     with pytest.raises(UserError, match="wav.scp:1: an id with '/', 'a-1/2', cannot name a file"):
         format_audio(data, tmp_path / "dump", 16000)
     format_audio(data, tmp_path / "dump", 16000, "flac.ark")
+    for key in ("a" * 251, "é" * 126):
+        data = make_data_dir(tmp_path / f"data{key[0]}", {key: SPH})
+        with pytest.raises(UserError, match=r"wav.scp:1: an id of 25\d bytes, .* cannot name a fi"):
+            format_audio(data, tmp_path / "dump", 16000)
+        format_audio(data, tmp_path / "dump", 16000, "flac.ark")
+    data = make_data_dir(tmp_path / "longest", {"a" * 250: SPH})
+    format_audio(data, tmp_path / "dump", 16000)
     with pytest.raises(UserError, match="audio_format 'mp3' is not supported: use flac, wav"):
         format_audio(data, tmp_path / "dump", 16000, "mp3")

@@ -1,5 +1,7 @@
 """Fairseq's manifests to data directories, and back."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from mtla_espnet.data.audio.format import format_audio, read_parts
 from mtla_espnet.data.audio.reader import read_audio
 from mtla_espnet.data.fairseq.from_fairseq import data_dir_from_manifest
 from mtla_espnet.data.fairseq.to_fairseq import manifest_from_data_dir
+from mtla_espnet.data.features.durations import durations_s
 from mtla_espnet.data.features.format import Extractor, format_features
 from mtla_espnet.data.features.reader import FeatureTable
 from mtla_espnet.data.kaldi.tables import read_table
@@ -122,6 +125,48 @@ def test_translations_have_both_languages_in_every_case(tmp_path):
     }
 
 
+def test_sound_files_of_a_zip_become_audio_and_back(tmp_path):
+    """Fairseq's `--use-audio-input` stores them so: the place of an array holds a flac."""
+    samples = {"s-a": noise(4000), "s-b": noise(3000, seed=1)}
+    with FeatureZip(tmp_path / "flac80.zip") as archive:
+        places = {}
+        for key, values in samples.items():
+            content = write_wav(tmp_path / "one.flac", values).read_bytes()
+            places[key] = "flac80.zip:{}:{}".format(*archive.add_bytes(f"{key}.flac", content))
+    rows = [(key, place, str(len(samples[key])), "x", "s") for key, place in places.items()]
+    data_dir_from_manifest(write(tmp_path / "train.tsv", *rows), tmp_path / "data")
+    assert not (tmp_path / "data/feats.scp").exists()
+    entries = read_table(tmp_path / "data/wav.scp")
+    assert entries == {key: f"{tmp_path}/{place}" for key, place in places.items()}
+    assert durations_s(tmp_path / "data") == {"s-a": 0.25, "s-b": 3 / 16}
+    format_audio(tmp_path / "data", tmp_path / "dump", 16000)
+    for key, entry in read_table(tmp_path / "dump/wav.scp").items():
+        np.testing.assert_array_equal(read_audio(entry)[0] * 32768, samples[key])
+    manifest_from_data_dir(tmp_path / "data", tmp_path / "back.tsv")
+    back = {row.fields["id"]: row.fields for row in read_manifest(tmp_path / "back.tsv")}
+    assert {key: (row["audio"], row["n_frames"]) for key, row in back.items()} == {
+        key: (entries[key], str(len(samples[key]))) for key in samples
+    }
+
+
+def test_a_tab_in_a_text_is_a_blank_of_a_manifest(tmp_path):
+    data = make_data_dir(tmp_path / "data", {"a-1": SPH})
+    (data / "text").write_text("a-1 say\tit\n")
+    manifest_from_data_dir(data, tmp_path / "m.tsv")
+    assert read_manifest(tmp_path / "m.tsv")[0].fields["tgt_text"] == "say it"
+
+
+def test_a_stream_is_not_replaced_by_a_manifest(tmp_path, capsys):
+    data = make_data_dir(tmp_path / "data", {"a-1": SPH})
+    os.mkfifo(tmp_path / "pipe")
+    os.symlink("/proc/self/fd/1", tmp_path / "stdout")
+    for name in ("pipe", "stdout"):
+        assert main(["data", "to-fairseq", str(data), str(tmp_path / name)]) == 1
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert error.endswith(f"{name}: is no file, and cannot be replaced by one: name a file")
+    assert (tmp_path / "stdout").is_symlink() and (tmp_path / "pipe").is_fifo()
+
+
 def test_speakers_that_do_not_sort_as_ids_do_are_left_out(tmp_path):
     rows = [("a", str(SPH), "1", "x", "z"), ("b", str(SPH), "1", "x", "y")]
     data_dir_from_manifest(write(tmp_path / "m.tsv", *rows), tmp_path / "d")
@@ -132,6 +177,7 @@ def test_speakers_that_do_not_sort_as_ids_do_are_left_out(tmp_path):
     ("row", "message"),
     [
         (("a b", "x.wav", "1", "x", "s"), "m.tsv:2: id 'a b' has white space"),
+        (("a\0b", "x.wav", "1", "x", "s"), "m.tsv:2: id .* has the invisible character U\\+0000"),
         (("a", "", "1", "x", "s"), "m.tsv:2: 'a' has no audio"),
         (("a", "rm x |", "1", "x", "s"), r"m.tsv:2: audio 'rm x \|' is no file"),
         (("a", "none.wav:1:2", "1", "x", "s"), "m.tsv:2: 'a': .*none.wav"),

@@ -60,6 +60,9 @@ def test_audio_and_text_may_be_left_out(data_dir):
         ("spk2utt", "anna anna-1 anna-2\n", "do not seem to match: they give speaker 'ben'"),
         ("text", "anna-1 GO\nben-1 <s> A\nben-2 B\n", "illegal symbol '<s>' in 'ben-1'"),
         ("text", "anna-1 A\u00a0B\n", "text:1: text of 'anna-1' has the space character U+00A0"),
+        ("text", "anna-1 A\x00B\n", "text:1: text of 'anna-1' has the invisible character U+0000"),
+        ("text", "anna-1 A\u009bB\n", "has the invisible character U+009B: remove it"),
+        ("text", "anna-1 A \ufeffB\n", "has the invisible character U+FEFF: remove it"),
         (
             "text",
             "anna-1 GO\ncarl-1 HI\n",
@@ -95,7 +98,7 @@ def test_segments_are_read(tmp_path):
 
 
 @pytest.mark.parametrize("fields", ["rec 1", "rec 1 2 3", "rec 2 2", "rec 3 -1", "rec -1 2",
-                                    "rec a 2", "rec nan 2", "rec 0 inf"])  # fmt: skip
+                                    "rec a 2", "rec nan 2", "rec 0 inf", "rec 0 1e99"])  # fmt: skip
 def test_a_bad_segment_is_named(tmp_path, fields):
     path = tmp_path / "segments"
     path.write_text(f"utt0 rec 0 1\nutt1 {fields}\n")

@@ -1,3 +1,4 @@
+import os
 import subprocess
 
 import pytest
@@ -7,8 +8,10 @@ from hypothesis import strategies as st
 from mtla_espnet.data.kaldi.tables import read_table, spk2utt_from, write_table
 from mtla_espnet.files import UserError
 
+INVISIBLE = {*map(chr, range(32)), *map(chr, range(127, 160)), "\ufeff"}
+
 ids = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8).filter(
-    lambda text: not any(character.isspace() for character in text)
+    lambda text: not any(character.isspace() or character in INVISIBLE for character in text)
 )
 values = st.text(st.characters(codec="utf-8", exclude_characters="\n\r"), max_size=12).map(
     lambda text: text.strip(" \t")
@@ -52,7 +55,11 @@ def test_only_blanks_separate_id_and_value(tmp_path):
         (b"a 1\n b 2\n", ":2: the line does not start with an id"),
         (b"a 1\r\n", ":1: has a carriage return"),
         (b"a 1\nb 2", ":2: no newline at the end"),
-        (b"a \xff\n", ": not UTF-8 text"),
+        (b"a \xff\n", ":1: not UTF-8 text"),
+        (b"a b\n" * 5000 + b"c \xff\n", ":5001: not UTF-8 text"),
+        (b"\xef\xbb\xbfa 1\n", ":1: id '\\ufeffa' has the invisible character U+FEFF: remove it"),
+        (b"a 1\nb\x00c 2\n", ":2: id 'b\\x00c' has the invisible character U+0000"),
+        (b"a\x7f 1\n", ":1: id 'a\\x7f' has the invisible character U+007F"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path, content, message):
@@ -69,11 +76,27 @@ def test_a_missing_table_is_named(tmp_path):
         read_table(tmp_path / "text")
 
 
-@pytest.mark.parametrize("table", [{"": "x"}, {"a b": "x"}, {"a\u3000b": "x"}, {"a": "x\ny"}])
-def test_what_could_not_be_read_back_is_not_written(tmp_path, table):
-    with pytest.raises(ValueError):
+@pytest.mark.parametrize(
+    ("table", "problem"),
+    [
+        ({"": "x"}, "id '' is empty"),
+        ({"a b": "x"}, "id 'a b' has white space"),
+        ({"a\u3000b": "x"}, "has white space"),
+        ({"a\x00b": "x"}, "has the invisible character U+0000"),
+        ({"a": "x\ny"}, "the value of 'a' has a line end"),
+    ],
+)
+def test_what_could_not_be_read_back_is_not_written(tmp_path, table, problem):
+    with pytest.raises(UserError) as raised:
         write_table(tmp_path / "text", table)
-    assert list(tmp_path.iterdir()) == []
+    assert str(raised.value).startswith(f"{tmp_path}/text: ") and problem in str(raised.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_pipe_is_no_table(tmp_path):
+    os.mkfifo(tmp_path / "text")
+    with pytest.raises(UserError, match="text: is a pipe, not a file"):
+        read_table(tmp_path / "text")
 
 
 @given(utt2spk=st.dictionaries(ids, ids))
