@@ -1,6 +1,7 @@
 """The models of epochs that a training keeps: rebuilt when it goes on, averaged when it ends."""
 
 import logging
+import zipfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -51,8 +52,8 @@ def rebuild(checkpoint: Path, criteria: Criteria) -> Reporter:
             "from the first epoch on, or put a copy in its place"
         ) from None
     last = directory / f"{reporter.get_epoch()}epoch.pth"
-    if not last.exists():
-        logging.warning(f"{last} is missing: it is rebuilt from {checkpoint.name}")
+    if not _is_whole(last):
+        logging.warning(f"{last} is missing or damaged: it is rebuilt from {checkpoint.name}")
         save_whole(model, last)
     _link(directory / "latest.pth", last.name)
     for phase, name, mode in criteria:
@@ -60,6 +61,11 @@ def rebuild(checkpoint: Path, criteria: Criteria) -> Reporter:
             best = reporter.get_best_epoch(phase, name, mode)
             _link(directory / f"{phase}.{name}.best.pth", f"{best}epoch.pth")
     return reporter
+
+
+def _is_whole(path: Path) -> bool:
+    """Say whether a model is there, and is no file of zeros or cut off, as after a power cut."""
+    return zipfile.is_zipfile(path)  # torch.save writes one, with its directory at the end
 
 
 def _link(path: Path, target: str) -> None:
@@ -78,7 +84,7 @@ class _WithoutMissing(Reporter):
 
     def sort_epochs_and_values(self, key: str, key2: str, mode: str) -> list[tuple[int, float]]:
         found = super().sort_epochs_and_values(key, key2, mode)
-        return [pair for pair in found if (self._directory / f"{pair[0]}epoch.pth").exists()]
+        return [pair for pair in found if _is_whole(self._directory / f"{pair[0]}epoch.pth")]
 
 
 def average_kept_models(
@@ -111,7 +117,9 @@ def average_kept_models(
         missing = {epoch for epoch, _ in wanted} - {epoch for epoch, _ in kept}
         if missing:
             names = ", ".join(f"{epoch}epoch.pth" for epoch in sorted(missing))
-            logging.warning(f"{output_dir}: {names} missing: the average is one of other models")
+            logging.warning(
+                f"{output_dir}: {names} missing or damaged: the average is one of other models"
+            )
         if not kept:
             continue
         # A training of fewer epochs than models has ave_1best in ESPnet, and so here.

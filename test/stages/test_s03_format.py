@@ -1,12 +1,14 @@
 """Stage 3 by options: what is read, what is written, and what makes it run again."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
 from audio_files import SPH, make_data_dir, noise, write_wav
+from mtla_espnet.data.audio import blocks
 from mtla_espnet.data.kaldi.tables import read_table
 from mtla_espnet.files import UserError
 from mtla_espnet.jobs.lock import reading_locks
@@ -151,6 +153,39 @@ def test_formatted_audio_that_is_damaged_is_named_and_written_again(root, name, 
     assert {path.name: path.read_bytes() for path in block.glob("*.flac")} == before
     assert f"{block}/a-2.flac: is not as it was written: it is written again" in caplog.text
     assert other.stat().st_mtime_ns == stamp
+
+
+def test_a_block_has_its_name_when_its_files_are_on_the_disk(root, monkeypatch):
+    """In the order of the calls: audio, its flush, the record's, then the block's name."""
+    calls = []
+
+    def seen(module, name, note):
+        call = getattr(module, name)
+
+        def noted(*arguments, **options):
+            calls.append(note(*arguments))
+            return call(*arguments, **options)
+
+        monkeypatch.setattr(module, name, noted)
+
+    def of_descriptor(descriptor):
+        return f"flush {Path(os.readlink(f'/proc/self/fd/{descriptor}')).name.split('.tmp')[0]}"
+
+    seen(soundfile, "write", lambda path, *_: f"write {Path(path).name}")
+    seen(blocks, "flush_all", lambda path: f"flush all of {path.name}")
+    seen(os, "fsync", of_descriptor)
+    seen(os, "replace", lambda source, target: f"rename to {Path(target).name}")
+    seen(Path, "rename", lambda path, target: f"rename to {Path(target).name}")
+    run(root)
+    start = calls.index("write a-1.flac")
+    assert calls[start : start + 6] == [
+        "write a-1.flac",
+        "write a-2.flac",
+        "flush all of format.1",
+        "flush .block",
+        "rename to block.json",
+        "rename to format.1",
+    ]
 
 
 def test_a_copied_dump_is_not_written_again(root, caplog):

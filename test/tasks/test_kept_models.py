@@ -11,6 +11,10 @@ from mtla_espnet.tasks.register import run_espnet
 
 pytestmark = pytest.mark.espnet
 
+DAMAGES = {
+    "of zeros": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:5000]),
+}
 CRITERIA = ["--best_model_criterion", "valid,acc,max"]
 
 
@@ -55,13 +59,22 @@ def test_links_that_a_kill_left_behind_are_set_right(corpus, trained, copy):
     assert state(copy) == state(trained)
 
 
-def test_the_average_is_one_of_the_models_that_are_there(corpus, copy, caplog):
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_last_model_that_a_power_cut_damaged_is_rebuilt(corpus, trained, copy, damage):
+    DAMAGES[damage](copy / "3epoch.pth")
+    train(corpus, copy, "--max_epoch", "3", "--keep_nbest_models", "2")
+    assert state(copy) == state(trained)
+
+
+@pytest.mark.parametrize("damage", ["gone", *DAMAGES])
+def test_the_average_is_one_of_the_models_that_are_there(corpus, copy, caplog, damage):
     gone = next(path for path in copy.glob("*epoch.pth") if path.name != "3epoch.pth")
-    gone.unlink()
+    DAMAGES.get(damage, lambda path: path.unlink())(gone)
     with caplog.at_level(logging.WARNING):
         train(corpus, copy, "--max_epoch", "3", "--keep_nbest_models", "2")
-    assert f"{gone.name} missing: the average is one of other models" in caplog.text
+    assert f"{gone.name} missing or damaged: the average is one of other models" in caplog.text
     average = torch.load(copy / "valid.acc.ave.pth", weights_only=True)
+    gone.unlink(missing_ok=True)
     left = [torch.load(path, weights_only=True) for path in copy.glob("[0-9]epoch.pth")]
     name = "decoder.after_norm.weight"
     name = name if name in average else next(iter(average))
