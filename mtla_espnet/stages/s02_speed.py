@@ -6,7 +6,7 @@ from mtla_espnet.jobs.log import job_log
 from mtla_espnet.jobs.marks import Part
 from mtla_espnet.recipe.options import used_options
 from mtla_espnet.recipe.recipe import Recipe
-from mtla_espnet.stages.s03_format import reading_options
+from mtla_espnet.stages.shared.reading import reading_options
 
 TITLE = "Perturb the speed"
 

@@ -6,12 +6,12 @@ With `--feats_type extracted` or `fairseq_zip` features are checked or computed 
 from pathlib import Path
 
 from mtla_espnet.data.audio.format import format_audio
-from mtla_espnet.data.audio.reader import channel_number
 from mtla_espnet.data.features.format import format_features
 from mtla_espnet.jobs.log import job_log
 from mtla_espnet.jobs.marks import Part
 from mtla_espnet.recipe.options import used_options
 from mtla_espnet.recipe.recipe import Recipe
+from mtla_espnet.stages.shared.reading import reading_options
 
 TITLE = "Format audio"
 _SPEAKERS = ("utt2spk", "spk2utt")
@@ -48,19 +48,6 @@ def _sources(recipe: Recipe, data_dir: Path) -> list[str]:
         shift = ["frame_shift"] if (data_dir / "frame_shift").exists() else []
         return ["feats.scp", *shift]
     return ["wav.scp", *(table for table in _OF_AUDIO if (data_dir / table).exists())]
-
-
-def reading_options(recipe: Recipe) -> dict:
-    """Return how audio is read, and what is left out: arguments that stages 2 and 3 share."""
-    options = recipe.options
-    return {
-        "nj": options.nj,
-        "tables": recipe.tables,
-        "max_rejected": options.max_rejected,
-        "allow_pipes": options.allow_pipes,
-        "channel": channel_number(options.channel),
-        "fresh": options.force,
-    }
 
 
 def run(recipe: Recipe, part: Part) -> None:

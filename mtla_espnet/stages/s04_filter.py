@@ -1,14 +1,14 @@
 """Stage 4: leave out utterances that are too short, too long or without text."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mtla_espnet.data.kaldi.tables import read_table, spk2utt_from, write_table
-from mtla_espnet.files import UserError, write_text
-from mtla_espnet.jobs.log import say
+from mtla_espnet.files import write_text
 from mtla_espnet.jobs.marks import Part
 from mtla_espnet.recipe.options import used_options
 from mtla_espnet.recipe.recipe import Recipe
+from mtla_espnet.stages.shared.kept import tell_kept, write_lm_text
 
 TITLE = "Remove short, long and empty utterances"
 
@@ -58,43 +58,9 @@ def run(recipe: Recipe, part: Part) -> None:
         write_lm_text(recipe)
 
 
-def tell_kept(
-    name: str,
-    source: Path,
-    kept: Collection[str],
-    dropped: Mapping[str, int],
-    thing: str,
-    option: str,
-) -> None:
-    """Say how many are kept, and how many are left out for which reason.
-
-    Args:
-        name: of the set.
-        source: where it is.
-        kept: ids.
-        dropped: reason -> number.
-        thing: what an id is, such as utterance.
-        option: where to look if nothing is left.
-
-    Raises:
-        UserError: nothing is left.
-    """
-    counts = ", ".join(f"{count} {reason}" for reason, count in dropped.items() if count)
-    say(f"{name}: {len(kept)} {thing}s kept{f'; left out: {counts}' if counts else ''}")
-    if not kept:
-        raise UserError(f"{source}: no {thing} is left ({counts}): see {option}")
-
-
 def _tables(recipe: Recipe) -> list[str]:
     """Return the tables by utterance, beside `spk2utt`."""
     return [recipe.speech.scp, recipe.speech.lengths, "utt2spk", *recipe.tables]
-
-
-def write_lm_text(recipe: Recipe) -> None:
-    """Write lm_train.txt: what the model shall write, without empty lines."""
-    (text,) = recipe.sets.text_of_training(recipe.texts[0].table)
-    lines = [f"{key} {words}\n" for key, words in read_table(text).items() if words]
-    write_text(recipe.sets.lm_train_text, "".join(lines))
 
 
 def keep(

@@ -6,7 +6,7 @@ from mtla_espnet.data.kaldi.tables import read_table, write_table
 from mtla_espnet.jobs.marks import Part
 from mtla_espnet.recipe.options import used_options
 from mtla_espnet.recipe.recipe import Recipe
-from mtla_espnet.stages.s04_filter import tell_kept, write_lm_text
+from mtla_espnet.stages.shared.kept import tell_kept, write_lm_text
 
 TITLE = "Remove long and empty texts"
 

@@ -4,12 +4,12 @@ import functools
 import shlex
 from pathlib import Path
 
-from mtla_espnet.data.kaldi.tables import read_table, write_table
-from mtla_espnet.files import UserError
+from mtla_espnet.data.kaldi.tables import write_table
 from mtla_espnet.jobs.marks import Part
 from mtla_espnet.recipe.espnet_arguments import lm_arguments
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.recipe.tokens import text_inputs, text_options
+from mtla_espnet.stages.shared.joined_text import join_text
 from mtla_espnet.stages.shared.statistics import collect_statistics
 
 TITLE = "Collect statistics for the language model"
@@ -78,21 +78,3 @@ def _arguments(recipe: Recipe, log_dir: Path, job: str) -> list[str]:
         *(["--config", str(recipe.paths.lm_config)] if recipe.paths.lm_config else []),
         *shlex.split(recipe.options.lm_args),
     ]
-
-
-def join_text(tables: list[Path]) -> dict[str, str]:
-    """Return the lines of tables of text that have words.
-
-    Raises:
-        UserError: two tables have the same id, or there is no line with words.
-    """
-    joined: dict[str, str] = {}
-    for path in tables:
-        text = read_table(path)
-        twice = joined.keys() & text.keys()
-        if twice:
-            raise UserError(f"{path}: id {min(twice)!r} is also in another text of the same set")
-        joined |= {key: words for key, words in text.items() if words}
-    if not joined:
-        raise UserError(f"{', '.join(map(str, tables))}: no line has words")
-    return joined

@@ -9,7 +9,7 @@ from mtla_espnet.jobs.marks import Part
 from mtla_espnet.jobs.processes import number_of_gpus
 from mtla_espnet.recipe.espnet_arguments import run_espnet_program
 from mtla_espnet.recipe.recipe import Recipe
-from mtla_espnet.stages.s06_lm_stats import join_text
+from mtla_espnet.stages.shared.joined_text import join_text
 
 TITLE = "Perplexity of the language model"
 
