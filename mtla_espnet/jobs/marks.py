@@ -28,7 +28,8 @@ class Part:
 
     Args:
         directory: it is locked while the part runs, and holds its mark.
-        options: option -> value, of those that change the result.
+        options: fact -> value, of those that change the result; the runner adds the options
+            that the table of options says so of.
         inputs: file that is read -> stage that makes it (0: the user); by content.
         outputs: files or directories that are written.
         name: of the part, in messages and for the stage itself; empty: the whole stage.
@@ -36,6 +37,8 @@ class Part:
             exists, options and inputs must be as they were, but for `may_change`. None:
             the part is redone from the start when they changed.
         may_change: names, as `differences` gives them.
+        unread: options of the stage that this part does not read.
+        defaults: option -> the value that a mark which does not know it was made with.
     """
 
     directory: Path
@@ -45,6 +48,8 @@ class Part:
     name: str = ""
     goes_on_from: Path | None = None
     may_change: frozenset[str] = frozenset()
+    unread: tuple[str, ...] = ()
+    defaults: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
 
 class Mark:
@@ -107,6 +112,7 @@ class Mark:
                 except UserError:
                     return [f"{path} cannot be read"]
                 old = {kind: found.get(kind, {}) for kind in self._wanted}
+                old["option"] = _plain(self._part.defaults) | old["option"]
                 changes = [
                     change.split(":")[0] + " changed" if change.startswith("input") else change
                     for change in differences(old, self._wanted)
@@ -159,7 +165,8 @@ def other_options(part: Part, number: int) -> list[str]:
     done = _done_path(part.directory, number)
     if not done.exists():
         return []
-    return differences(read_json(done).get("option", {}), _plain(part.options))
+    before = _plain(part.defaults) | read_json(done).get("option", {})
+    return differences(before, _plain(part.options))
 
 
 def _done_path(directory: Path, number: int) -> Path:

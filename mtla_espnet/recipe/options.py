@@ -12,7 +12,8 @@ from types import SimpleNamespace
 from mtla_espnet.config import nearest
 from mtla_espnet.files import UserError
 from mtla_espnet.recipe.espnet_options import where_given
-from mtla_espnet.recipe.option_table import OPTIONS, Option
+from mtla_espnet.recipe.model_option_table import MODEL_OPTIONS
+from mtla_espnet.recipe.option_table import DATA_OPTIONS, Option
 from mtla_espnet.recipe.task import TASKS
 from mtla_espnet.yaml_files import load_yaml
 
@@ -40,7 +41,7 @@ def options_of(task: str) -> dict[str, list[Option]]:
             if not option.tasks or task in option.tasks
             for named in _for_task(option, task)
         ]
-        for group, options in OPTIONS.items()
+        for group, options in (DATA_OPTIONS | MODEL_OPTIONS).items()
     }
 
 
@@ -175,9 +176,15 @@ def _convert(option: Option, text: str, where: str) -> bool | int | float | str 
     return text
 
 
-def used_options(options: SimpleNamespace, *names: str) -> dict[str, object]:
-    """Return the named options, for a mark."""
-    return {name: getattr(options, name) for name in names}
+def options_of_stage(task: str, number: int) -> list[Option]:
+    """Return the options of a task's recipes that change what a stage makes.
+
+    Example:
+        >>> [option.name for option in options_of_stage("asr", 3)]
+        ['audio_format', 'channel', 'max_rejected']
+    """
+    every = (option for options in options_of(task).values() for option in options)
+    return [option for option in every if number in option.changes]
 
 
 def _check_text(name: str, text: str, where: str) -> None:

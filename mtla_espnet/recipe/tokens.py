@@ -1,6 +1,6 @@
 """Text to tokens, as ESPnet's training turns it: cleaner, symbols, grapheme to phoneme."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from mtla_espnet.data.kaldi.tables import read_table
@@ -11,13 +11,6 @@ from mtla_espnet.recipe.texts import Text, TokenSet
 # A text's own list lacks what `bpe_char_cover` leaves out, at most some per cent.
 _MOST_UNKNOWN_PERCENT = 10.0
 _LOOKED_AT = 1000
-
-
-def text_options(recipe: Recipe, tokens: TokenSet | None = None) -> Mapping[str, object]:
-    """Return the options that text is tokenized by, for a mark; by default what is written."""
-    options, tokens = recipe.options, tokens or recipe.tokens
-    given = {"g2p": options.g2p} if options.g2p != "none" else {}
-    return {"token_type": tokens.token_type, "cleaner": options.cleaner} | given
 
 
 def text_inputs(recipe: Recipe) -> dict[Path, int]:

@@ -6,6 +6,7 @@ from types import ModuleType
 
 from mtla_espnet.jobs.marks import Mark, Part
 from mtla_espnet.recipe.recipe import Recipe
+from mtla_espnet.runner.parts import parts_of
 
 
 def describe_stage(recipe: Recipe, number: int, module: ModuleType) -> str:
@@ -20,7 +21,7 @@ def describe_stage(recipe: Recipe, number: int, module: ModuleType) -> str:
         Indented lines. What is done is judged by the files that are there now.
     """
     lines = []
-    for part in module.parts(recipe):
+    for part in parts_of(recipe, number, module):
         name = f" [{part.name}]" if part.name else ""
         lines.append(f"  {part.directory}{name}: {_state(recipe, number, part)}")
         missing = {path: _missing(path, maker) for path, maker in part.inputs.items()}

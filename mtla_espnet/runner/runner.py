@@ -27,6 +27,7 @@ from mtla_espnet.recipe.task import TASKS
 from mtla_espnet.runner.checks import check_needs, check_room
 from mtla_espnet.runner.download import use_downloaded
 from mtla_espnet.runner.dry_run import describe_stage
+from mtla_espnet.runner.parts import parts_of
 
 BODIES = {
     1: "s01_data",
@@ -86,7 +87,7 @@ def run_recipe(argv: Sequence[str], root: str | os.PathLike = ".", task: str = "
         if left_out:
             say(f"Stage {number}: skipped ({left_out})")
         elif options.dry_run:
-            module = _body(recipe, number)
+            module = body_of(recipe, number)
             say(f"Stage {number}: {module.TITLE}")
             print(describe_stage(recipe, number, module), flush=True)
         else:
@@ -160,11 +161,11 @@ def run_stage(recipe: Recipe, number: int) -> bool:
     Raises:
         UserError: an input is missing, a directory is in use, or the stage failed.
     """
-    module = _body(recipe, number)
+    module = body_of(recipe, number)
     title = f"Stage {number}: {module.TITLE}"
     begin = time.monotonic()
     ran = []
-    for part in module.parts(recipe):
+    for part in parts_of(recipe, number, module):
         try:
             ran.append(_run_part(recipe, number, module, part, title))
         except OSError as error:
@@ -199,7 +200,7 @@ def check_made_alike(recipe: Recipe, part: Part) -> None:
     for maker in sorted({number for number in part.inputs.values() if number in _MAKE_THE_DUMP}):
         if why_left_out(recipe.options, maker):
             continue
-        for made in _body(recipe, maker).parts(recipe):
+        for made in parts_of(recipe, maker, body_of(recipe, maker)):
             if part.inputs.keys().isdisjoint(made.outputs):
                 continue
             check_made_alike(recipe, made)
@@ -212,7 +213,8 @@ def check_made_alike(recipe: Recipe, part: Part) -> None:
                 )
 
 
-def _body(recipe: Recipe, number: int) -> ModuleType:
+def body_of(recipe: Recipe, number: int) -> ModuleType:
+    """Return the module of a stage, which the task may have of its own."""
     name = recipe.task.bodies.get(number, BODIES[number])
     return importlib.import_module(f"mtla_espnet.stages.{name}")
 

@@ -11,7 +11,6 @@ from mtla_espnet.files import UserError
 from mtla_espnet.jobs.log import say
 from mtla_espnet.jobs.marks import Part
 from mtla_espnet.programs import run_program
-from mtla_espnet.recipe.options import used_options
 from mtla_espnet.recipe.recipe import Recipe
 
 TITLE = "Prepare data"
@@ -24,9 +23,9 @@ def _sets(recipe: Recipe) -> list[str]:
 
 def parts(recipe: Recipe) -> list[Part]:
     """One part: local/data.sh, or Fairseq's manifests, make all sets."""
-    options, inputs = used_options(recipe.options, "local_data_opts"), {recipe.root / _SCRIPT: 0}
+    inputs, unread = {recipe.root / _SCRIPT: 0}, ()
     if recipe.fairseq_dir:
-        options = {}
+        unread = ("local_data_opts",)
         config = recipe.fairseq_dir / "config.yaml"
         inputs = {recipe.fairseq_dir / f"{name}.tsv": 0 for name in _sets(recipe)}
         inputs |= {config: 0} if config.exists() else {}
@@ -35,7 +34,7 @@ def parts(recipe: Recipe) -> list[Part]:
         recipe.sets.data_dir(name) / table for name in _sets(recipe) for table in _tables(recipe)
     ]
     made = [path for path, maker in recipe.normalization.items() if maker == 1]
-    return [Part(recipe.root / "data", options, inputs, [*tables, *made])]
+    return [Part(recipe.root / "data", {}, inputs, [*tables, *made], unread=unread)]
 
 
 def _tables(recipe: Recipe) -> list[str]:

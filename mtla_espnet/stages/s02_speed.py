@@ -4,7 +4,6 @@ from mtla_espnet.data.audio.speed import join_speeds, perturb_speed
 from mtla_espnet.files import UserError
 from mtla_espnet.jobs.log import job_log
 from mtla_espnet.jobs.marks import Part
-from mtla_espnet.recipe.options import used_options
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.stages.shared.reading import reading_options
 
@@ -40,8 +39,7 @@ def parts(recipe: Recipe) -> list[Part]:
         target = recipe.sets.data_dir(name)
         files = (*tables, "utt2uniq", "data")
         outputs = [target / file for file in files]
-        options = used_options(recipe.options, "channel", "max_rejected") | {"factor": factor}
-        result.append(Part(target, options, inputs, outputs, name))
+        result.append(Part(target, {"factor": factor}, inputs, outputs, name))
     joined = {
         recipe.sets.data_dir(name) / table: 2 for name in copies for table in (*tables, "utt2uniq")
     }
@@ -53,6 +51,7 @@ def parts(recipe: Recipe) -> list[Part]:
             inputs=inputs | joined,
             outputs=[target / table for table in (*tables, "utt2uniq")],
             name=recipe.sets.train,
+            unread=("channel", "max_rejected"),
         )
     )
     return result

@@ -9,7 +9,6 @@ from mtla_espnet.data.audio.format import format_audio
 from mtla_espnet.data.features.format import format_features
 from mtla_espnet.jobs.log import job_log
 from mtla_espnet.jobs.marks import Part
-from mtla_espnet.recipe.options import used_options
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.stages.shared.reading import reading_options
 
@@ -21,8 +20,6 @@ _OF_AUDIO = ("segments", "utt2ref_channels")
 def parts(recipe: Recipe) -> list[Part]:
     """One part a set."""
     speech = recipe.speech
-    names = [] if speech.is_features else ["audio_format"]
-    options = used_options(recipe.options, *names, "channel", "max_rejected")
     written = [speech.scp, speech.lengths, *speech.facts, *_SPEAKERS, *recipe.tables]
     written += ["content_digest", "data"]
     result = []
@@ -33,10 +30,11 @@ def parts(recipe: Recipe) -> list[Part]:
         result.append(
             Part(
                 directory=target,
-                options=options | {"fs": recipe.rate},
+                options={"fs": recipe.rate},
                 inputs={source / table: maker for table in tables},
                 outputs=[target / file for file in written],
                 name=name,
+                unread=("audio_format",) if speech.is_features else (),
             )
         )
     return result

@@ -6,7 +6,6 @@ from pathlib import Path
 from mtla_espnet.data.kaldi.tables import read_table, spk2utt_from, write_table
 from mtla_espnet.files import write_text
 from mtla_espnet.jobs.marks import Part
-from mtla_espnet.recipe.options import used_options
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.stages.shared.kept import tell_kept, write_lm_text
 
@@ -15,7 +14,6 @@ TITLE = "Remove short, long and empty utterances"
 
 def parts(recipe: Recipe) -> list[Part]:
     """One part for the training set and one for the validation set; test sets stay whole."""
-    options = used_options(recipe.options, "min_wav_duration", "max_wav_duration")
     result = []
     for name in (recipe.sets.train, recipe.sets.valid):
         source, target = recipe.sets.formatted_dir(name), recipe.sets.dump_set_dir(name)
@@ -28,7 +26,7 @@ def parts(recipe: Recipe) -> list[Part]:
         result.append(
             Part(
                 directory=target,
-                options=options | {"fs": recipe.rate},
+                options={"fs": recipe.rate},
                 inputs=inputs,
                 outputs=outputs,
                 name=name,

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 from mtla_espnet.data.kaldi.tables import read_table, write_table
 from mtla_espnet.jobs.marks import Part
-from mtla_espnet.recipe.options import used_options
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.stages.shared.kept import tell_kept, write_lm_text
 
@@ -22,7 +21,7 @@ def parts(recipe: Recipe) -> list[Part]:
         result.append(
             Part(
                 directory=target,
-                options=used_options(recipe.options, "max_src_words", "max_tgt_words"),
+                options={},
                 inputs={source / table: 3 for table in recipe.tables},
                 outputs=outputs,
                 name=name,

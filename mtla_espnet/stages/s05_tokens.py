@@ -12,7 +12,7 @@ from mtla_espnet.data.text.token_list import (
 from mtla_espnet.jobs.marks import Part
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.recipe.texts import TokenSet
-from mtla_espnet.recipe.tokens import text_inputs, text_options, tokenizer
+from mtla_espnet.recipe.tokens import text_inputs, tokenizer
 
 TITLE = "Make the token list"
 
@@ -30,13 +30,12 @@ def parts(recipe: Recipe) -> list[Part]:
         result.append(
             Part(
                 directory=directory,
-                # A BPE model is trained on the text as it is, as in ESPnet.
-                options={"token_type": tokens.token_type}
-                | tokens.options
-                | ({} if bpe else text_options(recipe, tokens)),
+                options={"token_type": tokens.token_type} | tokens.options,
                 inputs=tokens.texts | ({} if bpe else text_inputs(recipe)),
                 outputs=[directory / name for name in files],
                 name=text.name if len(lists) > 1 else "",
+                # A BPE model is trained on the text as it is, as in ESPnet.
+                unread=("cleaner", "g2p") if bpe else (),
             )
         )
     return result

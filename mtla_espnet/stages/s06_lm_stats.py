@@ -8,7 +8,7 @@ from mtla_espnet.data.kaldi.tables import write_table
 from mtla_espnet.jobs.marks import Part
 from mtla_espnet.recipe.espnet_arguments import lm_arguments
 from mtla_espnet.recipe.recipe import Recipe
-from mtla_espnet.recipe.tokens import text_inputs, text_options
+from mtla_espnet.recipe.tokens import text_inputs
 from mtla_espnet.stages.shared.joined_text import join_text
 from mtla_espnet.stages.shared.statistics import collect_statistics
 
@@ -36,7 +36,7 @@ def parts(recipe: Recipe) -> list[Part]:
     return [
         Part(
             directory=directory,
-            options=text_options(recipe),
+            options={"token_type": recipe.tokens.token_type},
             inputs={recipe.tokens.token_list: 5}
             | text_inputs(recipe)
             | {path: made for tables in _sources(recipe).values() for path, made in tables.items()},

@@ -5,9 +5,8 @@ import shlex
 from mtla_espnet.jobs.marks import Part
 from mtla_espnet.jobs.processes import training_place
 from mtla_espnet.recipe.espnet_arguments import kept_models_arguments, lm_arguments
-from mtla_espnet.recipe.options import used_options
 from mtla_espnet.recipe.recipe import Recipe
-from mtla_espnet.recipe.tokens import text_inputs, text_options
+from mtla_espnet.recipe.tokens import text_inputs
 from mtla_espnet.stages.shared.splits import in_splits
 from mtla_espnet.stages.shared.training import MAY_CHANGE, gpu_arguments, run_training
 
@@ -24,9 +23,7 @@ def parts(recipe: Recipe) -> list[Part]:
     return [
         Part(
             directory=recipe.paths.lm_exp_dir,
-            options=text_options(recipe)
-            | used_options(options, "lm_fold_length")
-            | {"config": recipe.lm_config}
+            options={"token_type": recipe.tokens.token_type, "config": recipe.lm_config}
             | ({"num_splits": options.num_splits_lm} if options.num_splits_lm > 1 else {}),
             inputs={recipe.tokens.token_list: 5}
             | text_inputs(recipe)

@@ -14,9 +14,8 @@ from mtla_espnet.files import UserError, atomic_path, write_text
 from mtla_espnet.jobs.log import JobFailed, job_log
 from mtla_espnet.jobs.marks import Part
 from mtla_espnet.programs import run_program
-from mtla_espnet.recipe.options import used_options
 from mtla_espnet.recipe.recipe import Recipe
-from mtla_espnet.recipe.tokens import text_inputs, text_options, tokenizer
+from mtla_espnet.recipe.tokens import text_inputs, tokenizer
 
 TITLE = "Train the n-gram"
 PROGRAMS = ("lmplz", "build_binary")
@@ -31,7 +30,7 @@ def parts(recipe: Recipe) -> list[Part]:
     return [
         Part(
             directory=recipe.paths.ngram_exp_dir,
-            options=used_options(recipe.options, "ngram_num") | text_options(recipe),
+            options={"token_type": recipe.tokens.token_type},
             inputs=inputs,
             outputs=[arpa, arpa.with_suffix(".bin")],
         )

@@ -9,7 +9,7 @@ from mtla_espnet.files import write_text
 from mtla_espnet.jobs.marks import Part
 from mtla_espnet.recipe.espnet_arguments import common_arguments, training_inputs, training_sets
 from mtla_espnet.recipe.recipe import Recipe
-from mtla_espnet.recipe.tokens import check_token_list, text_inputs, text_options
+from mtla_espnet.recipe.tokens import check_token_list, text_inputs
 from mtla_espnet.stages.shared.statistics import collect_statistics
 from mtla_espnet.yaml_files import dump_yaml
 
@@ -32,7 +32,7 @@ def parts(recipe: Recipe) -> list[Part]:
     return [
         Part(
             directory=recipe.paths.stats_dir,
-            options=text_options(recipe) | {"config": relevant},
+            options={"token_type": recipe.tokens.token_type, "config": relevant},
             inputs=training_inputs(recipe) | text_inputs(recipe),
             outputs=[
                 *(

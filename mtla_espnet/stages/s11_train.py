@@ -12,9 +12,8 @@ from mtla_espnet.recipe.espnet_arguments import (
     kept_models_arguments,
     training_inputs,
 )
-from mtla_espnet.recipe.options import used_options
 from mtla_espnet.recipe.recipe import Recipe
-from mtla_espnet.recipe.tokens import text_inputs, text_options
+from mtla_espnet.recipe.tokens import text_inputs
 from mtla_espnet.stages.shared.limits import leave_out, limits_dir
 from mtla_espnet.stages.shared.splits import in_splits
 from mtla_espnet.stages.shared.training import (
@@ -30,28 +29,20 @@ TITLE = "Train"
 
 def parts(recipe: Recipe) -> list[Part]:
     """One part."""
-    options = recipe.options
     statistics = [
         recipe.paths.stats_dir / mode / name
         for mode in ("train", "valid")
         for name in _shapes(recipe)
     ]
-    passed_on = [name for text in recipe.texts for name in text.kind.passed_on]
-    chosen = dict(used_options(options, *passed_on))
+    facts = {"token_type": recipe.tokens.token_type, "config": recipe.train_config}
     if recipe.task.speech:
-        chosen |= used_options(options, "feats_normalize") | {"fs": recipe.rate}
-    for name in ("speech_fold_length", "text_fold_length"):
-        if hasattr(options, f"{recipe.task.model}_{name}"):
-            chosen[f"{recipe.task.model}_{name}"] = recipe.model_option(name)
+        facts["fs"] = recipe.rate
     if recipe.model_splits > 1:
-        chosen["num_splits"] = recipe.model_splits
+        facts["num_splits"] = recipe.model_splits
     return [
         Part(
             directory=recipe.paths.exp_dir,
-            options=text_options(recipe)
-            | used_options(options, "ignore_init_mismatch")
-            | chosen
-            | {"config": recipe.train_config},
+            options=facts,
             inputs={path: 10 for path in statistics}
             | recipe.normalization
             | training_inputs(recipe)

@@ -11,7 +11,6 @@ from mtla_espnet.jobs.log import job_log, say
 from mtla_espnet.jobs.marks import Part, file_digest
 from mtla_espnet.jobs.numbered import run_numbered_jobs, split_keys
 from mtla_espnet.recipe.espnet_arguments import load_espnet
-from mtla_espnet.recipe.options import used_options
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.score.efficiency import FILE, merge_runs, rtf_log
 
@@ -22,17 +21,13 @@ _FAILED = "failed.tsv"
 
 def parts(recipe: Recipe) -> list[Part]:
     """One part a set."""
-    options = recipe.options
     result = []
     for name, data_dir in recipe.sets.evaluated.items():
         directory = recipe.paths.inference_dir / name
         result.append(
             Part(
                 directory=directory,
-                options=used_options(
-                    options, "batch_size", "batch_length", "gpu_inference", "inference_nj"
-                )
-                | {"config": recipe.inference_config},
+                options={"config": recipe.inference_config},
                 inputs={data_dir / table: 3 for table in _tables_read(recipe, data_dir)}
                 | {recipe.paths.model_file: 11, recipe.paths.exp_dir / "config.yaml": 11}
                 | {recipe.tokens.token_list: 5}

@@ -7,7 +7,6 @@ import sys
 from mtla_espnet.files import UserError
 from mtla_espnet.jobs.marks import Part
 from mtla_espnet.programs import run_program
-from mtla_espnet.recipe.options import used_options
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.report.tables import write_results
 from mtla_espnet.stages.shared.scores import scores_of
@@ -31,17 +30,18 @@ def parts(recipe: Recipe) -> list[Part]:
         result.append(
             Part(
                 directory=directory,
-                options=used_options(recipe.options, *names),
+                options={name: getattr(recipe.options, name) for name in names},
                 inputs=inputs,
                 outputs=results,
                 name=name,
+                unread=("local_score_opts",),
             )
         )
     local = [recipe.root / _LOCAL] if _has_local(recipe) else []
     result.append(
         Part(
             directory=recipe.paths.exp_dir,
-            options=used_options(recipe.options, "local_score_opts"),
+            options={},
             inputs={path: 13 for path in all_results} | {path: 0 for path in local},
             outputs=[recipe.paths.exp_dir / "RESULTS.md"],
         )

@@ -32,7 +32,7 @@ def parts(recipe: Recipe) -> list[Part]:
     return [
         Part(
             directory=directory,
-            options={"hf_repo": recipe.options.hf_repo, "lang": recipe.options.lang},
+            options={},
             inputs={
                 recipe.paths.packed_model: 14,
                 recipe.paths.exp_dir / "config.yaml": 11,
