@@ -6,7 +6,8 @@ under bf16 autocast. Batches are ragged and sorted by length, as ESPnet's sample
 them: lengths drawn as in read speech (a median of 6 s and 30 tokens), up to 20,000
 encoder positions a batch with padding. All kinds see the same batches in turn, several
 times over; the median over rounds is the time. What the GPU's kernels take of it is told
-besides, since a slow host launches them too late.
+besides, since a slow host launches them too late. The encoder attends by SDPA, as in the
+recipes, or with `--plain_encoder` by ESPnet's plain operations, which are its default.
 
     python bench/train_step.py [--prefix static recompute] [--kinds mha mtla2 ...]
 """
@@ -50,7 +51,16 @@ def batches(count, positions, vocabulary, device):
         yield tuple(x.to(device) for x in (speech, lengths, text, text_lengths))
 
 
-def build(kind, prefix, vocabulary=8000, size=512, heads=8, encoder_blocks=12, decoder_blocks=9):
+def build(
+    kind,
+    prefix,
+    vocabulary=8000,
+    size=512,
+    heads=8,
+    encoder_blocks=12,
+    decoder_blocks=9,
+    use_sdpa=True,
+):
     """Return the model."""
     torch.manual_seed(0)
     options = {"down_rate": int(kind[4:])} if kind.startswith("mtla") else {}
@@ -64,7 +74,7 @@ def build(kind, prefix, vocabulary=8000, size=512, heads=8, encoder_blocks=12, d
         prefix=prefix,
     )
     encoder = Conv1dTransformerEncoder(
-        FEATURES, size, attention_heads=heads, num_blocks=encoder_blocks
+        FEATURES, size, attention_heads=heads, num_blocks=encoder_blocks, use_sdpa=use_sdpa
     )
     tokens = ["<blank>", "<unk>", *map(str, range(vocabulary - 3)), "<sos/eos>"]
     return ESPnetASRModel(
@@ -89,8 +99,8 @@ def build(kind, prefix, vocabulary=8000, size=512, heads=8, encoder_blocks=12, d
 class Training:
     """A model with its optimizer."""
 
-    def __init__(self, kind, prefix):
-        self.model = build(kind, prefix).cuda()
+    def __init__(self, kind, prefix, use_sdpa=True):
+        self.model = build(kind, prefix, use_sdpa=use_sdpa).cuda()
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-4)
 
     def update(self, batch):
@@ -111,12 +121,12 @@ class Training:
         return time.perf_counter() - start
 
 
-def measure(kinds, prefix, data, rounds):
+def measure(kinds, prefix, data, rounds, use_sdpa):
     """Return ms an update, ms of kernels in it, and GiB at the peak, by kind; kinds take turns."""
     trainings, memory, kernel = {}, {}, {}
     for kind in kinds:
         held = torch.cuda.memory_allocated()
-        training = trainings[kind] = Training(kind, prefix)
+        training = trainings[kind] = Training(kind, prefix, use_sdpa)
         training.round(data)  # compiles our kernels, allocates
         torch.cuda.reset_peak_memory_stats()
         training.round(data)
@@ -137,6 +147,7 @@ def main():
     parser.add_argument("--kinds", nargs="+", default=KINDS, choices=KINDS)
     parser.add_argument("--batches", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--plain_encoder", action="store_true")
     args = parser.parse_args()
     data = list(batches(args.batches, 20_000, 8000, "cuda"))
     print(torch.cuda.get_device_name(), torch.__version__)
@@ -146,7 +157,7 @@ def main():
     head = " | ".join(f"{column} | x {args.kinds[0]}" for column in columns)
     print(f"| prefix | kind | {head} |\n" + "|---" * (2 + 2 * len(columns)) + "|")
     for prefix in args.prefix:
-        measured = measure(args.kinds, prefix, data, args.rounds)
+        measured = measure(args.kinds, prefix, data, args.rounds, not args.plain_encoder)
         for kind in args.kinds:
             cells = (f"{by[kind]:.2f} | {by[kind] / by[args.kinds[0]]:.3f}" for by in measured)
             print(f"| {prefix} | {kind} | {' | '.join(cells)} |", flush=True)
