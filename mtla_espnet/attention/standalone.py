@@ -1,7 +1,9 @@
 """The attentions as modules of their own, called as in the paper's code.
 
 These build true positions from `key_padding_mask` and keep the paper's fixed sizes;
-the classes that they stand on take positions and follow the model's size.
+the classes that they stand on take positions and follow the model's size. What else
+`torch.nn.MultiheadAttention` takes is accepted where it means what is done here, and refused
+where it does not.
 """
 
 import torch
@@ -10,12 +12,34 @@ from torch import Tensor
 from mtla_espnet.attention.mha import GroupedQuery, MultiHead, MultiQuery
 from mtla_espnet.attention.mla import Latent
 from mtla_espnet.attention.mtla import TemporalLatent
+from mtla_espnet.attention.torch_arguments import (
+    CALL,
+    MAKING,
+    refuse_others,
+    warn_of_sizes,
+)
 from mtla_espnet.cache.growing import DecodingCache
 from mtla_espnet.position import Positions, positions
 
 
 class _StandAlone:
-    """Adds the call of the paper's code in front of a `SelfAttention`."""
+    """Adds the call of the paper's code in front of a `SelfAttention`.
+
+    Args:
+        embed_dim: d, model size.
+        num_heads: H.
+        dropout: of the attention weights, in training.
+        device: of the parameters; None: PyTorch's default.
+        dtype: of the parameters; None: PyTorch's default.
+        **options: of the kind, and what `torch.nn.MultiheadAttention` takes.
+    """
+
+    def __init__(self, embed_dim, num_heads, dropout, device=None, dtype=None, **options):
+        others = {name: options.pop(name) for name in MAKING.keys() & options.keys()}
+        sizes = {name: None for name in ("kdim", "vdim") if others.get(name) == embed_dim}
+        refuse_others(others | sizes, MAKING)
+        super().__init__(embed_dim, num_heads, dropout, **options)
+        self.to(device=device, dtype=dtype)
 
     def init_cache(self, batch: int, max_length: int) -> DecodingCache:
         """Return an empty cache for stepping one query at a time.
@@ -37,26 +61,35 @@ class _StandAlone:
         key_padding_mask: Tensor | None = None,
         position: Tensor | None = None,
         cache: DecodingCache | None = None,
+        **others,
     ) -> Tensor:
         """Causal self-attention.
 
         Args:
             query: (B, L, d), the last L of the key's positions.
             key: (B, T, d).
-            value: must be `key`, or the same view of its memory: both come from one latent.
+            value: equal to `key`: both are made of one input.
             key_padding_mask: (B, T) bool, true at padding, left or right.
             position: (1 or B, T), numbers for the rotary angles; unset: the count of
                 unpadded keys. Chunks always follow that count.
             cache: of `init_cache`; then query and key are one new position each.
+            **others: of `torch.nn.MultiheadAttention`'s call: `is_causal=True`,
+                `need_weights=False` and `attn_mask=None` say what is done here.
 
         Returns:
             (B, L, d); rows at padding are 0.
 
         Raises:
-            ValueError: `value` is not `key`, or shapes that do not fit.
+            ValueError: `value` is not equal to `key`, shapes that do not fit, or an argument
+                of `others` that asks for something else.
+            TypeError: an argument of `others` that `torch.nn.MultiheadAttention` has not.
         """
-        if not (value is key or _same_memory(value, key)):
-            raise ValueError("value must be the same tensor as key")
+        refuse_others(others, CALL)
+        if not (value is key or _same_memory(value, key) or torch.equal(value, key)):
+            raise ValueError(
+                "value must be equal to key: this is self-attention, whose keys and values are "
+                "made of one input"
+            )
         if cache is not None:
             return self._step(query, key, key_padding_mask, position, cache)
         batch, size, _ = key.shape
@@ -133,28 +166,72 @@ def _rows(x: Tensor, index: Tensor) -> Tensor:
 
 
 class MultiheadAttention(_StandAlone, MultiHead):
-    """Multi-head attention with rotary positions. See `MultiheadTemporalLatentAttention`."""
+    """Multi-head attention with rotary positions.
 
-    def __init__(self, embed_dim, num_heads, dropout=0.0, bias=True):
-        super().__init__(embed_dim, num_heads, dropout, bias=bias)
+    Args:
+        embed_dim: d, model size.
+        num_heads: H, divides d.
+        dropout: of the attention weights, in training.
+        bias: of the projections.
+        **others: `device`, `dtype`, and what `torch.nn.MultiheadAttention` takes where it
+            means what is done here, such as `batch_first=True`.
+    """
+
+    def __init__(self, embed_dim, num_heads, dropout=0.0, bias=True, **others):
+        super().__init__(embed_dim, num_heads, dropout, bias=bias, **others)
 
 
 class GroupedQueryAttention(_StandAlone, GroupedQuery):
-    """Grouped-query attention, `num_kv_heads` key/value heads."""
+    """Grouped-query attention with rotary positions.
 
-    def __init__(self, embed_dim, num_heads, dropout=0.0, bias=True, num_kv_heads=2):
-        super().__init__(embed_dim, num_heads, dropout, bias=bias, num_kv_heads=num_kv_heads)
+    Args:
+        embed_dim: d, model size.
+        num_heads: H, divides d.
+        dropout: of the attention weights, in training.
+        bias: of the projections.
+        num_kv_heads: G key/value heads, divides H.
+        **others: `device`, `dtype`, and what `torch.nn.MultiheadAttention` takes where it
+            means what is done here, such as `batch_first=True`.
+    """
+
+    def __init__(self, embed_dim, num_heads, dropout=0.0, bias=True, num_kv_heads=2, **others):
+        super().__init__(
+            embed_dim, num_heads, dropout, bias=bias, num_kv_heads=num_kv_heads, **others
+        )
 
 
 class MultiQueryAttention(_StandAlone, MultiQuery):
-    """Multi-query attention, one key/value head."""
+    """Multi-query attention with rotary positions: one key/value head.
 
-    def __init__(self, embed_dim, num_heads, dropout=0.0, bias=True):
-        super().__init__(embed_dim, num_heads, dropout, bias=bias)
+    Args:
+        embed_dim: d, model size.
+        num_heads: H, divides d.
+        dropout: of the attention weights, in training.
+        bias: of the projections.
+        **others: `device`, `dtype`, and what `torch.nn.MultiheadAttention` takes where it
+            means what is done here, such as `batch_first=True`.
+    """
+
+    def __init__(self, embed_dim, num_heads, dropout=0.0, bias=True, **others):
+        super().__init__(embed_dim, num_heads, dropout, bias=bias, **others)
 
 
 class MultiheadLatentAttention(_StandAlone, Latent):
-    """Multi-head latent attention with the paper's sizes as defaults."""
+    """Multi-head latent attention with the paper's sizes, for embed_dim 512, as defaults.
+
+    Args:
+        embed_dim: d, model size.
+        num_heads: H.
+        dropout: of the attention weights, in training.
+        bias: of the projections; that of `wkv_b` is never used.
+        q_lora_rank: rank of a low-rank query projection; 0 is a full one.
+        kv_lora_rank: r, width of the latent.
+        qk_nope_head_dim: a head's width without position.
+        qk_rope_head_dim: a head's rotary width, even.
+        v_head_dim: a head's value width.
+        **others: `device`, `dtype`, and what `torch.nn.MultiheadAttention` takes where it
+            means what is done here, such as `batch_first=True`.
+    """
 
     def __init__(
         self,
@@ -167,7 +244,9 @@ class MultiheadLatentAttention(_StandAlone, Latent):
         qk_nope_head_dim=64,
         qk_rope_head_dim=32,
         v_head_dim=64,
+        **others,
     ):
+        warn_of_sizes(embed_dim, kv_lora_rank, qk_rope_head_dim)
         super().__init__(
             embed_dim,
             num_heads,
@@ -178,6 +257,7 @@ class MultiheadLatentAttention(_StandAlone, Latent):
             qk_nope_head_dim=qk_nope_head_dim,
             qk_rope_head_dim=qk_rope_head_dim,
             v_head_dim=v_head_dim,
+            **others,
         )
 
 
@@ -198,6 +278,11 @@ class MultiheadTemporalLatentAttention(_StandAlone, TemporalLatent):
         qk_rope_head_dim: a head's rotary width, even.
         v_head_dim: a head's value width.
         down_rate: s, positions merged into one cache slot.
+        **others: `device`, `dtype`, and what `torch.nn.MultiheadAttention` takes where it
+            means what is done here, such as `batch_first=True`.
+
+    Raises:
+        ValueError: sizes that do not fit, or an argument that asks for something else.
 
     Example:
         >>> x = torch.randn(2, 64, 512); pos = torch.arange(0, 64).float().view(1, -1)
@@ -218,7 +303,9 @@ class MultiheadTemporalLatentAttention(_StandAlone, TemporalLatent):
         qk_rope_head_dim=32,
         v_head_dim=64,
         down_rate=2,
+        **others,
     ):
+        warn_of_sizes(embed_dim, kv_lora_rank, qk_rope_head_dim)
         super().__init__(
             embed_dim,
             num_heads,
@@ -230,4 +317,5 @@ class MultiheadTemporalLatentAttention(_StandAlone, TemporalLatent):
             qk_rope_head_dim=qk_rope_head_dim,
             v_head_dim=v_head_dim,
             down_rate=down_rate,
+            **others,
         )

@@ -1,3 +1,5 @@
+import warnings
+
 import pytest
 import torch
 from hypothesis import given
@@ -144,14 +146,66 @@ def test_autocast_and_compile(cls):
 def test_misuse_gets_one_clear_line():
     model = small(MultiheadTemporalLatentAttention)
     x = torch.randn(2, 5, 32)
-    with pytest.raises(ValueError, match="value must be the same tensor as key"):
-        model(x, x, x.clone())
+    with pytest.raises(ValueError, match="value must be equal to key: this is self-attention"):
+        model(x, x, x + 1)
+    with pytest.raises(ValueError, match="value must be equal to key"):
+        model(x, x, x[:, :4])
     with pytest.raises(ValueError, match="6 queries, but only 5 keys"):
         model(torch.randn(2, 6, 32), x, x)
     with pytest.raises(ValueError, match=r"key_padding_mask must be bool of shape \(2, 5\)"):
         model(x, x, x, key_padding_mask=torch.zeros(2, 4, dtype=torch.bool))
     with pytest.raises(ValueError, match="one position of 2 rows"):
         model(x, x, x, cache=model.init_cache(2, 5))
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_what_means_the_same_in_pytorchs_own_attention_is_taken(cls):
+    x = torch.randn(2, 5, 32, dtype=torch.float64)
+    model = small(cls, batch_first=True, kdim=32, vdim=None, device="cpu", dtype=torch.float64)
+    assert {weight.dtype for weight in model.parameters()} == {torch.float64}
+    plain = small(cls).double()
+    plain.load_state_dict(model.state_dict())
+    given = {"is_causal": True, "need_weights": False, "attn_mask": None}
+    assert torch.equal(model(x, x, x.clone(), **given), plain(x, x, x))
+    assert small(cls, device="meta").wo.weight.is_meta
+
+
+@pytest.mark.parametrize(
+    ("made", "call", "message"),
+    [
+        ({"batch_first": False}, {}, "batch_first=False: inputs are .batch, positions, size."),
+        ({"add_bias_kv": True}, {}, "add_bias_kv=True: keys have no bias of their own"),
+        ({"kdim": 16}, {}, "kdim=16: keys have the size of the model"),
+        ({}, {"is_causal": False}, "is_causal=False: this attention is causal always"),
+        ({}, {"need_weights": True}, "need_weights=True: the weights are not kept"),
+        ({}, {"attn_mask": torch.ones(5, 5)}, "attn_mask=a tensor: .* tell padding by key_padding"),
+        ({}, {"average_attn_weights": True}, "average_attn_weights=True: the weights are not"),
+    ],
+)
+@pytest.mark.parametrize("cls", CLASSES)
+def test_what_means_something_else_there_is_refused(cls, made, call, message):
+    x = torch.randn(1, 5, 32)
+    with pytest.raises(ValueError, match=message):
+        small(cls, **made)(x, x, x, **call)
+
+
+def test_arguments_that_nobody_has_are_type_errors():
+    x = torch.randn(1, 5, 32)
+    with pytest.raises(TypeError, match="'mask'"):
+        small(MultiheadAttention)(x, x, x, mask=None)
+    with pytest.raises(TypeError, match="'heads'"):
+        small(MultiheadAttention, heads=3)
+
+
+@pytest.mark.parametrize("cls", CLASSES[3:])
+def test_latents_that_save_nothing_are_warned_of(cls):
+    with pytest.warns(UserWarning, match=r"256 \+ 32 numbers, .* embed_dim=64 have 128") as caught:
+        cls(64, 4)
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        cls(512, 8)
+        cls(64, 4, kv_lora_rank=32, qk_rope_head_dim=4)
 
 
 def test_public_names_are_lazy():
