@@ -25,7 +25,7 @@ from kernel_time import kernel_ms, kernels
 from torch import nn
 
 from mtla_espnet.decoder.decoder_only import DecoderOnly
-from mtla_espnet.decoder.step import PreparedDecoder
+from mtla_espnet.decoder.step import DecoderStep
 from mtla_espnet.search.beam import DecoderScorer, SearchOptions, beam_search
 from mtla_espnet.search.ctc import CTCPrefixScorer
 from mtla_espnet.search.graph.graph import FixedScorer, FixedSearch, StepBuffers
@@ -144,7 +144,7 @@ def ways(kind: str, dtype: torch.dtype, encoded, lengths):
         del peer
     decoder = decoder_of(kind, dtype)
 
-    packed, sizes = PreparedDecoder(decoder), lengths.tolist()
+    packed, sizes = DecoderStep(decoder), lengths.tolist()
 
     def plain(scorer, options=OPTIONS):
         weights, ctc = {"decoder": 1.0 - options.ctc_weight}, None

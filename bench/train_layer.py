@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from mtla_espnet.attention.base import attention_class
+from mtla_espnet.attention.kinds import attention_class
 from mtla_espnet.position import Positions
 
 SIZES = ("64x320", "16x1024", "4x4096", "1x16384")

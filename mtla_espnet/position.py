@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 THETA = 10000.0
+# A table of positions is made for so many at first, then doubled.
+_FIRST_POSITIONS = 256
 
 
 def positions(lengths: Tensor, size: int) -> Tensor:
@@ -86,6 +88,34 @@ class Positions:
     def rotation(self, width: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
         """Return `rotation` of the rotary numbers."""
         return self.once(("rotation", width, dtype), lambda: rotation(self._rotary, width, dtype))
+
+
+class AngleTable:
+    """Rotary angles of positions as complex numbers: made once, for more as they are asked for.
+
+    Args:
+        width: D of `rotation`.
+        dtype: of what is turned; angles are in float32 at least.
+        device: of the table.
+    """
+
+    def __init__(self, width: int, dtype: torch.dtype, device: torch.device):
+        self._width, self._dtype = width, torch.promote_types(dtype, torch.float32)
+        self._device = device
+        self._size = 0
+
+    def at(self, position: Tensor, size: int) -> Tensor:
+        """Return the angles of positions (N,) below `size`, (N, D / 2)."""
+        if size > self._size:
+            self._size = max(_FIRST_POSITIONS, 2 * size)
+            index = torch.arange(self._size, device=self._device)[None]
+            self._table = complex_rotation(index, self._width, self._dtype)[0]
+        return self._table.index_select(0, position)
+
+
+def complex_rotation(position: Tensor, width: int, dtype: torch.dtype) -> Tensor:
+    """Return `rotation` as complex numbers, (B or 1, T, D / 2)."""
+    return torch.view_as_complex(torch.stack(rotation(position, width, dtype), dim=-1))
 
 
 def rotate(x: Tensor, position: Positions | Tensor) -> Tensor:

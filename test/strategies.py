@@ -3,7 +3,7 @@
 import torch
 from hypothesis import strategies as st
 
-from mtla_espnet.attention.base import attention_class
+from mtla_espnet.attention.kinds import attention_class
 
 HEADS = 4
 SIZE = 32

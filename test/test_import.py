@@ -32,7 +32,7 @@ def test_the_package_itself_loads_nothing():
     "program",
     [
         f"from mtla_espnet import {', '.join(ATTENTIONS)}",
-        "from mtla_espnet.attention.base import KINDS, attention_options\n"
+        "from mtla_espnet.attention.kinds import KINDS, attention_options\n"
         "for kind in KINDS: attention_options(kind)",
     ],
     ids=["modules", "options of a configuration"],

@@ -1,12 +1,14 @@
 """Multi-head, grouped-query and multi-query attention: H, G and 1 key/value heads."""
 
-import torch
 from torch import Tensor, nn
 
-from mtla_espnet.attention.base import SelfAttention, head_size, require_integer
-from mtla_espnet.attention.ops import sdpa
-from mtla_espnet.cache.growing import LayerCache
-from mtla_espnet.cache.spec import CacheSpec
+from mtla_espnet.attention.base import (
+    SelfAttention,
+    StepLayers,
+    head_size,
+    require_integer,
+)
+from mtla_espnet.cache.slot import SlotForm
 from mtla_espnet.position import Positions, rotate
 
 
@@ -49,37 +51,21 @@ class GroupedQuery(SelfAttention):
                 f"num_kv_heads: {num_kv_heads} does not divide the {num_heads} attention heads"
             )
         self.head_dim = size
+        self.softmax_scale = size**-0.5
         self.num_kv_heads = num_kv_heads
+        self.slot = SlotForm(size, num_kv_heads, value_width=size, rotary_width=size)
         self.wq = nn.Linear(embed_dim, embed_dim, bias=bias)
         self.wk = nn.Linear(embed_dim, num_kv_heads * size, bias=bias)
         self.wv = nn.Linear(embed_dim, num_kv_heads * size, bias=bias)
         self.wo = nn.Linear(embed_dim, embed_dim, bias=bias)
 
     @property
-    def cache_spec(self) -> CacheSpec:
-        """Keys and values of G heads."""
-        return CacheSpec(2 * self.num_kv_heads * self.head_dim)
+    def layers(self) -> StepLayers:
+        """Projections alone."""
+        return StepLayers(self.wq, (self.wk, self.wv), self.wo)
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (-1, self.head_dim))
-
-    def _key_value(self, key: Tensor, rotary: Positions | Tensor) -> tuple[Tensor, Tensor]:
-        """Return turned keys and values, (B, T, G, h) each."""
-        return rotate(self._heads(self.wk(key)), rotary), self._heads(self.wv(key))
-
-    def entries(self, key: Tensor, key_position: Positions) -> Tensor:
-        """Return [turned keys ; values], (B, T, 2 * G * h)."""
-        k, v = self._key_value(key, key_position)
-        return _pack(k, v)
-
-    @property
-    def key_value_shapes(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """See `SelfAttention`."""
-        return ((self.num_kv_heads, self.head_dim),) * 2
-
-    def key_value(self, entries: Tensor) -> tuple[Tensor, Tensor]:
-        """See `SelfAttention`."""
-        return entries.unflatten(-1, (2, self.num_kv_heads, self.head_dim)).unbind(-3)
 
     def forward(
         self,
@@ -88,43 +74,11 @@ class GroupedQuery(SelfAttention):
         query_position: Positions,
         key_position: Positions,
     ) -> Tensor:
-        """See `SelfAttention.forward`."""
-        q = rotate(self._heads(self.wq(query)), query_position)
-        k, v = self._key_value(key, key_position)
-        output = sdpa.attend(
-            q.transpose(1, 2),
-            k.transpose(1, 2),
-            v.transpose(1, 2),
-            query_position,
-            key_position,
-            scale=self.head_dim**-0.5,
-            dropout=self.dropout if self.training else 0.0,
-        )
-        return self.wo(output.transpose(1, 2).flatten(2))
-
-    def step(self, query: Tensor, cache: LayerCache, rotary: Tensor | None = None) -> Tensor:
-        """See `SelfAttention.step`; the beams share one matrix product a key head."""
-        rotary = cache.position[:, None] if rotary is None else rotary
-        k, v = self._key_value(query, rotary)
-        cache.write(_pack(k, v)[:, 0])
-        q = rotate(self._heads(self.wq(query)), rotary)
-        # (N, H, h) -> (N, G, H / G, h)
-        q = q[:, 0].unflatten(1, (self.num_kv_heads, -1))
-        output = sdpa.attend_cached(
-            q,
-            (*self._unpack(cache.prefix), cache.prefix_mask),
-            (*self._unpack(cache.suffix), cache.suffix_mask),
-            scale=self.head_dim**-0.5,
-        )
-        return self.wo(output.flatten(1))[:, None]
-
-    def _unpack(self, entry: Tensor) -> tuple[Tensor, Tensor]:
-        """Split cache entries (rows, slots, 2 G h) into two (rows, G, slots, h)."""
-        return entry.unflatten(-1, (2, self.num_kv_heads, self.head_dim)).permute(2, 0, 3, 1, 4)
-
-
-def _pack(key: Tensor, value: Tensor) -> Tensor:
-    return torch.cat((key.flatten(2), value.flatten(2)), dim=-1)
+        """Attend as any kind, by keys and values that need not lie in slots before."""
+        q = self.turned(self.heads(query), query_position)
+        k = rotate(self._heads(self.wk(key)), key_position)
+        v = self._heads(self.wv(key))
+        return self.attended(q, k, v, query_position, key_position)
 
 
 class MultiHead(GroupedQuery):

@@ -1,6 +1,7 @@
 """Multi-head temporal latent attention: latents merged over chunks of s positions."""
 
 import itertools
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -9,8 +10,7 @@ from torch import Tensor, nn
 from mtla_espnet.attention.base import require_integer
 from mtla_espnet.attention.mla import Latent
 from mtla_espnet.attention.ops import choose, chunked, sdpa
-from mtla_espnet.cache.growing import LayerCache
-from mtla_espnet.cache.spec import CacheSpec
+from mtla_espnet.attention.ops.entries import gates
 from mtla_espnet.position import Positions, accurate, chunk_encoding
 
 
@@ -118,12 +118,25 @@ class TemporalLatent(Latent):
         super().__init__(embed_dim, num_heads, dropout, **latent)
         self.down_rate = require_integer("down_rate", down_rate)
         require_integer("kv_lora_rank", self.kv_lora_rank, least=4)
+        self.slot = replace(self.slot, down_rate=self.down_rate)
         self.hypernet_down = HyperNetwork(self.kv_lora_rank)
 
-    @property
-    def cache_spec(self) -> CacheSpec:
-        """The merged latent and the newest member's rotary key, a slot a chunk."""
-        return CacheSpec(self.kv_lora_rank + self.qk_rope_head_dim, self.down_rate)
+    @torch.no_grad()
+    def gates(self, chunk: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the hyper-network as a dot product a chunk.
+
+        sigmoid(fc_c(PE(j)) . fc_p(c)) = sigmoid((fc_c(PE(j)) W_p) . c + fc_c(PE(j)) . b_p).
+
+        Args:
+            chunk: (J,) int64.
+
+        Returns:
+            (J, r) and (J,), in float32 at least.
+        """
+        network = self.hypernet_down
+        code, gate = network.fc_c, network.fc_p
+        parts = network.encode(chunk), code.weight, code.bias, gate.weight, gate.bias
+        return gates(*map(accurate, parts))[1:]
 
     def entries(self, key: Tensor, key_position: Positions) -> Tensor:
         """Return [partial of the position's chunk ; its rotary key], (B, T, r + rope)."""
@@ -133,8 +146,8 @@ class TemporalLatent(Latent):
         if choose.runs_triton(joint):
             code, gate = self.hypernet_down.fc_c, self.hypernet_down.fc_p
             network = encoding, code.weight, code.bias, gate.weight, gate.bias
-            return self._entries_fused(joint, key_position, network)
-        latent, rope = self._normalise(joint, key_position)
+            return self._entries_triton(joint, key_position, network)
+        latent, rope = self.made(joint, key_position).split(self._entry_sizes, dim=-1)
         weight = self.hypernet_down(latent, encoding, repeats=self.down_rate)
         merged = merge_chunks(latent, weight, key_position.index, self.down_rate)
         return torch.cat((merged, rope), dim=-1)
@@ -179,7 +192,7 @@ class TemporalLatent(Latent):
             if kernel in ("cpu", "efficient"):
                 inputs = query, own_key, own_value
                 output = chunked.attend(kernel, *inputs, rate, self.softmax_scale, dropout)
-                return output.transpose(1, 2)
+                return self._output(output)
         elif query.is_cuda:  # one fused kernel, where launches cost more than the work
             rows, mask = query_position.once(
                 ("chunks and own", key_position, rate, query.dtype),
@@ -188,7 +201,7 @@ class TemporalLatent(Latent):
             rows = entry.gather(1, rows.expand(-1, -1, entry.size(-1)))
             key, value = (x.transpose(1, 2) for x in self.key_value(rows))
             scale = self.softmax_scale
-            return sdpa.attend_masked(query, key, value, mask, scale, dropout).transpose(1, 2)
+            return self._output(sdpa.attend_masked(query, key, value, mask, scale, dropout))
         else:
             index = query_position.index.clamp_min(0)[..., None].expand(-1, -1, entry.size(-1))
             own_key, own_value = (x.transpose(1, 2) for x in self.key_value(entry.gather(1, index)))
@@ -196,24 +209,14 @@ class TemporalLatent(Latent):
             chunk_key, chunk_value = (x.transpose(1, 2) for x in self.key_value(chunks))
         before = torch.arange(chunk_key.size(2), device=query.device)
         before = before < (query_position.index // rate)[:, None, :, None]
-        return sdpa.attend_with_own(
-            query,
-            chunk_key,
-            chunk_value,
-            before,
-            own_key,
-            own_value,
-            self.softmax_scale,
-            dropout,
-        ).transpose(1, 2)
+        chunks = chunk_key, chunk_value, before
+        own = own_key, own_value
+        return self._output(sdpa.attend_with_own(query, *chunks, *own, self.softmax_scale, dropout))
 
-    def _extend(self, entry: Tensor, cache: LayerCache) -> Tensor:
-        """Add the weighted latent to the unfinished slot; the rotary key replaces its own."""
-        latent, rope = entry.split(self._entry_sizes, dim=-1)
-        chunk = cache.position // self.down_rate
-        weight = self.hypernet_down(latent[:, None], self.hypernet_down.encode(chunk[:, None]))
-        merged = accurate(latent) * weight
-        if self.down_rate > 1:
-            partial = accurate(cache.partial()[:, : self.kv_lora_rank])
-            merged = merged + partial.masked_fill(cache.residue[:, None] == 0, 0.0)
-        return torch.cat((merged.to(latent.dtype), rope), dim=-1)
+    def _output(self, attended: Tensor) -> Tensor:
+        """(B, H, L, v) -> (B, L, d)."""
+        return self.wo(attended.transpose(1, 2).flatten(2))
+
+    @property
+    def _entry_sizes(self) -> tuple[int, int]:
+        return self.kv_lora_rank, self.qk_rope_head_dim

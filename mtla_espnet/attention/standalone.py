@@ -153,7 +153,7 @@ class _StandAlone:
             )
         rotary = None if position is None else position.to(query.device).expand(cache.rows, 1)
         cache.advance()
-        return self.step(query, cache.layer(0), rotary)
+        return self.step(query, cache, rotary=rotary)
 
 
 def _same_memory(a: Tensor, b: Tensor) -> bool:

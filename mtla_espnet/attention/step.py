@@ -1,227 +1,226 @@
-"""A decoding step with few operations: what the plain beam search spends its time in.
+"""One new position of every hypothesis in one layer, over a `DecodingCache`.
 
-The same function as `SelfAttention.step` over a `DecodingCache`, by test. Weights of one
-input are one product, what depends on positions alone is made once a step for all layers,
-the merging weight of temporal latents is one dot product with a table, and what is new is
-written in place: a third of the operations. On a CPU, where a step of a small model is
-bound by their number, it takes less than half the time.
+The same function as a kind's `forward`, by test, for any kind: it reads what a kind says of
+its slots and layers. With live weights it serves ESPnet's search and the stand-alone modules.
+With prepared ones (copies, laid out for products of a few rows) it is what the plain beam
+search spends its time in: weights of one input are one product, what depends on positions
+alone is made once a step for all layers, the weight of a latent is one dot product with a
+table, and what is new is written in place.
 """
 
 import torch
 from torch import Tensor
 
-from mtla_espnet.attention.base import SelfAttention
-from mtla_espnet.attention.mha import GroupedQuery
-from mtla_espnet.attention.mla import Latent
-from mtla_espnet.attention.mtla import TemporalLatent
-from mtla_espnet.attention.step_weights import JointLinear, Norm, merge_table
-from mtla_espnet.cache.growing import DecodingCache, LayerCache
-from mtla_espnet.position import accurate, rotation
+from mtla_espnet.attention.step_weights import JointLinear, LiveLinear, StepNorm
+from mtla_espnet.cache.growing import DecodingCache
+from mtla_espnet.position import accurate, complex_rotation
 
-# Tables of positions and chunks are made for so many at first, then doubled.
-_FIRST_POSITIONS = 256
-
-
-class StepTables:
-    """What the layers of a step share: rotary angles and chunk numbers of its positions.
-
-    Args:
-        attention: of any layer.
-    """
-
-    def __init__(self, attention: SelfAttention):
-        latent = isinstance(attention, Latent)
-        self._width = attention.qk_rope_head_dim if latent else attention.head_dim
-        self._rate = attention.cache_spec.down_rate
-        weight = attention.wo.weight
-        self._dtype, self._device = accurate(weight.new_empty(0)).dtype, weight.device
-        self.positions = 0
-
-    def prepare(self, cache: DecodingCache) -> None:
-        """Set `angle` and `chunk` to those of the newest positions."""
-        furthest = cache.longest + cache.step
-        if furthest > self.positions:
-            self.positions = max(_FIRST_POSITIONS, 2 * furthest)
-            index = torch.arange(self.positions, device=self._device)[None]
-            parts = torch.stack(rotation(index, self._width, self._dtype), dim=-1)
-            self._angles = torch.view_as_complex(parts)[0]
-        self.angle = self._angles.index_select(0, cache.position)[:, None]  # (N, 1, D / 2)
-        self.chunk = cache.position // self._rate if self._rate > 1 else cache.position
-
-    @property
-    def chunks(self) -> int:
-        """How many chunks the positions have."""
-        return -(-self.positions // self._rate)
-
-
-def pack(attention: SelfAttention, tables: StepTables) -> "Step":
-    """Return the step of a layer.
-
-    Args:
-        attention: of the layer; its parameters stay as they are (some are copied).
-        tables: of all layers.
-    """
-    kind = _LatentStep if isinstance(attention, Latent) else _HeadsStep
-    return kind(attention, tables)
+# A table of chunks is made for so many at first, then doubled.
+_FIRST_CHUNKS = 256
 
 
 class Step:
-    """One new position of every hypothesis; see `pack`."""
+    """A layer's step.
 
-    def __init__(self, tables: StepTables):
-        self._tables = tables
+    Args:
+        attention: a `SelfAttention`.
+        layer: its number in the cache.
+        prepared: copy the weights: they are not to change any more.
+    """
 
-    def __call__(self, x: Tensor, cache: LayerCache) -> Tensor:
-        """(N, d) normalised input -> (N, d); the cache is written in place."""
-        raise NotImplementedError
+    def __init__(self, attention, layer: int = 0, prepared: bool = False):
+        self._attention, self._layer, self._prepared = attention, layer, prepared
+        self._slot, layers = attention.slot, attention.layers
+        self._heads, self._scale = attention.num_heads, attention.softmax_scale
+        linear = JointLinear if prepared else LiveLinear
+        self._project = linear(layers.query, *layers.entry)
+        self._query_width = layers.query.out_features
+        self._query_up = None
+        if layers.query_up is not None:
+            self._query_up, self._query_norm = linear(layers.query_up), StepNorm(layers.query_norm)
+        self._norm = layers.norm and StepNorm(layers.norm, self._slot.groups)
+        self._output = linear(layers.output)
+        self._absorbs = layers.up is not None
+        if self._absorbs:
+            key, value = absorbed(attention)
+            if prepared:
+                key, value = key.contiguous(), value.contiguous()
+            self._key_weight, self._value_weight = key, value
+        self._chunks = 0
+        head = layers.query_up or layers.query
+        widths = self._query_width, head.out_features // self._heads
+        widths += self._slot.key_parts, self._slot.width
+        self._even = not any(width % 2 for width in widths)
 
-    def _turn(self, x: Tensor) -> None:
-        """Turn the last axis of (N, heads, D) in place."""
-        if x.dtype in (torch.float32, torch.float64):
-            # `view`, here as elsewhere: `unflatten` does the same in Python, at 3 us a call
-            torch.view_as_complex(x.view(*x.shape[:-1], -1, 2)).mul_(self._tables.angle)
-        else:
-            pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
-            x.copy_(torch.view_as_real(pairs * self._tables.angle).flatten(-2))
+    @torch.no_grad()
+    def __call__(self, x: Tensor, cache: DecodingCache, rotary: Tensor | None = None) -> Tensor:
+        """Attend and write the cache in place.
 
+        Args:
+            x: (N, d), normalised input.
+            cache: of all layers.
+            rotary: (N or 1, 1), as of `SelfAttention.step`.
 
-class _HeadsStep(Step):
-    """Of the kinds with key and value heads; their prefix is kept by heads too."""
+        Returns:
+            (N, d).
+        """
+        slot, rows = self._slot, len(x)
+        joint = self._project(x)
+        query, new = joint[:, : self._query_width], joint[:, self._query_width :]
+        if self._query_up is not None:
+            query = self._query_up(self._query_norm(query))
+        angle = cache.angle
+        if rotary is not None:
+            angle = complex_rotation(rotary, slot.rotary_width, accurate(x[:0]).dtype)
+        # `view`, here as elsewhere: `unflatten` does the same in Python, at 3 us a call
+        query = query.view(rows, self._heads, -1)
+        if slot.shared_width:
+            _turn(query[..., -slot.shared_width :], angle, self._even)
+            _turn(new[:, None, -slot.shared_width :], angle, self._even)
+        else:  # whole queries and keys, side by side
+            width = self._query_width + slot.key_parts
+            _turn(joint[:, :width].view(rows, -1, slot.key_width), angle, self._even)
+        self._write(new, cache)
+        reading = query
+        if self._absorbs:
+            nope = query[..., : query.size(2) - slot.shared_width]
+            latent = torch.bmm(nope.transpose(0, 1), self._key_weight).transpose(0, 1)
+            reading = torch.cat((latent, query[..., nope.size(2) :]), dim=-1)
+        return self._output(self._attend(query, reading, cache).flatten(1))
 
-    def __init__(self, attention: GroupedQuery, tables: StepTables):
-        super().__init__(tables)
-        self._project = JointLinear(attention.wq, attention.wk, attention.wv)
-        self._output = JointLinear(attention.wo)
-        self._scale = attention.head_dim**-0.5
-        self._heads, self._groups = attention.num_heads, attention.num_kv_heads
-        self._size = attention.head_dim
+    def _attend(self, query: Tensor, reading: Tensor, cache: DecodingCache) -> Tensor:
+        """Attend to prefix and suffix by one softmax.
 
-    def __call__(self, x: Tensor, cache: LayerCache) -> Tensor:
-        joint = self._project(x).view(len(x), -1, self._size)  # (N, H + 2 G, h)
-        self._turn(joint[:, : -self._groups])
-        query, entry = joint[:, : self._heads], joint[:, self._heads :]
-        slots, newest = cache.newest()
-        slots.index_copy_(0, newest, entry.flatten(1).to(slots.dtype))
-        query = query.view(len(x), self._groups, -1, self._size)  # (N, G, R, h)
-        shared = _prefix_scores(query, cache, self._scale)
-        suffix = cache.suffix.unflatten(-1, (2, self._groups, self._size))
-        suffix_key, suffix_value = suffix.permute(2, 0, 3, 1, 4).flatten(1, 2)
+        Args:
+            query: (N, H, D), for materialised keys.
+            reading: (N, H, key_width + shared_width), for slots.
+            cache: with the newest position.
+
+        Returns:
+            (N, H, Dv).
+        """
+        groups, rows, layer = self._slot.groups, len(query), self._layer
+        key, value = self._slot.read(cache.suffix(layer).to(query.dtype))  # (N * G, S, ...)
         own = torch.baddbmm(
-            _spread(cache.suffix_bias, self._groups),
-            query.flatten(0, 1),
-            suffix_key.transpose(1, 2),
+            _spread(cache.suffix_bias, groups),
+            reading.reshape(rows * groups, -1, reading.size(2)),
+            key.transpose(1, 2),
             alpha=self._scale,
         )
-        shared, own = _softmax(shared, own.view(*query.shape[:3], -1))
-        output = _prefix_output(shared, cache).flatten(0, 1)
-        output = torch.baddbmm(output, own.flatten(0, 1), suffix_value)
-        return self._output(output.view(len(x), -1))
-
-
-class _LatentStep(Step):
-    """Of the latent kinds; their prefix is kept as latents or materialised."""
-
-    def __init__(self, attention: Latent, tables: StepTables):
-        super().__init__(tables)
-        first = attention.wq_a if attention.q_lora_rank else attention.wq
-        self._project = JointLinear(first, attention.wkv_a)
-        self._widen = None
-        if attention.q_lora_rank:
-            self._widen, self._query_norm = JointLinear(attention.wq_b), Norm(attention.q_norm)
-        self._norm = Norm(attention.kv_norm)
-        self._output = JointLinear(attention.wo)
-        self._heads, self._rank = attention.num_heads, attention.kv_lora_rank
-        self._nope = attention.qk_nope_head_dim
-        weight = attention.wkv_b.weight.detach().unflatten(0, (self._heads, -1))
-        self._key_weight = weight[:, : self._nope].contiguous()  # (H, nope, r)
-        self._value_weight = weight[:, self._nope :].transpose(1, 2).contiguous()  # (H, r, v)
-        self._scale = attention.softmax_scale
-        self._network = attention.hypernet_down if isinstance(attention, TemporalLatent) else None
-        self._merges = attention.cache_spec.down_rate > 1
-        self._positions = 0
-
-    def __call__(self, x: Tensor, cache: LayerCache) -> Tensor:
-        rank = self._rank
-        query, joint = self._project.split(x)
-        if self._widen is not None:
-            query = self._widen(self._query_norm(query))
-        query = query.view(len(x), self._heads, -1)
-        nope, rope = query[..., : self._nope], query[..., self._nope :]
-        self._turn(rope)
-        self._turn(joint[:, None, rank:])
-        self._write(joint, cache)
-        absorbed = torch.bmm(nope.transpose(0, 1), self._key_weight).transpose(0, 1)
-        latent_query = torch.cat((absorbed, rope), dim=-1)  # (N, H, r + rope)
-        suffix = cache.suffix.to(x.dtype)
-        own = torch.baddbmm(
-            cache.suffix_bias, latent_query, suffix.transpose(1, 2), alpha=self._scale
-        )
         if cache.materialised:
-            shared = _prefix_scores(query[:, :, None], cache, self._scale)[:, :, 0]
-            shared, own = _softmax(shared, own)
-            output = self._values(torch.bmm(own, suffix[..., :rank]))
-            output += _prefix_output(shared[:, :, None], cache)[:, :, 0]
-            return self._output(output.flatten(1))
-        # the hypotheses and heads of an utterance are the rows of one product
-        prefix = cache.prefix.to(x.dtype)
-        rows = len(prefix), -1
-        shared = _product(
-            cache.prefix_bias, prefix, latent_query.view(*rows, rank + rope.size(-1)), self._scale
-        )
-        shared, own = _softmax(shared, own.view(*rows, own.size(-1)))
-        latent = torch.bmm(shared, prefix[..., :rank]).view(len(x), -1, rank)
-        own = own.view(len(x), self._heads, -1)
-        output = self._values(torch.baddbmm(latent, own, suffix[..., :rank]))
-        return self._output(output.flatten(1))
+            asking, (key, prefix_value) = query, cache.prefix_key_value(layer)
+            key_heads = key.size(1)
+            key, prefix_value = key.flatten(0, 1), prefix_value.flatten(0, 1)
+        else:
+            asking, key_heads = reading, groups
+            key, prefix_value = self._slot.read(cache.prefix(layer).to(query.dtype))
+        batch = cache.batch
+        asking = _fold(asking, batch, key_heads)
+        shared = _product(_spread(cache.prefix_bias, key_heads), key, asking, self._scale)
+        shared = _unfold(shared, batch, key_heads, rows)
+        shared, own = _softmax(shared, own.view(*shared.shape[:-1], -1))
+        own = own.view(rows * groups, -1, own.size(-1))
+        output = torch.bmm(_fold(shared, batch, key_heads), prefix_value)
+        output = _unfold(output, batch, key_heads, rows).reshape(rows * groups, -1, output.size(2))
+        if not self._absorbs:
+            return torch.baddbmm(output, own, value).view(rows, self._heads, -1)
+        if cache.materialised:
+            values = self._values(torch.bmm(own, value))
+            return values.add_(output.view(values.shape))
+        return self._values(torch.baddbmm(output, own, value))
 
     def _values(self, latent: Tensor) -> Tensor:
-        """(N, H, r) -> (N, H, v)."""
-        return torch.bmm(latent.transpose(0, 1), self._value_weight).transpose(0, 1)
+        """(N * G, H / G, r) -> (N, H, v)."""
+        latent = latent.view(-1, self._heads, latent.size(2)).transpose(0, 1)
+        return torch.bmm(latent, self._value_weight).transpose(0, 1)
 
-    def _write(self, joint: Tensor, cache: LayerCache) -> None:
-        """Cache the newest position, given [latent before its norm ; turned key] (N, width)."""
-        rank = self._rank
-        slots, newest = cache.newest()
-        latent = self._norm(joint[:, :rank])
-        if self._network is not None:
-            gate, offset = self._gates()
-            weight = torch.baddbmm(offset, gate[:, None], accurate(latent)[..., None]).sigmoid_()
-            if self._merges:  # a slot is zero before its first member
-                partial = accurate(slots.index_select(0, newest)[:, :rank])
-                latent = torch.addcmul(partial, accurate(latent), weight[:, 0])
-            else:
-                latent = accurate(latent) * weight[:, 0]
-        entry = torch.cat((latent.to(slots.dtype), joint[:, rank:].to(slots.dtype)), dim=-1)
-        slots.index_copy_(0, newest, entry)
+    def _write(self, new: Tensor, cache: DecodingCache) -> None:
+        """Cache the newest position, given a slot's numbers (N, width) before their norm."""
+        slot, newest = self._slot, cache.newest
+        slots = cache.slots(self._layer)
+        if self._norm is not None:
+            own = self._norm(new[:, : slot.key_parts])
+            if self._attention.gates is not None:
+                own = self._weighted(own, slots, newest, cache)
+            rest = new[:, slot.key_parts :]
+            new = torch.cat((own.to(slots.dtype), rest.to(slots.dtype)), dim=-1)
+        slots.index_copy_(0, newest, new.to(slots.dtype))
+        if slot.window:
+            window = slots.view(len(new), -1, slot.width)[:, : slot.open_slots]
+            merged = self._attention.merge_window(window)
+            slots.index_copy_(0, cache.finished, merged.to(slots.dtype))
 
-    def _gates(self) -> tuple[Tensor, Tensor]:
-        """Return (N, r) and (N, 1, 1) of the newest positions' chunks."""
-        if self._positions != self._tables.positions:
-            self._positions = self._tables.positions
-            self._gate, self._offset = merge_table(self._network, self._tables.chunks)
-        chunk = self._tables.chunk
-        offset = self._offset.index_select(0, chunk)
-        return self._gate.index_select(0, chunk), offset[:, None, None]
+    def _weighted(self, own: Tensor, slots: Tensor, newest: Tensor, cache: DecodingCache) -> Tensor:
+        """Return the newest slots' key parts, those of earlier members included."""
+        vectors, numbers = self._gates(cache)
+        own = accurate(own)
+        weight = torch.baddbmm(numbers, vectors[:, None], own[..., None]).sigmoid_()
+        if self._slot.down_rate == 1:
+            return own * weight[:, 0]
+        # a slot is zero before its first member
+        partial = accurate(slots.index_select(0, newest)[:, : self._slot.key_parts])
+        return torch.addcmul(partial, own, weight[:, 0])
+
+    def _gates(self, cache: DecodingCache) -> tuple[Tensor, Tensor]:
+        """Return (N, G * k) and (N, 1, 1) of the newest positions' chunks."""
+        if not self._prepared:
+            vectors, numbers = self._attention.gates(cache.chunk)
+            return vectors, numbers[:, None, None]
+        needed = cache.furthest // self._slot.down_rate + 1
+        if needed > self._chunks:
+            self._chunks = max(_FIRST_CHUNKS, 2 * needed)
+            chunks = torch.arange(self._chunks, device=cache.lengths.device)
+            self._vectors, self._numbers = self._attention.gates(chunks)
+        numbers = self._numbers.index_select(0, cache.chunk)
+        return self._vectors.index_select(0, cache.chunk), numbers[:, None, None]
 
 
-def _fold(x: Tensor, batch: int) -> Tensor:
-    """(N, G, R, ...) -> (B * G, N / B * R, ...): the hypotheses of an utterance as rows."""
-    return x.unflatten(0, (batch, -1)).transpose(1, 2).flatten(2, 3).flatten(0, 1)
+def absorbed(attention) -> tuple[Tensor, Tensor]:
+    """Return the matrices that let heads read latents, views of `StepLayers.up`.
+
+    Args:
+        attention: a `SelfAttention` with latents.
+
+    Returns:
+        (H, nope, r), of queries, and (H, r, v), of values.
+    """
+    weight = attention.layers.up.weight.detach().unflatten(0, (attention.num_heads, -1))
+    nope = weight.size(1) - attention.value_width
+    return weight[:, :nope], weight[:, nope:].transpose(1, 2)
 
 
-def _unfold(x: Tensor, groups: int, heads: int) -> Tensor:
-    """Undo `_fold`."""
-    x = x.unflatten(0, (-1, groups)).unflatten(2, (-1, heads))
-    return x.transpose(1, 2).flatten(0, 1)
+def _turn(x: Tensor, angle: Tensor, even: bool) -> None:
+    """Turn the last axis of (N, heads, D) in place.
+
+    Args:
+        x: pairs of real and imaginary parts.
+        angle: (N or 1, 1, D / 2) complex, by which pairs are multiplied.
+        even: whether all strides and offsets of `x` are even, as a view of pairs wants it.
+    """
+    if even and x.dtype in (torch.float32, torch.float64):
+        torch.view_as_complex(x.view(*x.shape[:-1], -1, 2)).mul_(angle)
+    else:
+        pairs = torch.view_as_complex(accurate(x).unflatten(-1, (-1, 2)).contiguous())
+        x.copy_(torch.view_as_real(pairs * angle).flatten(-2))
 
 
-def _prefix_scores(query: Tensor, cache: LayerCache, scale: float) -> Tensor:
-    """Score the prefix, (N, G, R, D) -> (N, G, R, P): one product an utterance and group."""
-    groups, heads = query.shape[1:3]
-    key, _ = cache.prefix_key_value
-    bias = _spread(cache.prefix_bias, groups)
-    query = _fold(query, len(key))
-    return _unfold(_product(bias, key.flatten(0, 1), query, scale), groups, heads)
+def _fold(x: Tensor, batch: int, groups: int) -> Tensor:
+    """(N, H, X), or what `_unfold` gives, -> (B * G, N / B * H / G, X).
+
+    The hypotheses of an utterance become rows of one product.
+    """
+    if groups == 1:
+        return x.reshape(batch, x.size(0) * x.size(1) // batch, x.size(-1))
+    if x.dim() == 3:
+        x = x.view(batch, len(x) // batch, groups, x.size(1) // groups, x.size(2))
+    return x.transpose(1, 2).reshape(batch * groups, x.size(1) * x.size(3), x.size(4))
+
+
+def _unfold(x: Tensor, batch: int, groups: int, rows: int) -> Tensor:
+    """(B * G, M, X) -> (B, N / B, G, H / G, X), of one group (B, M, X): as (N, H, X) lies."""
+    if groups == 1:
+        return x
+    return x.unflatten(0, (batch, groups)).unflatten(2, (rows // batch, -1)).transpose(1, 2)
 
 
 def _product(bias: Tensor, key: Tensor, query: Tensor, scale: float) -> Tensor:
@@ -234,13 +233,6 @@ def _product(bias: Tensor, key: Tensor, query: Tensor, scale: float) -> Tensor:
 def _spread(bias: Tensor, groups: int) -> Tensor:
     """Repeat the rows of a bias once a key head; one for all rows stays one."""
     return bias.repeat_interleave(groups, dim=0) if groups > 1 and len(bias) > 1 else bias
-
-
-def _prefix_output(weight: Tensor, cache: LayerCache) -> Tensor:
-    """Weigh the prefix's values, (N, G, R, P) -> (N, G, R, Dv)."""
-    groups, heads = weight.shape[1:3]
-    _, value = cache.prefix_key_value
-    return _unfold(torch.bmm(_fold(weight, len(value)), value.flatten(0, 1)), groups, heads)
 
 
 def _softmax(shared: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:

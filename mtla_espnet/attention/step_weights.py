@@ -4,9 +4,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mtla_espnet.attention.mtla import HyperNetwork
-from mtla_espnet.position import accurate
-
 # oneDNN's product with a weight in its own layout, and ReLU in it, is up to 1.9 times as fast as
 # MKL's (60 rows, 144 x 576, an AMD EPYC; 16 rows: 1.4 times), but each call costs some 6 us more.
 _LEAST_PACKED = 40_000
@@ -35,7 +32,6 @@ class JointLinear:
     """
 
     def __init__(self, *layers: nn.Linear, relu: bool = False):
-        self._sizes = [layer.out_features for layer in layers]
         self._relu = relu
         self._weight = torch.cat([layer.weight.detach() for layer in layers])
         self._bias = None
@@ -55,30 +51,42 @@ class JointLinear:
         output = F.linear(x, self._weight, self._bias)
         return output.relu_() if self._relu else output
 
-    def split(self, x: Tensor) -> tuple[Tensor, ...]:
-        """(N, d) -> (N, output) of each layer, views of one tensor."""
-        return torch.split_with_sizes(self(x), self._sizes, dim=-1)
+
+class LiveLinear:
+    """What `JointLinear` gives, by the layers as they are.
+
+    Args:
+        layers: of one input.
+        relu: of what comes out of one layer, which has a bias.
+    """
+
+    def __init__(self, *layers: nn.Linear, relu: bool = False):
+        self._layers, self._relu = layers, relu
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(N, d) -> (N, sum of outputs)."""
+        if self._relu:  # in the product's epilogue
+            (layer,) = self._layers
+            return torch._addmm_activation(layer.bias, x, layer.weight.t())
+        outputs = [F.linear(x, layer.weight, layer.bias) for layer in self._layers]
+        return torch.cat(outputs, dim=-1) if len(outputs) > 1 else outputs[0]
 
 
-class Norm:
-    """A LayerNorm without what a module's call costs beside it, 3 us."""
+class StepNorm:
+    """A LayerNorm without what a module's call costs beside it, 3 us.
 
-    def __init__(self, norm: nn.LayerNorm):
-        self._arguments = (norm.normalized_shape, norm.weight.detach(), norm.bias.detach())
-        self._eps = norm.eps
+    Args:
+        norm: with weight, bias and eps.
+        groups: of the last axis that are normalised each by itself.
+    """
+
+    def __init__(self, norm: nn.Module, groups: int = 1):
+        weight, bias = norm.weight.detach(), norm.bias.detach()
+        self._groups = groups
+        self._arguments = ((weight.numel(),) if groups == 1 else groups, weight, bias, norm.eps)
 
     def __call__(self, x: Tensor) -> Tensor:
         """(N, d) -> (N, d)."""
-        return torch.layer_norm(x, *self._arguments, self._eps)
-
-
-@torch.no_grad()
-def merge_table(network: HyperNetwork, chunks: int) -> tuple[Tensor, Tensor]:
-    """Return the hyper-network as a dot product a chunk: vectors (J, r), numbers (J,).
-
-    sigmoid(fc_c(PE(j)) . fc_p(c)) = sigmoid((fc_c(PE(j)) W_p) . c + fc_c(PE(j)) . b_p);
-    in float32 at least.
-    """
-    chunk = torch.arange(chunks, device=network.fc_c.weight.device)
-    code = accurate(F.linear(network.encode(chunk), network.fc_c.weight, network.fc_c.bias))
-    return code @ accurate(network.fc_p.weight), code @ accurate(network.fc_p.bias)
+        if self._groups == 1:
+            return torch.layer_norm(x, *self._arguments)
+        return torch.group_norm(x, *self._arguments)

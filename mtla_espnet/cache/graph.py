@@ -18,7 +18,7 @@ operations on the same memory.
 import torch
 from torch import Tensor
 
-from mtla_espnet.cache.spec import CacheSpec
+from mtla_espnet.cache.slot import SlotForm, finished_slots, seeds
 from mtla_espnet.position import rotation
 
 
@@ -28,14 +28,13 @@ class GraphCache:
     Row n belongs to utterance n // beams.
 
     Args:
-        spec: what a slot of the suffix holds; the same for all layers.
+        form: what a slot of the suffix holds; the same for all layers.
         num_layers: layers.
         batch: B.
         beams: hypotheses an utterance.
         prefix_slots: finished slots of the longest prefix that it can take.
         max_length: tokens that it can take.
         key_value: shapes (G, D), (G, Dv) of a materialised slot's keys and values.
-        rotary_width: width of the rotary part.
         dtype: of the stored entries.
         device: where the cache lives.
 
@@ -46,7 +45,8 @@ class GraphCache:
         lengths: (B,) int32, prefix positions.
         step: (1,) int32, tokens that every hypothesis held before the newest one.
         parents: (N,) int64, row of the previous step that each row goes on from.
-        store: (layers, capacity + 2, N, width); the last two planes are unfinished slots.
+        store: (layers, capacity + 2 W, N, width); the last planes are unfinished slots, by
+            turns as the step is even or odd, in W slots each: one, or the window's.
         ancestor: (2, N, capacity) int32, by turns as the step is even or odd.
         prefix_key: (layers, B, prefix_slots, G, D).
         prefix_value: (layers, B, prefix_slots, G, Dv).
@@ -55,37 +55,37 @@ class GraphCache:
 
     def __init__(
         self,
-        spec: CacheSpec,
+        form: SlotForm,
         num_layers: int,
         batch: int,
         beams: int,
         prefix_slots: int,
         max_length: int,
         key_value: tuple[tuple[int, int], tuple[int, int]],
-        rotary_width: int,
         dtype: torch.dtype,
         device: torch.device,
     ):
-        self.spec, self.num_layers = spec, num_layers
+        self.form, self.num_layers = form, num_layers
         self.batch, self.beams, self.rows = batch, beams, batch * beams
         self.utterances = batch
         self.known: tuple[list[int], int] | None = None
         self.max_length = max_length
-        rate = spec.down_rate
+        rate = form.down_rate
         self.capacity = max(1, (rate - 1 + max_length) // rate)
         kind = {"dtype": dtype, "device": device}
         whole = {"dtype": torch.int32, "device": device}
         self.lengths = torch.zeros(batch, **whole)
         self.step = torch.zeros(1, **whole)
         self.parents = torch.arange(self.rows, device=device)
-        self.store = torch.zeros(num_layers, self.capacity + 2, self.rows, spec.width, **kind)
+        planes = self.capacity + 2 * form.open_slots
+        self.store = torch.zeros(num_layers, planes, self.rows, form.width, **kind)
         self.ancestor = torch.zeros(2, self.rows, self.capacity, **whole)
         key, value = key_value
         self.prefix_key = torch.zeros(num_layers, batch, prefix_slots, *key, **kind)
         self.prefix_value = torch.zeros(num_layers, batch, prefix_slots, *value, **kind)
         positions = (prefix_slots + 1) * rate + max_length
         index = torch.arange(positions, device=device)[None]
-        self.angles = torch.stack(rotation(index, rotary_width), dim=-1)[0]
+        self.angles = torch.stack(rotation(index, form.rotary_width), dim=-1)[0]
 
     # -- sizes ---------------------------------------------------------------
     @property
@@ -97,7 +97,7 @@ class GraphCache:
     def prefix_nbytes(self) -> int:
         """Bytes of the materialised prefixes, without padding."""
         lengths, _ = self._held()
-        slots = sum(length // self.spec.down_rate for length in lengths)
+        slots = sum(length // self.form.down_rate for length in lengths)
         sides = (self.prefix_key, self.prefix_value)
         return slots * sum(self.num_layers * x[0, 0, 0].numel() * x.element_size() for x in sides)
 
@@ -105,9 +105,9 @@ class GraphCache:
     def suffix_nbytes(self) -> int:
         """Bytes of the slots that the hypotheses hold, their seeds included."""
         lengths, step = self._held()
-        rate = self.spec.down_rate
-        slots = sum(self.spec.slots(length + step) - length // rate for length in lengths)
-        size = self.num_layers * self.spec.width * self.store.element_size()
+        rate = self.form.down_rate
+        slots = sum(self.form.slots(length + step) - length // rate for length in lengths)
+        size = self.num_layers * self.form.width * self.store.element_size()
         return slots * self.beams * size
 
     def _held(self) -> tuple[list[int], int]:
@@ -133,42 +133,41 @@ class GraphCache:
         self.step.zero_()
         torch.arange(self.rows, out=self.parents)
 
-    def write_prefix(self, layer: int, entries: Tensor, materialise) -> None:
+    def write_prefix(self, layer: int, entries: Tensor, materialise, merge=None) -> None:
         """Store the prefix of every utterance in one layer.
 
         Args:
             layer: which layer.
             entries: (B, T, width), as `DecodingCache.write_prefix` takes them.
             materialise: entries (B, P, width) -> keys (B, P, G, D), values (B, P, G, Dv).
+            merge: windows (B, P, s, width) -> their finished slots; None: there are none.
         """
-        rate = self.spec.down_rate
-        finished = entries[:, rate - 1 :: rate]
+        form = self.form
+        finished = finished_slots(entries, form.down_rate, merge)
         key, value = materialise(finished)
         self.prefix_key[layer, :, : finished.size(1)] = key
         self.prefix_value[layer, :, : finished.size(1)] = value
-        if rate > 1:  # the seed: what step 0 finds where an odd step would have left it
-            last = (self.lengths.long() - 1).clamp_min(0)
-            seed = entries[torch.arange(self.batch, device=last.device), last]
-            self.store[layer, self.capacity + 1] = seed.repeat_interleave(self.beams, dim=0)
+        if form.down_rate > 1:  # the seed: what step 0 finds where an odd step would have left it
+            seed = seeds(entries, self.lengths.long(), form).repeat_interleave(self.beams, dim=0)
+            self.store[layer, self.capacity + form.open_slots :] = seed.transpose(0, 1)
 
     def grown(self, max_length: int) -> "GraphCache":
         """Return a copy with room for more tokens."""
         other = GraphCache(
-            self.spec,
+            self.form,
             self.num_layers,
             self.batch,
             self.beams,
             self.prefix_slots,
             max_length,
             (self.prefix_key.shape[3:], self.prefix_value.shape[3:]),
-            2 * self.angles.size(1),
             self.store.dtype,
             self.store.device,
         )
         for name in ("lengths", "step", "parents", "prefix_key", "prefix_value"):
             getattr(other, name).copy_(getattr(self, name))
         other.utterances, other.known = self.utterances, self.known
-        other.store[:, : self.capacity] = self.store[:, :-2]
-        other.store[:, -2:] = self.store[:, -2:]
+        other.store[:, : self.capacity] = self.store[:, : self.capacity]
+        other.store[:, other.capacity :] = self.store[:, self.capacity :]
         other.ancestor[..., : self.capacity] = self.ancestor
         return other

@@ -1,4 +1,4 @@
-"""The decoding cache: one prefix an utterance, one suffix a hypothesis.
+"""The decoding cache of the plain searches: one prefix an utterance, one suffix a hypothesis.
 
 A slot holds what an attention layer keeps of `down_rate` consecutive positions
 (one position, unless positions are merged). Slot j covers positions
@@ -8,9 +8,9 @@ j * down_rate ... (j + 1) * down_rate - 1 of an utterance's own `[prefix ; text]
   utterance, is read by all its hypotheses, and is never copied or reordered.
 - The suffix cache holds generated positions, preallocated and written in place.
   Its first slot is the one that the end of the prefix left unfinished, if any:
-  every hypothesis starts from the prefix's partial as its seed.
+  every hypothesis starts from what the prefix left there, its seed.
 
-The cache does not know the kinds of attention: a layer says with a `CacheSpec`
+The cache does not know the kinds of attention: a layer says with a `SlotForm`
 what a slot holds, and hands in entries of that shape. A prefix may instead be kept
 *materialised*, as the keys and values of all heads that are read from its slots: larger
 for latent kinds, but read with fewer operations.
@@ -21,7 +21,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mtla_espnet.cache.spec import CacheSpec
+from mtla_espnet.cache.slot import SlotForm, finished_slots, seeds
+from mtla_espnet.position import AngleTable
 
 
 class DecodingCache:
@@ -32,35 +33,38 @@ class DecodingCache:
     number of tokens.
 
     Args:
-        spec: what a layer keeps; the same for all layers.
+        form: what a layer keeps; the same for all layers.
         num_layers: layers.
         lengths: (B,) int64, prefix positions of each utterance (0 is allowed).
         dtype: of the stored entries.
         device: where the cache lives.
         key_value: shapes (G, D), (G, Dv) of a slot's keys and values where the prefix is
             materialised; None: it holds entries.
+        angles: rotary angles of positions, which caches may share; None: its own.
 
     Attributes:
         lengths: (B,) int64, prefix positions.
         step: tokens that each hypothesis holds.
         materialised: whether the prefix is.
+        position: (N,) int64, the true position of each hypothesis' newest token.
     """
 
     def __init__(
         self,
-        spec: CacheSpec,
+        form: SlotForm,
         num_layers: int,
         lengths: Tensor,
         dtype: torch.dtype,
         device: torch.device,
         key_value: tuple[tuple[int, int], tuple[int, int]] | None = None,
+        angles: AngleTable | None = None,
     ):
-        self.spec = spec
+        self.form = form
         self.num_layers = num_layers
         self.lengths = lengths.to(device)
         self.step = 0
-        self._first_slot = self.lengths // spec.down_rate  # (B,) of the suffix
-        self._remainder = self.lengths % spec.down_rate  # (B,) positions of the seed
+        self._angles = angles or AngleTable(form.rotary_width, dtype, device)
+        self._first_slot = self.lengths // form.down_rate  # (B,) of the suffix
         prefix_slots = int(self._first_slot.max()) if len(lengths) else 0
         kind = {"dtype": dtype, "device": device}
         batch = len(self.lengths)
@@ -68,14 +72,15 @@ class DecodingCache:
         # entries, or keys and values, each (layers, B, G, P, width)
         self._prefix = [
             torch.zeros(num_layers, batch, groups, prefix_slots, width, **kind)
-            for groups, width in key_value or ((1, spec.width),)
+            for groups, width in key_value or ((1, form.width),)
         ]
-        self._prefix_mask = (
+        self.prefix_mask = (
             torch.arange(prefix_slots, device=device) < self._first_slot[:, None]
         )  # (B, P)
-        self._full_prefix = bool(self._prefix_mask.all())
-        self._seed = torch.zeros(num_layers, batch, spec.width, **kind)
-        self._suffix = torch.zeros(num_layers, 0, 0, spec.width, **kind)
+        self._seed = torch.zeros(num_layers, batch, form.open_slots, form.width, **kind)
+        # The columns of a window come before the slots.
+        self._lead = form.open_slots if form.window else 0
+        self._suffix = torch.zeros(num_layers, 0, self._lead, form.width, **kind)
         # read on the host at every step, so kept there
         self._host_lengths = self.lengths.tolist()
 
@@ -86,9 +91,9 @@ class DecodingCache:
         return len(self._host_lengths)
 
     @property
-    def longest(self) -> int:
-        """Positions of the longest prefix."""
-        return max(self._host_lengths, default=0)
+    def furthest(self) -> int:
+        """Positions that the longest hypothesis holds."""
+        return max(self._host_lengths, default=0) + self.step
 
     @property
     def rows(self) -> int:
@@ -98,23 +103,21 @@ class DecodingCache:
     @property
     def prefix_nbytes(self) -> int:
         """Bytes of the finished prefix slots, once an utterance, as they are kept."""
-        slots = sum(length // self.spec.down_rate for length in self._host_lengths)
+        slots = sum(length // self.form.down_rate for length in self._host_lengths)
         numbers = sum(x.size(2) * x.size(4) for x in self._prefix)
         return slots * self.num_layers * numbers * self._suffix.element_size()
 
     @property
     def suffix_nbytes(self) -> int:
         """Bytes of the slots that the hypotheses hold, their seeds included."""
-        if not self.rows:  # the seeds lie once an utterance until `expand`
-            return self._slot_nbytes * sum(
-                length % self.spec.down_rate > 0 for length in self._host_lengths
-            )
-        per_utterance = self.rows // self.batch
         held = sum(
-            self.spec.slots(length + self.step) - length // self.spec.down_rate
+            self.form.slots(length + self.step) - length // self.form.down_rate
             for length in self._host_lengths
         )
-        return held * per_utterance * self._slot_nbytes
+        # the seeds lie once an utterance until `expand`
+        copies = self.rows // self.batch if self.rows else 1
+        width = self.form.width * self._suffix.element_size()
+        return held * copies * self.num_layers * width
 
     @property
     def nbytes(self) -> int:
@@ -127,38 +130,44 @@ class DecodingCache:
         buffers = (*self._prefix, self._seed, self._suffix)
         return sum(x.numel() * x.element_size() for x in buffers)
 
-    @property
-    def _slot_nbytes(self) -> int:
-        return self.num_layers * self.spec.width * self._suffix.element_size()
-
     # -- prefix --------------------------------------------------------------
     def write_prefix(
         self,
         layer: int,
         entries: Tensor,
         materialise: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None,
+        merge: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         """Store the prefix of every utterance in one layer.
 
         Args:
             layer: which layer.
-            entries: (B, T, width), right-padded. Row t is the entry that t's slot
-                has when t is its newest position; a finished slot is therefore the
-                row of its last position.
+            entries: (B, T, width), right-padded. Row t is the entry that t's slot has when t is
+                its newest position, so a finished slot is the row of its last position;
+                with a window it is what t alone has.
             materialise: entries (B, P, width) -> keys (B, P, G, D), values (B, P, G, Dv);
                 for a prefix that is kept so.
+            merge: windows (B, P, s, width) -> their finished slots (B, P, width).
         """
-        rate, slots = self.spec.down_rate, self._prefix_mask.size(1)
+        rate, slots = self.form.down_rate, self.prefix_mask.size(1)
         if slots:
-            finished = entries[:, rate - 1 :: rate][:, :slots]
-            finished = finished * self._prefix_mask[..., None]
+            finished = finished_slots(entries, rate, merge)[:, :slots]
+            finished = finished * self.prefix_mask[..., None]
             kept = materialise(finished) if self.materialised else (finished[:, :, None],)
             for buffer, x in zip(self._prefix, kept, strict=True):
                 buffer[layer] = x.transpose(1, 2)
         if rate > 1 and entries.size(1):
-            last = (self.lengths - 1).clamp_min(0)
-            seed = entries[torch.arange(self.batch, device=last.device), last]
-            self._seed[layer] = seed * (self._remainder > 0)[:, None]
+            self._seed[layer] = seeds(entries, self.lengths, self.form)
+
+    def prefix(self, layer: int) -> Tensor:
+        """(B, P, width): one row an utterance, of a prefix that is not materialised."""
+        (entries,) = self._prefix
+        return entries[layer, :, 0]
+
+    def prefix_key_value(self, layer: int) -> tuple[Tensor, Tensor]:
+        """(B, G, P, D) and (B, G, P, Dv) of a materialised prefix."""
+        key, value = self._prefix
+        return key[layer], value[layer]
 
     # -- suffix --------------------------------------------------------------
     def expand(self, rows: int, max_length: int = 16) -> None:
@@ -174,23 +183,20 @@ class DecodingCache:
         if rows % self.batch:
             raise ValueError(f"{rows} hypotheses are no multiple of {self.batch} utterances")
         self._suffix = self._suffix.new_zeros(
-            self.num_layers, rows, self._suffix_slots(max_length), self.spec.width
+            self.num_layers, rows, self._columns(max_length), self.form.width
         )
-        per_utterance = rows // self.batch
-        if self._suffix.size(2):
-            self._suffix[:, :, 0] = self._seed.repeat_interleave(per_utterance, dim=1)
+        first = min(self.form.open_slots, self._suffix.size(2))
+        seed = self._seed[:, :, :first].repeat_interleave(rows // self.batch, dim=1)
+        self._suffix[:, :, :first] = seed
         self._spread()
 
     def advance(self) -> None:
         """Make room for one more token of every hypothesis; call before the layers."""
         self.step += 1
-        needed = self._suffix_slots(self.step)
-        if needed > self._suffix.size(2):
-            grown = self._suffix.new_zeros(
-                self.num_layers, self.rows, max(needed, 2 * self._suffix.size(2)), self.spec.width
-            )
-            grown[:, :, : self._suffix.size(2)] = self._suffix
-            self._suffix = grown
+        held, needed = self._suffix.size(2), self._columns(self.step)
+        if needed > held:
+            room = max(needed, 2 * held) - held
+            self._suffix = torch.nn.functional.pad(self._suffix, (0, 0, 0, room))
         self._locate()
 
     def reorder(self, parents: Tensor) -> None:
@@ -200,7 +206,7 @@ class DecodingCache:
             parents: (N',) int64, N' a multiple of B, each parent of the same
                 utterance as the row. N' may differ from N.
         """
-        used = self._suffix_slots(self.step)
+        used = self._columns(self.step)
         kept = self._suffix[:, :, :used].index_select(1, parents.to(self._suffix.device))
         if kept.size(1) == self.rows:
             self._suffix[:, :, :used] = kept
@@ -220,167 +226,111 @@ class DecodingCache:
         self._suffix = suffix.flatten(1, 2)
         self.lengths = self.lengths[index]
         self._host_lengths = self.lengths.tolist()
-        self._first_slot, self._remainder = self._first_slot[index], self._remainder[index]
-        slots = max(length // self.spec.down_rate for length in self._host_lengths)
+        self._first_slot = self._first_slot[index]
+        slots = max(length // self.form.down_rate for length in self._host_lengths)
         self._prefix = [x.index_select(1, index)[:, :, :, :slots] for x in self._prefix]
-        self._prefix_mask = self._prefix_mask[index, :slots]
-        self._full_prefix = bool(self._prefix_mask.all())
+        self.prefix_mask = self.prefix_mask[index, :slots]
         self._seed = self._seed.index_select(1, index)
         self._spread()
 
-    def layer(self, index: int) -> "LayerCache":
-        """Return the view of one layer, valid until the next `advance` or `reorder`."""
-        return LayerCache(self, index)
+    # -- what a step of a layer reads and writes --------------------------------
+    def suffix(self, layer: int) -> Tensor:
+        """(N, S, width): window and slots up to the newest one of the longest row."""
+        return self._suffix[layer, :, : self._used]
+
+    def slots(self, layer: int) -> Tensor:
+        """All columns, (N * C, width): those of `newest` and `finished` count rows of it."""
+        return self._suffix[layer].flatten(0, 1)
 
     @property
-    def position(self) -> Tensor:
-        """(N,) int64: the true position of each hypothesis' newest token."""
-        return self._position
+    def newest(self) -> Tensor:
+        """(N,) int64: the column that each row's newest position is written to, in `slots`."""
+        if self._newest is None:
+            rate = self.form.down_rate
+            column = self.position % rate if self._lead else self._slot
+            self._newest = self._row * self._suffix.size(2) + column
+        return self._newest
 
     @property
-    def newest_index(self) -> Tensor:
-        """(N,) int64: the newest slot of each row among those of all rows."""
-        if self._newest_index is None:
-            self._newest_index = self._row * self._suffix.size(2) + self._slot
-        return self._newest_index
+    def finished(self) -> Tensor:
+        """(N,) int64: the column of `slots` that each row's window is to be merged to."""
+        return self._row * self._suffix.size(2) + self._lead + self._slot
 
     @property
     def suffix_mask(self) -> Tensor:
-        """(N, S) bool: the slots of each row up to its newest one."""
-        return torch.arange(self._used, device=self._slot.device) <= self._slot[:, None]
+        """(N, S) bool: what each row sees: its slots up to its newest one, and its window."""
+        column = torch.arange(self._used, device=self._slot.device)
+        if not self._lead:
+            return column <= self._slot[:, None]
+        window = column <= (self.position % self.form.down_rate)[:, None]
+        return torch.where(column < self._lead, window, column - self._lead < self._slot[:, None])
 
     @property
     def suffix_bias(self) -> Tensor:
-        """(N, 1, S): 0 where a row holds a slot, else minus infinity; one tensor a step.
+        """(N, 1, S): 0 where a row sees a slot, else minus infinity; one tensor a step.
 
-        (1, 1, 1) where every row holds all.
+        (1, 1, 1) where every row sees all.
         """
         if self._suffix_bias is None:
-            mask = self._everything if self._aligned else self.suffix_mask
-            self._suffix_bias = _bias(mask, self._suffix)
+            all_seen = self._aligned and not self._lead
+            self._suffix_bias = _bias(None if all_seen else self.suffix_mask, self._suffix)
         return self._suffix_bias
 
     @property
     def prefix_bias(self) -> Tensor:
-        """(B, 1, P): likewise of the prefixes."""
+        """(B, 1, P): 0 where an utterance holds a slot, else minus infinity.
+
+        (1, 1, 1) where every utterance holds all.
+        """
         if self._prefix_bias is None:
-            mask = self._everything if self._full_prefix else self._prefix_mask
-            self._prefix_bias = _bias(mask, self._suffix)
+            full = bool(self.prefix_mask.all())
+            self._prefix_bias = _bias(None if full else self.prefix_mask, self._suffix)
         return self._prefix_bias
 
-    def _suffix_slots(self, step: int) -> int:
-        rate = self.spec.down_rate
-        return max((n % rate + step + rate - 1) // rate for n in self._host_lengths)
+    @property
+    def chunk(self) -> Tensor:
+        """(N,) int64: the number of the slot of each row's newest position."""
+        if self._chunk is None:
+            rate = self.form.down_rate
+            self._chunk = self.position // rate if rate > 1 else self.position
+        return self._chunk
 
     @property
-    def _everything(self) -> Tensor:
-        return torch.ones(1, 1, dtype=torch.bool, device=self._suffix.device)
+    def angle(self) -> Tensor:
+        """(N, 1, rotary_width / 2) complex: by which the newest position's pairs turn."""
+        if self._angle is None:
+            self._angle = self._angles.at(self.position, self.furthest)[:, None]
+        return self._angle
+
+    def _columns(self, step: int) -> int:
+        rate = self.form.down_rate
+        return self._lead + max((n % rate + step + rate - 1) // rate for n in self._host_lengths)
 
     def _spread(self) -> None:
         """Derive what follows from utterances and the number of rows."""
         per_utterance = self.rows // self.batch
         self._row = torch.arange(self.rows, device=self.lengths.device)
         self._row_length = self.lengths.repeat_interleave(per_utterance)
-        self._row_remainder = self._remainder.repeat_interleave(per_utterance)
-        self._aligned = len({n % self.spec.down_rate for n in self._host_lengths}) == 1
+        self._row_remainder = self._row_length % self.form.down_rate
+        self._aligned = len({n % self.form.down_rate for n in self._host_lengths}) == 1
         self._prefix_bias: Tensor | None = None
         self._locate()
 
     def _locate(self) -> None:
         """Derive from `step` where every row stands."""
-        self._position = self._row_length + (self.step - 1)
+        self.position = self._row_length + (self.step - 1)
         offset = self._row_remainder + (self.step - 1)  # of the newest token, from the first slot
-        rate = self.spec.down_rate
+        rate = self.form.down_rate
         self._slot = offset // rate if rate > 1 else offset
-        self._used = self._suffix_slots(self.step)
+        self._used = self._columns(self.step)
         self._suffix_bias: Tensor | None = None
-        self._newest_index: Tensor | None = None
+        self._newest: Tensor | None = None
+        self._angle: Tensor | None = None
+        self._chunk: Tensor | None = None
 
 
-class LayerCache:
-    """One layer's prefix and suffix, as its attention reads and writes them."""
-
-    def __init__(self, cache: DecodingCache, index: int):
-        self._cache = cache
-        self._index = index
-
-    @property
-    def materialised(self) -> bool:
-        """Whether the prefix is kept as keys and values."""
-        return self._cache.materialised
-
-    @property
-    def position(self) -> Tensor:
-        """(N,) int64: the true position of each row's newest token."""
-        return self._cache._position
-
-    @property
-    def residue(self) -> Tensor:
-        """(N,) int64: position % down_rate, 0 at the first member of a slot."""
-        return self._cache._position % self._cache.spec.down_rate
-
-    def partial(self) -> Tensor:
-        """(N, width): the newest slot as it is; only meaningful where residue > 0."""
-        cache = self._cache
-        return cache._suffix[self._index, cache._row, cache._slot]
-
-    def write(self, entry: Tensor) -> None:
-        """Store the newest slot of every row, in place.
-
-        Args:
-            entry: (N, width).
-        """
-        cache = self._cache
-        entry = entry.to(cache._suffix.dtype)
-        if cache._aligned:
-            slot = cache._suffix_slots(cache.step) - 1
-            cache._suffix[self._index, :, slot] = entry
-        else:
-            cache._suffix[self._index, cache._row, cache._slot] = entry
-
-    def newest(self) -> tuple[Tensor, Tensor]:
-        """Return all slots (N * C, width) and the row in them of each one's newest, (N,)."""
-        cache = self._cache
-        return cache._suffix[self._index].flatten(0, 1), cache.newest_index
-
-    @property
-    def prefix(self) -> Tensor:
-        """(B, P, width): one row an utterance, of a prefix that is not materialised."""
-        (entries,) = self._cache._prefix
-        return entries[self._index, :, 0]
-
-    @property
-    def prefix_key_value(self) -> tuple[Tensor, Tensor]:
-        """(B, G, P, D) and (B, G, P, Dv) of a materialised prefix."""
-        key, value = self._cache._prefix
-        return key[self._index], value[self._index]
-
-    @property
-    def prefix_mask(self) -> Tensor | None:
-        """(B, P) bool, true where held; None when every row is full."""
-        return None if self._cache._full_prefix else self._cache._prefix_mask
-
-    @property
-    def prefix_bias(self) -> Tensor:
-        """(B, 1, P): 0 where held, else minus infinity; (1, 1, 1) where all is held."""
-        return self._cache.prefix_bias
-
-    @property
-    def suffix(self) -> Tensor:
-        """(N, S, width): the slots up to the newest one."""
-        return self._cache._suffix[self._index, :, : self._cache._used]
-
-    @property
-    def suffix_mask(self) -> Tensor | None:
-        """(N, S) bool, true where held; None when every row is full."""
-        return None if self._cache._aligned else self._cache.suffix_mask
-
-    @property
-    def suffix_bias(self) -> Tensor:
-        """(N, 1, S): 0 where held, else minus infinity; (1, 1, 1) where all is held."""
-        return self._cache.suffix_bias
-
-
-def _bias(held: Tensor, like: Tensor) -> Tensor:
+def _bias(held: Tensor | None, like: Tensor) -> Tensor:
     """Return (X, 1, Y) of the dtype of `like`: 0 where `held` (X, Y), else minus infinity."""
+    if held is None:
+        return like.new_zeros(1, 1, 1)
     return like.new_zeros(held.shape).masked_fill_(~held, float("-inf"))[:, None]

@@ -3,7 +3,6 @@
 from torch import Tensor, nn
 
 from mtla_espnet.attention.base import SelfAttention
-from mtla_espnet.cache.growing import LayerCache
 from mtla_espnet.decoder.prefix import Join
 from mtla_espnet.position import Positions
 
@@ -53,13 +52,20 @@ class Block(nn.Module):
         key = join(prefix.to(h.dtype), h)
         return self._rest(x, self.attention(h, key, join.text_position, join.position))
 
-    def step(self, x: Tensor, cache: LayerCache) -> Tensor:
-        """One new position of every hypothesis, (N, 1, d) -> (N, 1, d)."""
-        return self._rest(x, self.attention.step(self.attention_norm(x), cache))
+    def write_prefix(
+        self, cache, layer: int, prefix: Tensor, position: Positions, norm: bool
+    ) -> None:
+        """Write what a layer of a cache keeps of the prefix.
 
-    def prefix_entries(self, prefix: Tensor, position: Positions, norm: bool) -> Tensor:
-        """Return what the cache keeps of the prefix; `norm` as the prefix's keys had it."""
-        return self.attention.entries(self.attention_norm(prefix) if norm else prefix, position)
+        Args:
+            cache: `DecodingCache` or `GraphCache`.
+            layer: number of this block.
+            prefix: (B, P, d).
+            position: of (B, P), -1 where padded.
+            norm: whether the prefix's keys have this block's norm.
+        """
+        key = self.attention_norm(prefix) if norm else prefix
+        self.attention.write_prefix(cache, layer, key, position)
 
     def _rest(self, x: Tensor, attended: Tensor) -> Tensor:
         x = x + self.dropout(attended)

@@ -1,7 +1,7 @@
 """`decoder: decoder_only` of ESPnet2's ASR, ST, SLU and MT tasks."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -9,10 +9,12 @@ from espnet2.asr.decoder.abs_decoder import AbsDecoder
 from espnet2.legacy.nets.scorer_interface import BatchScorerInterface
 from torch import Tensor, nn
 
-from mtla_espnet.attention.base import DEFAULT_KIND, attention_class, resolve_attention_conf
+from mtla_espnet.attention.kinds import DEFAULT_KIND, attention_class, resolve_attention_conf
+from mtla_espnet.cache.graph import GraphCache
 from mtla_espnet.cache.growing import DecodingCache
 from mtla_espnet.decoder.block import Block
 from mtla_espnet.decoder.prefix import Join, Projector
+from mtla_espnet.decoder.step import DecoderStep
 from mtla_espnet.position import Positions, positions
 
 PREFIX_MODES = ("static", "recompute")
@@ -141,59 +143,49 @@ class DecoderOnly(AbsDecoder, BatchScorerInterface):
         return dropout(embedding(tokens) * math.sqrt(embedding.embedding_dim))
 
     # -- decoding --------------------------------------------------------------
-    def init_cache(self, hs_pad: Tensor, hlens: Tensor) -> DecodingCache:
-        """Write the prefix of each utterance once.
+    def prefix_lengths(self, hlens: Tensor) -> Tensor:
+        """Return the prefix positions (B,) of encoder outputs of `hlens` (B,) frames."""
+        return hlens
+
+    def write_prefix(self, cache: DecodingCache | GraphCache, hs_pad: Tensor, hlens: Tensor):
+        """Write what each layer of a cache keeps of the prefixes.
 
         Args:
+            cache: for prefixes of these lengths.
             hs_pad: (B, P, d) encoder output.
             hlens: (B,) its lengths.
-
-        Returns:
-            A cache without hypotheses; `DecodingCache.expand` makes room for them.
         """
-        attention = self.blocks[0].attention
-        dtype = attention.wo.weight.dtype
-        cache = attention.new_cache(hlens, len(self.blocks), dtype=dtype)
-        for layer, entries in enumerate(self.prefix_entries(hs_pad, hlens)):
-            cache.write_prefix(layer, entries)
-        return cache
-
-    def prefix_entries(self, hs_pad: Tensor, hlens: Tensor) -> Iterator[Tensor]:
-        """Yield what each layer's cache keeps of the prefix, (B, P, width)."""
         index = positions(hlens.to(hs_pad.device), hs_pad.size(1))
         prefix = self.projector(hs_pad.masked_fill((index < 0)[..., None], 0.0))
         position = Positions(index)
         static = self.prefix == "static"
-        for block in self.blocks:
-            yield block.prefix_entries(prefix, position, norm=not static)
+        for layer, block in enumerate(self.blocks):
+            block.write_prefix(cache, layer, prefix, position, norm=not static)
             if not static:
                 prefix = block(prefix, position)
 
+    def init_cache(self, hs_pad: Tensor, hlens: Tensor) -> DecodingCache:
+        """Write the prefix of each utterance once, as `DecoderStep.init_cache` does."""
+        return DecoderStep(self, prepared=False).init_cache(hs_pad, hlens)
+
     def step(self, tokens: Tensor, cache: DecodingCache) -> Tensor:
-        """Add one token to every hypothesis.
+        """Add one token to every hypothesis, by the present weights; as `DecoderStep.step`."""
+        return DecoderStep(self, prepared=False).step(tokens, cache)
 
-        Args:
-            tokens: (N,) int64, the newest token of each row of the cache.
-            cache: written in place.
-
-        Returns:
-            Logits of the next token, (N, vocab_size).
-        """
-        cache.advance()
-        x = self._embed(tokens[:, None])
-        for layer, block in enumerate(self.blocks):
-            x = block.step(x, cache.layer(layer))
-        return self.output_layer(self.norm(x))[:, 0]
+    @property
+    def keeps_latents(self) -> bool:
+        """Whether cache slots hold less than the keys and values that are read from them."""
+        return self.blocks[0].attention.layers.up is not None
 
     @property
     def down_rate(self) -> int:
-        """Positions a cache slot holds: s of `mtla`, else 1."""
-        return self.blocks[0].attention.cache_spec.down_rate
+        """Positions a cache slot holds: s of kinds that merge positions, else 1."""
+        return self.blocks[0].attention.slot.down_rate
 
     def cache_bytes_per_position(self, dtype: torch.dtype = torch.float32) -> float:
         """Bytes that one position costs over all layers."""
-        spec = self.blocks[0].attention.cache_spec
-        return len(self.blocks) * spec.width * dtype.itemsize / spec.down_rate
+        slot = self.blocks[0].attention.slot
+        return len(self.blocks) * slot.width * dtype.itemsize / slot.down_rate
 
     # -- ESPnet's scorer interface -----------------------------------------------
     def init_state(self, x: Tensor) -> None:

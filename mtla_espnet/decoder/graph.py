@@ -1,13 +1,12 @@
 """Decoding steps of the decoder-only stack at fixed shapes, for a CUDA graph."""
 
-import math
-
-import torch
 from torch import Tensor
 
 from mtla_espnet.attention.graph_step import GraphStep, new_cache
 from mtla_espnet.attention.ops import choose
+from mtla_espnet.attention.step_weights import LiveLinear
 from mtla_espnet.decoder.decoder_only import DecoderOnly
+from mtla_espnet.decoder.step import BlockSteps
 
 
 class GraphDecoder:
@@ -30,19 +29,17 @@ class GraphDecoder:
 
     def _use(self, cache) -> None:
         self.cache = cache
-        self._steps = [
-            GraphStep(block.attention, layer, cache)
-            for layer, block in enumerate(self._decoder.blocks)
-        ]
-        self._operations = choose.decode_operations(cache.store.device)
+        attentions = [block.attention for block in self._decoder.blocks]
+        self._operations = choose.decode_operations(cache.store.device, attentions[0])
+        steps = [GraphStep(each, layer, cache) for layer, each in enumerate(attentions)]
+        self._blocks = BlockSteps(
+            self._decoder, steps, LiveLinear, lambda norm: norm, self._operations.add_norm
+        )
 
     def start(self, encoded: Tensor, lengths: Tensor) -> None:
         """Write the prefixes (B, T, d) of `lengths` (B,), and begin."""
-        self.cache.start(lengths)
-        for step, entries in zip(
-            self._steps, self._decoder.prefix_entries(encoded, lengths), strict=True
-        ):
-            step.write_prefix(entries)
+        self.cache.start(self._decoder.prefix_lengths(lengths))
+        self._decoder.write_prefix(self.cache, encoded, lengths)
 
     def grow(self, max_length: int) -> None:
         """Make room for more tokens; what was captured before is void."""
@@ -57,17 +54,7 @@ class GraphDecoder:
         Returns:
             Logits (N, vocab_size).
         """
-        decoder, cache, operations = self._decoder, self.cache, self._operations
-        operations.advance(cache)
-        embedding = decoder.embed[0]
-        x = embedding(tokens) * math.sqrt(embedding.embedding_dim)
-        following = [block.attention_norm for block in decoder.blocks][1:] + [decoder.norm]
-        h = decoder.blocks[0].attention_norm(x)
-        for block, attend, norm in zip(decoder.blocks, self._steps, following, strict=True):
-            h = operations.add_norm(x, attend(h), block.feed_forward_norm)
-            wide, _, _, narrow = block.feed_forward
-            # ReLU in the product's epilogue
-            h = torch._addmm_activation(wide.bias, h, wide.weight.t())
-            h = operations.add_norm(x, narrow(h), norm)
-        cache.step += 1
-        return decoder.output_layer(h)
+        self._operations.advance(self.cache)
+        logits = self._blocks(tokens)
+        self.cache.step += 1
+        return logits

@@ -1,15 +1,16 @@
-"""Decoding steps of the decoder-only stack with few operations, over a `DecodingCache`."""
+"""One new token of every hypothesis: the decoder's blocks, whatever attends and multiplies."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from mtla_espnet.attention.mla import Latent
-from mtla_espnet.attention.step import StepTables, pack
-from mtla_espnet.attention.step_weights import JointLinear, Norm
+from mtla_espnet.attention.ops.decode import add_norm
+from mtla_espnet.attention.step import Step
+from mtla_espnet.attention.step_weights import JointLinear, LiveLinear, StepNorm
 from mtla_espnet.cache.growing import DecodingCache
-from mtla_espnet.decoder.decoder_only import DecoderOnly
+from mtla_espnet.position import AngleTable
 
 PREFIX_CACHES = ("auto", "latent", "materialised")
 # Finished slots of a prefix from which keys and values are faster than latents, where several
@@ -19,29 +20,68 @@ PREFIX_CACHES = ("auto", "latent", "materialised")
 _MATERIALISED_SLOTS = 128
 
 
-class PreparedDecoder:
-    """A decoder for inference; gives the scores of `DecoderOnly.step`, by test.
+class BlockSteps:
+    """The stack of blocks at one new position.
 
     Args:
-        decoder: in evaluation mode; its parameters stay as they are (some are copied).
+        decoder: a `DecoderOnly`.
+        attend: of each block, called with (N, d) and what else `__call__` is given.
+        linear: makes a product of linear layers; `JointLinear` or `LiveLinear`.
+        norm: makes a norm of a LayerNorm.
+        add_norm: as `decode.add_norm`.
     """
 
-    def __init__(self, decoder: DecoderOnly):
-        self._decoder = decoder
-        self._tables = StepTables(decoder.blocks[0].attention)
-        self._attend = [pack(block.attention, self._tables) for block in decoder.blocks]
-        self._wide = [JointLinear(block.feed_forward[0], relu=True) for block in decoder.blocks]
-        self._narrow = [JointLinear(block.feed_forward[3]) for block in decoder.blocks]
-        self._norms = [
-            (Norm(block.attention_norm), Norm(block.feed_forward_norm)) for block in decoder.blocks
+    def __init__(self, decoder, attend: list[Callable], linear, norm, add_norm=add_norm):
+        self._embedding, self._add_norm = decoder.embed[0], add_norm
+        blocks = decoder.blocks
+        self._first = norm(blocks[0].attention_norm)
+        following = [norm(block.attention_norm) for block in blocks[1:]] + [norm(decoder.norm)]
+        self._layers = [
+            (
+                attending,
+                norm(block.feed_forward_norm),
+                linear(block.feed_forward[0], relu=True),
+                linear(block.feed_forward[3]),
+                next_norm,
+            )
+            for attending, block, next_norm in zip(attend, blocks, following, strict=True)
         ]
-        self._norm, self._output = Norm(decoder.norm), JointLinear(decoder.output_layer)
+        self._output = linear(decoder.output_layer)
+
+    def __call__(self, tokens: Tensor, *caches) -> Tensor:
+        """(N,) int64 -> logits (N, vocab_size)."""
+        x = self._embedding(tokens).mul_(math.sqrt(self._embedding.embedding_dim))
+        h = self._first(x)
+        for attend, norm, wide, narrow, next_norm in self._layers:
+            h = self._add_norm(x, attend(h, *caches), norm)
+            h = self._add_norm(x, narrow(wide(h)), next_norm)
+        return self._output(h)
+
+
+class DecoderStep:
+    """A decoder's steps over a `DecodingCache`.
+
+    Args:
+        decoder: a `DecoderOnly` in evaluation mode.
+        prepared: copy its weights into the form that is fastest for a few rows: they are not to
+            change any more. Else they are read at every step.
+    """
+
+    def __init__(self, decoder, prepared: bool = True):
+        self._decoder = decoder
+        linear = JointLinear if prepared else LiveLinear
+        attentions = [block.attention for block in decoder.blocks]
+        attend = [Step(each, layer, prepared) for layer, each in enumerate(attentions)]
+        self._blocks = BlockSteps(decoder, attend, linear, StepNorm)
+        weight = decoder.output_layer.weight
+        width = attentions[0].slot.rotary_width
+        self._angles = AngleTable(width, weight.dtype, weight.device)
 
     @torch.no_grad()
     def init_cache(
         self, hs_pad: Tensor, hlens: Tensor, prefix_cache: str = "latent", beams: int = 1
     ) -> DecodingCache:
-        """Write the prefix of each utterance once; see `DecoderOnly.init_cache`.
+        """Write the prefix of each utterance once.
 
         Args:
             hs_pad: (B, P, d) encoder output.
@@ -53,25 +93,25 @@ class PreparedDecoder:
         """
         decoder = self._decoder
         attention = decoder.blocks[0].attention
-        materialised = prefix_cache == "materialised" or not isinstance(attention, Latent)
+        lengths = decoder.prefix_lengths(hlens)
+        materialised = prefix_cache == "materialised"
         if prefix_cache == "auto" and beams > 1:
-            materialised |= int(hlens.max()) // decoder.down_rate >= _MATERIALISED_SLOTS
-        cache = attention.new_cache(hlens, len(decoder.blocks), materialised=materialised)
-        entries = decoder.prefix_entries(hs_pad, hlens)
-        for layer, (block, entry) in enumerate(zip(decoder.blocks, entries, strict=True)):
-            cache.write_prefix(layer, entry, block.attention.key_value)
+            materialised = int(lengths.max()) // decoder.down_rate >= _MATERIALISED_SLOTS
+        sizes = len(decoder.blocks), None, materialised
+        cache = attention.new_cache(lengths, *sizes, self._angles)
+        decoder.write_prefix(cache, hs_pad, hlens)
         return cache
 
     @torch.no_grad()
     def step(self, tokens: Tensor, cache: DecodingCache) -> Tensor:
-        """Add one token to every hypothesis; see `DecoderOnly.step`."""
-        decoder = self._decoder
+        """Add one token to every hypothesis.
+
+        Args:
+            tokens: (N,) int64, the newest token of each row of the cache.
+            cache: written in place.
+
+        Returns:
+            Logits of the next token, (N, vocab_size).
+        """
         cache.advance()
-        self._tables.prepare(cache)
-        embedding = decoder.embed[0]
-        x = embedding(tokens).mul_(math.sqrt(embedding.embedding_dim))
-        layers = zip(self._norms, self._attend, self._wide, self._narrow, strict=True)
-        for layer, ((norm, next_norm), attend, wide, narrow) in enumerate(layers):
-            x += attend(norm(x), cache.layer(layer))
-            x += narrow(wide(next_norm(x)))
-        return self._output(self._norm(x))
+        return self._blocks(tokens, cache)

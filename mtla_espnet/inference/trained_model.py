@@ -13,9 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtla_espnet.attention.mla import Latent
 from mtla_espnet.decoder.decoder_only import DecoderOnly
-from mtla_espnet.decoder.step import PREFIX_CACHES, PreparedDecoder
+from mtla_espnet.decoder.step import PREFIX_CACHES, DecoderStep
 from mtla_espnet.files import UserError
 from mtla_espnet.inference.language_models import PART, load_lm, load_ngram
 from mtla_espnet.inference.meter import Meter
@@ -153,7 +152,7 @@ class TrainedModel:
         self._weights = {"decoder": 1.0 - ctc_weight}
         self._fixed: FixedSearch | None = None  # keeps its buffers from batch to batch
         self._buffers: StepBuffers | None = None  # likewise
-        self._packed: PreparedDecoder | None = None
+        self._packed: DecoderStep | None = None
         self._lm = None
         if lm_train_config is not None and lm_weight != 0:
             self._lm = load_lm(lm_train_config, lm_file, self.model.token_list, self.device)
@@ -417,7 +416,7 @@ class TrainedModel:
                 self._buffers = None  # freed before the next are made
                 self._buffers = StepBuffers(decoder, *size)
             return FixedScorer(decoder, inputs, lengths, beam, temperature, self._buffers)
-        self._packed = self._packed or PreparedDecoder(decoder)
+        self._packed = self._packed or DecoderStep(decoder)
         cache = self._packed.init_cache(inputs, lengths, self.prefix_cache, beam)
         return DecoderScorer(self._packed, inputs, lengths, temperature, cache=cache)
 
@@ -426,8 +425,7 @@ class TrainedModel:
         decoder = self.model.decoder
         if not runs_graphs(decoder, self.device):
             return False
-        latent = isinstance(decoder.blocks[0].attention, Latent)
-        return not (latent and self.prefix_cache == "latent")
+        return not (decoder.keeps_latents and self.prefix_cache == "latent")
 
     def _result(self, hypothesis: Hypothesis) -> Result:
         token_int = [token for token in hypothesis.yseq[1:-1] if token != self._blank]

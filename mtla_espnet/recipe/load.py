@@ -169,7 +169,7 @@ def check_attention(config: Mapping, source: str) -> None:
     if config.get("decoder") != "decoder_only":
         return
     # Here: it imports torch, which other decoders and `--help` need not wait for.
-    from mtla_espnet.attention.base import DEFAULT_KIND, resolve_attention_conf
+    from mtla_espnet.attention.kinds import DEFAULT_KIND, resolve_attention_conf
 
     conf = config.get("decoder_conf") or {}
     width = (config.get("encoder_conf") or {}).get("output_size", _DEFAULT_OUTPUT_SIZE)

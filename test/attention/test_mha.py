@@ -27,4 +27,4 @@ def test_groups_that_repeat_their_keys_equal_multi_head(seed):
 
 
 def test_cache_width_is_that_of_the_groups():
-    assert GroupedQuery(SIZE, HEADS, num_kv_heads=2).cache_spec.width == 2 * 2 * SIZE // HEADS
+    assert GroupedQuery(SIZE, HEADS, num_kv_heads=2).slot.width == 2 * 2 * SIZE // HEADS

@@ -24,8 +24,8 @@ def test_the_latent_alone_is_normalised():
 
 
 def test_the_cache_keeps_latents_and_not_heads():
-    spec = Latent(SIZE, HEADS).cache_spec
-    assert spec.width == 4 * SIZE // HEADS + SIZE // HEADS // 2
+    slot = Latent(SIZE, HEADS).slot
+    assert slot.width == 4 * SIZE // HEADS + SIZE // HEADS // 2
 
 
 def test_the_bias_of_the_up_projection_is_loaded_but_not_used():

@@ -89,7 +89,7 @@ def test_chunks_and_own_rows_in_one_masked_call_equal_the_plain_path(rate, size,
     asked = Positions(torch.randperm(size, generator=torch.Generator().manual_seed(seed))[None])
     x = torch.randn(1, size, SIZE)
     with torch.no_grad():
-        query = torch.cat(module._query(x[:, asked.index[0]], asked), dim=-1)
+        query = module.turned(module.heads(x[:, asked.index[0]]), asked)
         entry = module.entries(x, position)
         plain = module._attend(query, entry, asked, position)
         query = query.transpose(1, 2)
@@ -97,4 +97,14 @@ def test_chunks_and_own_rows_in_one_masked_call_equal_the_plain_path(rate, size,
         rows = entry.gather(1, rows.expand(-1, -1, entry.size(-1)))
         key, value = (y.transpose(1, 2) for y in module.key_value(rows))
         masked = sdpa.attend_masked(query, key, value, mask, module.softmax_scale)
-    assert (masked.transpose(1, 2) - plain).abs().max() < 1e-5
+    assert (module._output(masked) - plain).abs().max() < 1e-5
+
+
+def test_gates_are_the_hyper_network_as_one_dot_product():
+    module = build(("mtla", {"down_rate": 2}))
+    network = module.hypernet_down
+    latent, chunk = torch.randn(3, 7, network.rank), torch.arange(7)
+    vectors, numbers = module.gates(chunk)
+    weight = ((vectors * latent).sum(dim=-1) + numbers).sigmoid()
+    expected = network(latent, network.encode(chunk))
+    torch.testing.assert_close(weight, expected, atol=1e-5, rtol=1e-5)

@@ -2,8 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from mtla_espnet.attention.step_weights import JointLinear, merge_table
-from strategies import build
+from mtla_espnet.attention.step_weights import JointLinear, LiveLinear, StepNorm
 
 
 @pytest.mark.parametrize("rows", [1, 3, 16, 90])
@@ -15,7 +14,7 @@ def test_layers_together_equal_each(rows, bias, sizes):
     x = torch.randn(rows, 160)
     with torch.inference_mode():
         for relu in (False, True):
-            found = JointLinear(*layers, relu=relu).split(x)
+            found = JointLinear(*layers, relu=relu)(x).split(sizes, dim=-1)
             for layer, y in zip(layers, found, strict=True):
                 expected = layer(x).relu() if relu else layer(x)
                 torch.testing.assert_close(y, expected, atol=1e-5, rtol=1e-5)
@@ -29,10 +28,23 @@ def test_the_weights_are_copies():
     assert torch.equal(together(x), before)
 
 
-def test_the_table_gives_the_hypernetworks_weights():
-    network = build(("mtla", {"down_rate": 2})).hypernet_down
-    latent, chunk = torch.randn(3, 7, network.rank), torch.arange(7)
-    gate, offset = merge_table(network, 7)
-    weight = ((gate * latent).sum(dim=-1) + offset).sigmoid()
-    expected = network(latent, network.encode(chunk))
-    torch.testing.assert_close(weight, expected, atol=1e-5, rtol=1e-5)
+@pytest.mark.parametrize("relu", [True, False])
+def test_live_layers_follow_their_weights(relu):
+    layers = [nn.Linear(6, size) for size in ((4,) if relu else (4, 3))]
+    x = torch.randn(2, 6)
+    with torch.inference_mode():
+        live = LiveLinear(*layers, relu=relu)
+        for _ in range(2):
+            torch.testing.assert_close(live(x), JointLinear(*layers, relu=relu)(x))
+            nn.init.ones_(layers[0].weight)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_norm_is_that_of_each_group(groups):
+    norm = nn.LayerNorm(8) if groups == 1 else nn.GroupNorm(groups, 8)
+    for parameter in norm.parameters():
+        nn.init.normal_(parameter)
+    x = torch.randn(3, 8)
+    parts = [nn.functional.layer_norm(part, part.shape[1:]) for part in x.chunk(groups, dim=1)]
+    expected = torch.cat(parts, dim=1) * norm.weight + norm.bias
+    torch.testing.assert_close(StepNorm(norm, groups)(x), expected)

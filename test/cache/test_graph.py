@@ -4,15 +4,13 @@ from hypothesis import strategies as st
 
 from mtla_espnet.cache.graph import GraphCache
 from mtla_espnet.cache.growing import DecodingCache
-from mtla_espnet.cache.spec import CacheSpec
+from mtla_espnet.cache.slot import SlotForm
 from strategies import lengths
 
 
-def make(spec, batch, beams, max_length=5, layers=2, dtype=torch.float32):
+def make(form, batch, beams, max_length=5, layers=2, dtype=torch.float32):
     shapes = (2, 3), (2, 4)
-    return GraphCache(
-        spec, layers, batch, beams, 9, max_length, shapes, 4, dtype, torch.device("cpu")
-    )
+    return GraphCache(form, layers, batch, beams, 9, max_length, shapes, dtype, torch.device("cpu"))
 
 
 @given(
@@ -23,10 +21,10 @@ def make(spec, batch, beams, max_length=5, layers=2, dtype=torch.float32):
     st.sampled_from([torch.float32, torch.bfloat16]),
 )
 def test_sizes_are_those_of_the_moving_cache_but_for_the_prefix(sizes, rate, beams, steps, dtype):
-    spec, prefixes = CacheSpec(6, rate), torch.tensor(sizes)
-    fixed = make(spec, len(sizes), beams, dtype=dtype)
+    form, prefixes = SlotForm(6, rotary_width=4, down_rate=rate), torch.tensor(sizes)
+    fixed = make(form, len(sizes), beams, dtype=dtype)
     fixed.start(prefixes)
-    moving = DecodingCache(spec, 2, prefixes, dtype, torch.device("cpu"))
+    moving = DecodingCache(form, 2, prefixes, dtype, torch.device("cpu"))
     moving.expand(len(sizes) * beams)
     for _ in range(steps):
         moving.advance()
@@ -39,7 +37,7 @@ def test_sizes_are_those_of_the_moving_cache_but_for_the_prefix(sizes, rate, bea
 
 
 def test_every_hypothesis_starts_from_the_seed_of_its_utterance():
-    cache = make(CacheSpec(6, 2), 2, 3)
+    cache = make(SlotForm(6, rotary_width=4, down_rate=2), 2, 3)
     cache.start(torch.tensor([3, 5]))
     entries = torch.randn(2, 5, 6)
 
@@ -56,7 +54,7 @@ def test_every_hypothesis_starts_from_the_seed_of_its_utterance():
 
 
 def test_a_grown_cache_holds_what_the_smaller_one_held():
-    cache = make(CacheSpec(6, 2), 2, 3, max_length=4)
+    cache = make(SlotForm(6, rotary_width=4, down_rate=2), 2, 3, max_length=4)
     cache.start(torch.tensor([3, 5]))
     for name in ("store", "prefix_key", "prefix_value"):
         getattr(cache, name).normal_()

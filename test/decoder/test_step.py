@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtla_espnet.decoder.step import PreparedDecoder
+from mtla_espnet.decoder.step import DecoderStep
 from strategies import KINDS, SIZE, build_decoder, kinds, lengths, seeds
 
 VOCABULARY = 20
@@ -19,7 +19,7 @@ def build(kind, prefix, seed, dtype=torch.float32):
 def both(kind, prefix, sizes, seed, dtype=torch.float32, prefix_cache="latent"):
     """A decoder, the same one packed, and a cache of each with the prefixes."""
     decoder = build(kind, prefix, seed, dtype)
-    packed = PreparedDecoder(decoder)
+    packed = DecoderStep(decoder)
     hidden, hlens = torch.randn(len(sizes), max(sizes), SIZE).to(dtype), torch.tensor(sizes)
     caches = decoder.init_cache(hidden, hlens), packed.init_cache(hidden, hlens, prefix_cache)
     return (decoder, packed), caches
@@ -92,6 +92,6 @@ def test_a_prefix_counts_as_what_it_is(prefix_cache):
     "positions, beams, materialised", [(255, 5, False), (256, 5, True), (256, 1, False)]
 )
 def test_long_prefixes_of_several_hypotheses_are_materialised(positions, beams, materialised):
-    packed = PreparedDecoder(build(("mtla", {"down_rate": 2}), "static", 0))
+    packed = DecoderStep(build(("mtla", {"down_rate": 2}), "static", 0))
     hidden, hlens = torch.randn(2, positions, SIZE), torch.tensor([3, positions])
     assert packed.init_cache(hidden, hlens, "auto", beams).materialised is materialised

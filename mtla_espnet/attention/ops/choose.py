@@ -77,9 +77,33 @@ def chunked_kernel(query: Tensor, dropout: float, down_rate: int) -> str | None:
     return "cudnn" if cudnn and _generation(query.device) >= 9 and enough else None
 
 
-def decode_operations(device: torch.device):
-    """Return the module whose operations of a decoding step serve a device."""
-    if device.type == "cuda":
+def no_decode_kernels(attention) -> str:
+    """Return why the kernels of a decoding step do not take a kind; empty if they do.
+
+    Args:
+        attention: a `SelfAttention`.
+    """
+    form, layers = attention.slot, attention.layers
+    if form.window:
+        return "they know no window of single positions"
+    if layers.norm is None and layers.up is None and not form.shared_width:
+        whole = form.value_width == form.key_width == form.rotary_width
+        return "" if whole else "key, value and rotary part have different widths"
+    if None in (layers.norm, layers.up) or form.value_width or not form.shared_width:
+        return "a slot is neither keys and values, nor latents and a rotary key"
+    if form.groups > 1 and attention.gates is not None:
+        return "latents of several groups are weighted"
+    return ""
+
+
+def decode_operations(device: torch.device, attention):
+    """Return the module whose operations of a decoding step serve a device and a kind.
+
+    Args:
+        device: that decoding runs on.
+        attention: a `SelfAttention`.
+    """
+    if device.type == "cuda" and not no_decode_kernels(attention):
         # here: Triton need not be installed where there is no GPU
         from mtla_espnet.attention.ops import decode_triton as operations
     else:

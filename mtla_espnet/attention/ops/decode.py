@@ -4,6 +4,8 @@ Each has a Triton kernel of the same name and signature in `decode_triton`, whic
 CUDA tensors take; what is here is what a kernel must equal, and what runs elsewhere.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -13,88 +15,107 @@ from mtla_espnet.position import accurate
 
 def _offset(cache: GraphCache) -> Tensor:
     """Return (N,) int64: the newest position, counted from the suffix's first slot."""
-    offset = cache.lengths % cache.spec.down_rate + cache.step
+    offset = cache.lengths % cache.form.down_rate + cache.step
     return offset.long().repeat_interleave(cache.beams)
 
 
+def _open_plane(cache: GraphCache, step: Tensor) -> Tensor:
+    """Return (1,) int64: the first plane of `store` for unfinished slots at a step."""
+    return cache.capacity + step.long() % 2 * cache.form.open_slots
+
+
 def _own_plane(cache: GraphCache) -> Tensor:
-    """Return (N,) int64: the plane of `store` that each row's newest slot is in."""
-    rate, offset = cache.spec.down_rate, _offset(cache)
-    unfinished = cache.capacity + cache.step.long() % 2
+    """Return (N,) int64: the plane of `store` that each row's newest position is in."""
+    rate, offset = cache.form.down_rate, _offset(cache)
+    unfinished = _open_plane(cache, cache.step)
+    if cache.form.window:
+        return unfinished + offset % rate
     return torch.where(offset % rate == rate - 1, offset // rate, unfinished)
 
 
 def _rotate(x: Tensor, cache: GraphCache) -> Tensor:
-    """Turn (N, ..., D) at each row's newest position."""
-    position = (cache.lengths + cache.step).repeat_interleave(cache.beams)
-    angle = cache.angles[position].view(x.size(0), *(1,) * (x.dim() - 2), x.size(-1) // 2, 2)
-    cosine, sine = angle.unbind(-1)
+    """Turn (N, heads, D) at each row's newest position."""
+    position = (cache.lengths + cache.step).long().repeat_interleave(cache.beams)
+    cosine, sine = cache.angles[position][:, None].unbind(-1)
     even, odd = accurate(x).unflatten(-1, (-1, 2)).unbind(-1)
     turned = torch.stack((even * cosine - odd * sine, even * sine + odd * cosine), dim=-1)
     return turned.flatten(-2).to(x.dtype)
 
 
+def _rows(cache: GraphCache) -> Tensor:
+    return torch.arange(cache.rows, device=cache.store.device)
+
+
 def advance(cache: GraphCache) -> None:
     """Let the ancestor index follow `cache.parents`, and add the newest slot to it."""
-    turn = int(cache.step) % 2
-    ancestor = cache.ancestor[1 - turn][cache.parents]
-    row = torch.arange(cache.rows, device=ancestor.device, dtype=torch.int32)[:, None]
-    slot = (_offset(cache) // cache.spec.down_rate)[:, None]
+    turn = cache.step.long() % 2
+    ancestor = cache.ancestor.index_select(0, 1 - turn)[0][cache.parents]
+    slot = (_offset(cache) // cache.form.down_rate)[:, None]
     index = torch.arange(cache.capacity, device=ancestor.device)
-    cache.ancestor[turn] = torch.where(index == slot, row, ancestor)
+    ancestor = torch.where(index == slot, _rows(cache).int()[:, None], ancestor)
+    cache.ancestor.index_copy_(0, turn, ancestor[None])
 
 
-def write_latent(
-    joint: Tensor,
+def write(
+    entry: Tensor,
     query: Tensor,
-    norm: torch.nn.LayerNorm,
-    merge: tuple[Tensor, Tensor] | None,
+    norm: torch.nn.Module | None,
+    gates: tuple[Tensor, Tensor] | None,
     cache: GraphCache,
     layer: int,
 ) -> None:
-    """Cache the newest position of a latent kind, and turn the queries' rotary part.
+    """Cache the newest position, and turn the queries' rotary part.
 
     Args:
-        joint: (N, r + rope): latent before its norm, and rotary key before its turn.
-        query: (N, H, nope + rope); the rotary part is turned in place.
-        norm: of the latent.
-        merge: of temporal merging, vectors (J, r) and numbers (J,) of chunk j, float32: the
-            weight of latent c is sigmoid(vector . c + number). None: latents stay apart.
+        entry: (N, width): a slot's numbers before the norm and the rotary turn.
+        query: (N, H, D); the rotary part is turned in place.
+        norm: of each group's key part, with a weight, a bias and eps; None: there is none.
+        gates: vectors (J, G * k) and numbers (J,) of chunk j, float32: key part c counts
+            sigmoid(vector . c + number) times, and is added to those of earlier members of the
+            chunk. None: positions stay apart.
         cache: written in place.
         layer: which layer.
     """
-    rank = norm.normalized_shape[0]
-    rope = joint.size(1) - rank
-    latent = norm(joint[:, :rank]).to(joint.dtype)
-    if merge is not None:
-        rate, offset = cache.spec.down_rate, _offset(cache)
+    form = cache.form
+    own, rest = entry[:, : form.key_parts], entry[:, form.key_parts :]
+    if norm is not None:
+        groups = torch.group_norm(own, form.groups, norm.weight, norm.bias, norm.eps)
+        own = groups.to(entry.dtype)
+    if form.shared_width:
+        rest = _rotate(rest[:, None], cache)[:, 0]
+    else:
+        own = _rotate(own.unflatten(-1, (form.groups, -1)), cache).flatten(1)
+    if gates is not None:
+        rate, offset = form.down_rate, _offset(cache)
         chunk = (cache.lengths + cache.step).long().repeat_interleave(cache.beams) // rate
-        latent = accurate(latent)
-        weight = ((merge[0][chunk] * latent).sum(dim=-1) + merge[1][chunk]).sigmoid()
-        latent = latent * weight[:, None]
-        before = cache.capacity + 1 - cache.step.long() % 2
-        partial = cache.store[layer, before, cache.parents, :rank]
-        latent = latent + partial.masked_fill((offset % rate == 0)[:, None], 0.0)
-    entry = torch.cat((latent.to(joint.dtype), _rotate(joint[:, rank:], cache)), dim=-1)
-    row = torch.arange(cache.rows, device=entry.device)
-    cache.store[layer, _own_plane(cache), row] = entry
-    query[..., -rope:] = _rotate(query[..., -rope:], cache)
+        own = accurate(own)
+        own = own * ((gates[0][chunk] * own).sum(dim=-1) + gates[1][chunk]).sigmoid()[:, None]
+        before = _open_plane(cache, cache.step + 1)
+        partial = cache.store[layer, before, cache.parents, : form.key_parts]
+        own = own + partial.masked_fill((offset % rate == 0)[:, None], 0.0)
+    if form.window:  # earlier members come along from the parent
+        planes = torch.arange(form.open_slots, device=entry.device)[:, None]
+        kept = cache.store[layer, _open_plane(cache, cache.step + 1) + planes, cache.parents]
+        cache.store[layer, _open_plane(cache, cache.step) + planes, _rows(cache)] = kept
+    entry = torch.cat((own.to(entry.dtype), rest), dim=-1)
+    cache.store[layer, _own_plane(cache), _rows(cache)] = entry
+    turned = query[..., -form.rotary_width :]
+    turned.copy_(_rotate(turned, cache))
 
 
-def write_heads(query: Tensor, key: Tensor, value: Tensor, cache: GraphCache, layer: int) -> None:
-    """Cache the newest position of a kind with heads, and turn the queries.
+def merge(merge_window: Callable[[Tensor], Tensor], cache: GraphCache, layer: int) -> None:
+    """Write the slot that the newest position finishes; nothing sees it before it is finished.
 
     Args:
-        query: (N, H, h), turned in place.
-        key: (N, G, h), before its turn.
-        value: (N, G, h).
+        merge_window: windows (N, s, width) -> their slots (N, width).
         cache: written in place.
         layer: which layer.
     """
-    entry = torch.cat((_rotate(key, cache).flatten(1), value.flatten(1)), dim=-1)
-    row = torch.arange(cache.rows, device=entry.device)
-    cache.store[layer, _own_plane(cache), row] = entry
-    query.copy_(_rotate(query, cache))
+    first = _open_plane(cache, cache.step)
+    planes = first + torch.arange(cache.form.open_slots, device=first.device)
+    merged = merge_window(cache.store[layer].index_select(0, planes).transpose(0, 1))
+    slot = _offset(cache) // cache.form.down_rate
+    cache.store[layer, slot, _rows(cache)] = merged.to(cache.store.dtype)
 
 
 def attend_prefix(
@@ -120,7 +141,7 @@ def attend_prefix(
     query = accurate(query).unflatten(0, (cache.batch, cache.beams))
     scores = torch.einsum("bwhd,bphd->bwhp", query, key) * scale
     held = torch.arange(key.size(1), device=key.device)
-    held = held < (cache.lengths // cache.spec.down_rate)[:, None]
+    held = held < (cache.lengths // cache.form.down_rate)[:, None]
     scores = scores.masked_fill(~held[:, None, None], float("-inf"))
     lse = scores.logsumexp(dim=-1)
     weight = (scores - lse.clamp_min(torch.finfo(lse.dtype).min)[..., None]).exp()
@@ -129,80 +150,66 @@ def attend_prefix(
 
 
 def _suffix(cache: GraphCache, layer: int) -> tuple[Tensor, Tensor]:
-    """Return each row's slots (N, S, width) up to its newest one, and which are held."""
-    slot = (_offset(cache) // cache.spec.down_rate)[:, None]
-    index = torch.arange(cache.capacity + 1, device=slot.device)
-    row = torch.arange(cache.rows, device=slot.device)[:, None]
-    ancestor = cache.ancestor[int(cache.step) % 2].long()
-    ancestor = torch.where(index < slot, torch.nn.functional.pad(ancestor, (0, 1)), row)
-    plane = torch.where(index < slot, index, _own_plane(cache)[:, None])
-    return accurate(cache.store[layer][plane, ancestor]), index <= slot
+    """Return each row's slots and open ones (N, S, width), and which of them it sees."""
+    form, row = cache.form, _rows(cache)[:, None]
+    slot = (_offset(cache) // form.down_rate)[:, None]
+    index = torch.arange(cache.capacity, device=slot.device)
+    before = index < slot
+    ancestor = cache.ancestor.index_select(0, cache.step.long() % 2)[0].long()
+    if form.window:
+        planes = torch.arange(form.open_slots, device=slot.device)
+        own_seen = planes <= (_offset(cache) % form.down_rate)[:, None]
+        own = _open_plane(cache, cache.step) + planes.expand(cache.rows, -1)
+    else:
+        own, own_seen = _own_plane(cache)[:, None], torch.ones_like(before[:, :1])
+    plane = torch.cat((index.expand_as(before), own), dim=1)
+    ancestor = torch.cat((ancestor, row.expand_as(own)), dim=1)
+    seen = torch.cat((before, own_seen), dim=1)
+    return accurate(cache.store[layer][plane, ancestor]), seen
 
 
-def _merge_suffix(scores, held, value, prefix_lse):
-    """Return the suffix's weighted values and the prefix's share of the whole softmax."""
-    scores = scores.masked_fill(~held[:, None], float("-inf"))
-    lse = torch.logaddexp(scores.logsumexp(dim=-1), prefix_lse)
-    own = (scores - lse[..., None]).exp()
-    return own, (prefix_lse - lse).exp()[..., None]
-
-
-def attend_suffix_latent(
-    absorbed: Tensor,
+def attend_suffix(
+    latent: Tensor | None,
     query: Tensor,
     output: Tensor,
     lse: Tensor,
     cache: GraphCache,
     layer: int,
     scale: float,
-) -> Tensor:
-    """Attend to the suffix in latent space, as a part of one softmax with the prefix.
+) -> Tensor | None:
+    """Attend to the suffix, as a part of one softmax with the prefix.
 
     Args:
-        absorbed: (H, N, r), queries in latent space.
-        query: (N, H, nope + rope), of which the rotary part is taken.
-        output: (N, H, Dv) of `attend_prefix`; scaled in place to its share.
+        latent: (H, N, k), queries of latents without position; None: `query` reads slots.
+        query: (N, H, D); with latents only its rotary part is taken.
+        output: (N, H, Dv) of `attend_prefix`; scaled in place to its share, and without
+            latents made that of the whole softmax.
         lse: (N, H) of `attend_prefix`.
-        cache: with [latent ; rotary key] in a slot.
+        cache: with the newest position.
         layer: which layer.
         scale: of the scores.
 
     Returns:
-        (H, N, r), the suffix's share of the latent output.
+        (H, N, k), the suffix's share of the latents; None without them.
     """
-    rank = absorbed.size(2)
-    rope = cache.spec.width - rank
-    slots, held = _suffix(cache, layer)
-    whole = torch.cat((absorbed.transpose(0, 1), query[..., -rope:]), dim=-1)
-    scores = torch.einsum("nhd,nsd->nhs", accurate(whole), slots) * scale
-    own, share = _merge_suffix(scores, held, slots, lse)
-    output.mul_(share)
-    latent = torch.einsum("nhs,nsr->hnr", own, slots[..., :rank])
-    return latent.to(absorbed.dtype)
+    slots, seen = _suffix(cache, layer)
+    if latent is not None:
+        shared = query[..., query.size(-1) - cache.form.shared_width :]
+        query = torch.cat((latent.transpose(0, 1), shared), dim=-1)
+    key, value = (x.transpose(1, 2) for x in cache.form.parts(slots))
+    query = accurate(query).unflatten(1, (key.size(1), -1))  # (N, G, H / G, D)
+    scores = query @ key.transpose(-1, -2) * scale
+    scores = scores.masked_fill(~seen[:, None, None], float("-inf")).flatten(1, 2)
+    whole = torch.logaddexp(scores.logsumexp(dim=-1), lse)
+    output.mul_((lse - whole).exp()[..., None])
+    weight = (scores - whole[..., None]).exp().unflatten(1, (key.size(1), -1))
+    own = (weight @ value).flatten(1, 2)
+    if latent is None:
+        output.add_(own)
+        return None
+    return own.transpose(0, 1).to(latent.dtype)
 
 
-def attend_suffix_heads(
-    query: Tensor, output: Tensor, lse: Tensor, cache: GraphCache, layer: int, scale: float
-) -> None:
-    """Attend to the suffix, and merge with the prefix's part in place.
-
-    Args:
-        query: (N, H, h).
-        output: (N, H, h) of `attend_prefix`; becomes that of the whole softmax.
-        lse: (N, H) of `attend_prefix`.
-        cache: with [keys ; values] of G heads in a slot.
-        layer: which layer.
-        scale: of the scores.
-    """
-    slots, held = _suffix(cache, layer)
-    shared = query.size(1) // cache.prefix_key.size(3)
-    key, value = slots.unflatten(-1, (2, -1, query.size(2))).unbind(2)
-    key, value = (x.repeat_interleave(shared, dim=2) for x in (key, value))
-    scores = torch.einsum("nhd,nshd->nhs", accurate(query), key) * scale
-    own, share = _merge_suffix(scores, held, value, lse)
-    output.copy_(output * share + torch.einsum("nhs,nshd->nhd", own, value))
-
-
-def add_norm(x: Tensor, added: Tensor, norm: torch.nn.LayerNorm) -> Tensor:
+def add_norm(x: Tensor, added: Tensor, norm: Callable[[Tensor], Tensor]) -> Tensor:
     """Add (N, d) `added` to `x` in place and return the norm of the sum."""
     return norm(x.add_(added))

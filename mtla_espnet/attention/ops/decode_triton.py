@@ -11,23 +11,15 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from mtla_espnet.attention.ops.decode_write_triton import (
-    advance,
-    newest,
-    power,
-    write_heads,
-    write_latent,
-)
+from mtla_espnet.attention.ops.decode_write_triton import advance, newest, power, write
 from mtla_espnet.cache.graph import GraphCache
 
 __all__ = [
     "add_norm",
     "advance",
     "attend_prefix",
-    "attend_suffix_heads",
-    "attend_suffix_latent",
-    "write_heads",
-    "write_latent",
+    "attend_suffix",
+    "write",
 ]
 
 # float32 products: three of the matrix unit's own precision, as exact as plain ones
@@ -157,7 +149,7 @@ def prefix_parts(programs: int, slots: int, device: torch.device) -> int:
 def attend_prefix(
     query: Tensor, cache: GraphCache, layer: int, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """See `decode.attend_prefix`."""
+    """Attend to the prefixes, as `decode.attend_prefix` does."""
     heads, width = query.shape[1:]
     key, value = cache.prefix_key[layer], cache.prefix_value[layer]
     value_width = value.size(-1)
@@ -187,7 +179,7 @@ def attend_prefix(
         value_width,
         parts,
         cache.rows,
-        RATE=cache.spec.down_rate,
+        RATE=cache.form.down_rate,
         PRECISION=_PRECISION,
         ROWS=rows,
         KEYS=_KEYS,
@@ -221,7 +213,7 @@ def _attend_suffix(
     RATE: tl.constexpr, PRECISION: tl.constexpr, LATENT: tl.constexpr, HEADS: tl.constexpr,
     SLOTS: tl.constexpr, WIDTH: tl.constexpr, ROPE: tl.constexpr, VALUE: tl.constexpr,
 ):  # fmt: skip
-    """Latent: all heads share a slot's latent, which is key and value. Else a key head.
+    """Latent: the heads of a group share its latent, which is key and value. Else a key head.
 
     Heads lie along columns: a matrix unit's tile has 8 columns, but 16 rows.
     """
@@ -240,6 +232,7 @@ def _attend_suffix(
     query += row * query_stride + (head * query_width)[None, :]
     if LATENT:
         own_width = latent_width
+        rope_at = width - rope - group * latent_width
         r = tl.arange(0, ROPE)
         latent_at = (head.to(tl.int64) * rows + n)[None, :] * latent_width + d[:, None]
         latent_kept = live[None, :] & (d < latent_width)[:, None]
@@ -267,7 +260,7 @@ def _attend_suffix(
         score = tl.dot(k, q, input_precision=PRECISION)
         if LATENT:
             k_rope = tl.load(
-                base + latent_width + r[None, :],
+                base + rope_at + r[None, :],
                 mask=held[:, None] & (r < rope)[None, :],
                 other=0.0,
             )
@@ -300,8 +293,8 @@ def _attend_suffix(
         tl.store(output, before + sum_, mask=kept)
 
 
-def _launch_suffix(
-    absorbed: Tensor | None,
+def attend_suffix(
+    latent: Tensor | None,
     query: Tensor,
     output: Tensor,
     lse: Tensor,
@@ -309,14 +302,14 @@ def _launch_suffix(
     layer: int,
     scale: float,
 ) -> Tensor | None:
+    """Attend to the suffix and merge with the prefix, as `decode.attend_suffix` does."""
     heads, query_width = query.shape[1:]
-    latent = None if absorbed is None else torch.empty_like(absorbed)
-    latent_width = 0 if absorbed is None else absorbed.size(2)
-    groups = 1 if latent is not None else cache.prefix_key.size(3)
+    groups, rope = cache.form.groups, cache.form.shared_width
+    found = None if latent is None else torch.empty_like(latent)
+    latent_width = 0 if latent is None else latent.size(2)
     width = latent_width or query_width
-    rope = cache.spec.width - latent_width
     _attend_suffix[(cache.rows, groups)](
-        query if absorbed is None else absorbed,
+        query if latent is None else latent,
         query,
         cache.store[layer],
         cache.ancestor,
@@ -324,51 +317,31 @@ def _launch_suffix(
         cache.step,
         output,
         lse,
-        output if latent is None else latent,
+        output if found is None else found,
         scale,
         cache.rows,
         cache.beams,
         cache.capacity,
         heads,
         heads // groups,
-        cache.spec.width,
+        cache.form.width,
         query.stride(0),
         query_width,
         output.size(2),
         latent_width,
         rope,
-        RATE=cache.spec.down_rate,
+        RATE=cache.form.down_rate,
         PRECISION=_PRECISION,
         LATENT=latent is not None,
         HEADS=power(heads // groups, 8),
         SLOTS=16,
         WIDTH=power(width, 16),
-        ROPE=power(rope, 16) if latent is not None else 16,
+        ROPE=power(rope, 16),
         VALUE=power(output.size(2), 16),
         num_warps=1,
         num_stages=1,
     )
-    return latent
-
-
-def attend_suffix_latent(
-    absorbed: Tensor,
-    query: Tensor,
-    output: Tensor,
-    lse: Tensor,
-    cache: GraphCache,
-    layer: int,
-    scale: float,
-) -> Tensor:
-    """See `decode.attend_suffix_latent`."""
-    return _launch_suffix(absorbed, query, output, lse, cache, layer, scale)
-
-
-def attend_suffix_heads(
-    query: Tensor, output: Tensor, lse: Tensor, cache: GraphCache, layer: int, scale: float
-) -> None:
-    """See `decode.attend_suffix_heads`."""
-    _launch_suffix(None, query, output, lse, cache, layer, scale)
+    return found
 
 
 @triton.jit
@@ -390,7 +363,7 @@ def _add_norm(x, added, weight, bias, output, eps, size, BLOCK: tl.constexpr):
 
 
 def add_norm(x: Tensor, added: Tensor, norm: torch.nn.LayerNorm) -> Tensor:
-    """See `decode.add_norm`."""
+    """Add in place and return the norm, as `decode.add_norm` does."""
     output = torch.empty_like(x)
     _add_norm[(x.size(0),)](
         x, added, norm.weight, norm.bias, output, norm.eps, x.size(1),

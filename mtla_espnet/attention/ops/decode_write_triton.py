@@ -40,7 +40,7 @@ def _advance(
 
 
 def advance(cache: GraphCache) -> None:
-    """See `decode.advance`."""
+    """Let the ancestor index follow the parents, as `decode.advance` does."""
     _advance[(cache.rows,)](
         cache.ancestor,
         cache.parents,
@@ -49,7 +49,7 @@ def advance(cache: GraphCache) -> None:
         cache.rows,
         cache.beams,
         cache.capacity,
-        RATE=cache.spec.down_rate,
+        RATE=cache.form.down_rate,
         BLOCK=power(cache.capacity),
         num_warps=1,
     )
@@ -84,11 +84,13 @@ def _write_latent(
     RATE: tl.constexpr, MERGE: tl.constexpr,
     RANK: tl.constexpr, HALF: tl.constexpr, HEADS: tl.constexpr,
 ):  # fmt: skip
-    n = tl.program_id(0)
+    n, group = tl.program_id(0), tl.program_id(1)
     position, residue, _, plane, turn = newest(lengths, step, n, beams, capacity, RATE)
-    width = rank + 2 * half
+    latents = tl.num_programs(1) * rank
+    width = latents + 2 * half
     index = tl.arange(0, RANK)
     held = index < rank
+    index += group * rank
     joint += n.to(tl.int64) * joint_stride
     entry = store + (plane.to(tl.int64) * rows + n) * width
 
@@ -109,28 +111,36 @@ def _write_latent(
             latent += tl.load(before + index, mask=held & (residue > 0), other=0.0).to(tl.float32)
     tl.store(entry + index, latent, mask=held)
 
+    if group > 0:
+        return
     index, held, pair = _pairs(0, 1, half, 1, HALF)
-    turned = _turn(joint + rank, index, held, angles, position, pair, half)
-    tl.store(entry + rank + index, turned, mask=held)
+    turned = _turn(joint + latents, index, held, angles, position, pair, half)
+    tl.store(entry + latents + index, turned, mask=held)
     query += n.to(tl.int64) * query_stride + head_width - 2 * half
     index, held, pair = _pairs(head_width, heads, half, HEADS, HALF)
     turned = _turn(query, index, held, angles, position, pair, half)
     tl.store(query + index, turned, mask=held)
 
 
-def write_latent(
-    joint: Tensor,
+def write(
+    entry: Tensor,
     query: Tensor,
-    norm: torch.nn.LayerNorm,
-    merge: tuple[Tensor, Tensor] | None,
+    norm: torch.nn.Module | None,
+    gates: tuple[Tensor, Tensor] | None,
     cache: GraphCache,
     layer: int,
 ) -> None:
-    """See `decode.write_latent`."""
-    rank = norm.normalized_shape[0]
-    half = (joint.size(1) - rank) // 2
-    vectors, numbers = (cache.angles, cache.angles) if merge is None else merge
-    _write_latent[(cache.rows,)](
+    """Cache the newest position and turn the queries, as `decode.write` does."""
+    if cache.form.shared_width:
+        _launch_latent(entry, query, norm, gates, cache, layer)
+    else:
+        _launch_heads(entry, query, cache, layer)
+
+
+def _launch_latent(joint, query, norm, gates, cache, layer):
+    rank, half = cache.form.key_width, cache.form.shared_width // 2
+    vectors, numbers = (cache.angles, cache.angles) if gates is None else gates
+    _write_latent[(cache.rows, cache.form.groups)](
         joint,
         query,
         norm.weight,
@@ -152,8 +162,8 @@ def write_latent(
         query.size(2),
         joint.stride(0),
         query.stride(0),
-        RATE=cache.spec.down_rate,
-        MERGE=merge is not None,
+        RATE=cache.form.down_rate,
+        MERGE=gates is not None,
         RANK=power(rank),
         HALF=power(half),
         HEADS=power(query.size(1)),
@@ -183,9 +193,9 @@ def _write_heads(
     tl.store(query + index, turned, mask=held)
 
 
-def write_heads(query: Tensor, key: Tensor, value: Tensor, cache: GraphCache, layer: int) -> None:
-    """See `decode.write_heads`."""
-    heads, key_heads, half = query.size(1), key.size(1), query.size(2) // 2
+def _launch_heads(entry, query, cache, layer):
+    heads, key_heads, half = query.size(1), cache.form.groups, query.size(2) // 2
+    key, value = entry[:, : cache.form.key_parts], entry[:, cache.form.key_parts :]
     _write_heads[(cache.rows,)](
         query,
         key,

@@ -279,7 +279,7 @@ def forward(
     down_rate: int,
     eps: float,
 ) -> Tensor:
-    """See `latent.latent_entries`."""
+    """Return the entries, as `entries.latent_entries` does."""
     entry = torch.empty_like(joint)
     grid, last = _arguments(joint, gate, position, cosine, len(gain), down_rate, eps, _FORWARD)
     _forward[grid](

@@ -3,7 +3,6 @@ import torch
 
 from interpreted import run_interpreted
 from mtla_espnet.attention.graph_step import GraphStep, new_cache
-from mtla_espnet.attention.mha import GroupedQuery
 from mtla_espnet.attention.ops import choose, decode
 from strategies import HEADS, KINDS, build
 
@@ -39,81 +38,64 @@ def outcome(kind, operations, device="cpu"):
         return torch.randn(shape, generator=generator).to(device)
 
     rows, scale = cache.rows, 0.3
-    operations.advance(cache)
-    if isinstance(attention, GroupedQuery):
-        size, groups = attention.head_dim, attention.num_kv_heads
-        query, key, value = (draw(rows, heads, size) for heads in (HEADS, groups, groups))
-        operations.write_heads(query, key, value, cache, 0)
-        output, lse = operations.attend_prefix(query, cache, 0, scale)
-        found = [output.clone(), lse]
-        operations.attend_suffix_heads(query, output, lse, cache, 0, scale)
-    else:
-        query = draw(rows, HEADS, attention.qk_head_dim)
-        joint = draw(rows, cache.spec.width)
-        merge = GraphStep(attention, 0, cache)._merge
-        operations.write_latent(joint, query, attention.kv_norm, merge, cache, 0)
-        output, lse = operations.attend_prefix(query, cache, 0, scale)
-        absorbed = draw(HEADS, rows, attention.kv_lora_rank)
-        found = [output.clone(), lse]
-        found.append(operations.attend_suffix_latent(absorbed, query, output, lse, cache, 0, scale))
+    layers, (_, width) = attention.layers, attention.key_value_shapes[0]
+    query, entry = draw(rows, HEADS, width), draw(rows, cache.form.width)
+    latent = None if layers.up is None else draw(HEADS, rows, cache.form.key_width)
     x, added = draw(rows, 32), draw(rows, 32)
+    operations.advance(cache)
+    operations.write(entry, query, layers.norm, GraphStep(attention, 0, cache).gates, cache, 0)
+    output, lse = operations.attend_prefix(query, cache, 0, scale)
+    found = [output.clone(), lse]
+    latent = operations.attend_suffix(latent, query, output, lse, cache, 0, scale)
+    if latent is not None:
+        found.append(latent)
     found.append(operations.add_norm(x, added, torch.nn.LayerNorm(32, device=device)))
     return [*found, output, query, x, cache.store, cache.ancestor[STEP % 2].float()]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_prefix_and_suffix_are_one_softmax(kind):
-    """Against loops over each row's own slots."""
+    """Against loops over each row's own slots, each group's key and value read from them."""
     attention = build(kind)
-    cache = filled(attention)
+    cache, form = filled(attention), attention.slot
     decode.advance(cache)
     generator = torch.Generator().manual_seed(3)
-    if not isinstance(attention, GroupedQuery):
-        return latent_softmax(attention, cache, generator)
-    size, shared = attention.head_dim, HEADS // attention.num_kv_heads
-    query = torch.randn(cache.rows, HEADS, size, generator=generator)
+    width = attention.key_value_shapes[0][1]
+    query = torch.randn(cache.rows, HEADS, width, generator=generator)
+    latent, reading = None, query
+    if attention.layers.up is not None:
+        latent = torch.randn(HEADS, cache.rows, form.key_width, generator=generator)
+        shared = query[..., width - form.shared_width :]
+        reading = torch.cat((latent.transpose(0, 1), shared), dim=-1)
     output, lse = decode.attend_prefix(query, cache, 0, 0.3)
-    decode.attend_suffix_heads(query, output, lse, cache, 0, 0.3)
+    found = decode.attend_suffix(latent, query, output, lse, cache, 0, 0.3)
     for n in range(cache.rows):
         b = n // BEAMS
-        slots = [cache.store[0, j, row(cache, n, j)] for j in range(STEP + 1)]
-        suffix = torch.stack(slots).unflatten(-1, (2, -1, size))
-        keys = torch.cat((cache.prefix_key[0, b, : PREFIXES[b]], suffix[:, 0]))
-        values = torch.cat((cache.prefix_value[0, b, : PREFIXES[b]], suffix[:, 1]))
+        keys, values = form.read(suffix_slots(cache, n)[None])
+        prefix = slice(PREFIXES[b] // form.down_rate)
         for h in range(HEADS):
-            weight = (keys[:, h // shared] @ query[n, h] * 0.3).softmax(0)
-            assert torch.allclose(weight @ values[:, h // shared], output[n, h], atol=1e-5)
-
-
-def row(cache, n, j):
-    """Where hypothesis n finds its slot j: its own row for the newest one."""
-    return n if j == STEP else int(cache.ancestor[STEP % 2, n, j])
-
-
-def latent_softmax(attention, cache, generator):
-    rate, rank = cache.spec.down_rate, attention.kv_lora_rank
-    query = torch.randn(cache.rows, HEADS, attention.qk_head_dim, generator=generator)
-    absorbed = torch.randn(HEADS, cache.rows, rank, generator=generator)
-    output, lse = decode.attend_prefix(query, cache, 0, 0.3)
-    latent = decode.attend_suffix_latent(absorbed, query, output, lse, cache, 0, 0.3)
-    for n in range(cache.rows):
-        b = n // BEAMS
-        offset = PREFIXES[b] % rate + STEP
-        newest = offset // rate
-        own = newest if offset % rate == rate - 1 else cache.capacity + STEP % 2
-        slots = [cache.store[0, j, cache.ancestor[STEP % 2, n, j]] for j in range(newest)]
-        slots = torch.stack([*slots, cache.store[0, own, n]])
-        prefix = slice(PREFIXES[b] // rate)
-        for h in range(HEADS):
-            rope = query[n, h, attention.qk_nope_head_dim :]
-            suffix = slots @ torch.cat((absorbed[h, n], rope)) * 0.3
-            scores = cache.prefix_key[0, b, prefix, h] @ query[n, h] * 0.3
-            shared, own_weight = (
-                torch.cat((scores, suffix)).softmax(0).split((len(scores), len(suffix)))
-            )
-            expected = shared @ cache.prefix_value[0, b, prefix, h]
+            group = h * form.groups // HEADS
+            head = h * cache.prefix_key.size(3) // HEADS
+            scores = cache.prefix_key[0, b, prefix, head] @ query[n, h] * 0.3
+            suffix = keys[group] @ reading[n, h] * 0.3
+            shared, own = torch.cat((scores, suffix)).softmax(0).split((len(scores), len(suffix)))
+            expected, rest = shared @ cache.prefix_value[0, b, prefix, head], own @ values[group]
+            if latent is None:
+                expected = expected + rest
+            else:
+                assert torch.allclose(rest, found[h, n], atol=1e-5)
             assert torch.allclose(expected, output[n, h], atol=1e-5)
-            assert torch.allclose(own_weight @ slots[:, :rank], latent[h, n], atol=1e-5)
+
+
+def suffix_slots(cache, n):
+    """The slots (S, width) that hypothesis n sees: its ancestors', then its own unfinished."""
+    rate = cache.form.down_rate
+    offset = PREFIXES[n // BEAMS] % rate + STEP
+    newest = offset // rate
+    own = cache.capacity + STEP % 2
+    own = newest if offset % rate == rate - 1 else own
+    slots = [cache.store[0, j, cache.ancestor[STEP % 2, n, j]] for j in range(newest)]
+    return torch.stack([*slots, cache.store[0, own, n]])
 
 
 def test_interpreted_kernels_equal_their_plain_forms():
@@ -141,6 +123,6 @@ def test_split_prefixes_give_the_same():
 @pytest.mark.gpu
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_each_kernel_equals_its_plain_form(kind):
-    on_gpu = outcome(kind, choose.decode_operations(torch.device("cuda")), "cuda")
+    on_gpu = outcome(kind, choose.decode_operations(torch.device("cuda"), build(kind)), "cuda")
     for ours, plain in zip(on_gpu, outcome(kind, decode), strict=True):
         assert torch.allclose(ours.cpu(), plain, atol=1e-4)
