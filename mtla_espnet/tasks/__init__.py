@@ -10,6 +10,9 @@ import contextlib
 import importlib
 import io
 
+from mtla_espnet.tasks.numba_cache import give_a_place
+
+give_a_place()
 # ESPnet's attention module prints on stderr where flash_attn, which we do not use, is missing.
 with contextlib.redirect_stderr(io.StringIO()):
     importlib.import_module("espnet2.legacy.nets.pytorch_backend.transformer.attention")
