@@ -97,9 +97,32 @@ def open_file(path: str | os.PathLike, name: str | os.PathLike | None = None) ->
     Raises:
         UserError: it is missing, may not be read, or is a directory, a pipe or a device.
     """
-    check_file(path, name)
+    return open(open_descriptor(path, name), "rb")
+
+
+def open_descriptor(path: str | os.PathLike, name: str | os.PathLike | None = None) -> int:
+    """Open a file as `open_file` does, and return its descriptor, for libraries in C.
+
+    Args:
+        path: the file; a link to one is followed.
+        name: for messages; None: the path.
+
+    Raises:
+        UserError: it is missing, may not be read, or is a directory, a pipe or a device.
+    """
     with reading(name or path):
-        return open(path, "rb")
+        try:
+            # Without waiting for the other end of a pipe.
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        except OSError:
+            check_file(path, name)
+            raise
+    try:
+        _check_kind(os.fstat(descriptor).st_mode, name or path)
+    except UserError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def check_file(path: str | os.PathLike, name: str | os.PathLike | None = None) -> None:
@@ -118,6 +141,10 @@ def check_file(path: str | os.PathLike, name: str | os.PathLike | None = None) -
             mode = os.stat(path).st_mode
         except FileNotFoundError:
             raise UserError(f"{name}: no such file") from None
+    _check_kind(mode, name)
+
+
+def _check_kind(mode: int, name: str | os.PathLike) -> None:
     if not stat.S_ISREG(mode):
         kind = _KINDS.get(stat.S_IFMT(mode), "something else")
         raise UserError(f"{name}: is {kind}, not a file")

@@ -43,7 +43,7 @@ class Claim(NamedTuple):
     proven: bool
 
 
-def claim_of(descriptor: int, name: str, sound: soundfile.SoundFile) -> Claim:
+def claim_of(descriptor: int, size: int, name: str, sound: soundfile.SoundFile) -> Claim:
     """Return what a sound file says of its length.
 
     Uncompressed formats and blocks of fixed size are proven by the file's size, FLAC by the
@@ -52,41 +52,37 @@ def claim_of(descriptor: int, name: str, sound: soundfile.SoundFile) -> Claim:
 
     Args:
         descriptor: of the open file; its position is not moved.
+        size: of the file, in bytes.
         name: of the file, for messages.
         sound: the same file, opened.
 
     Raises:
         UserError: the file has fewer bytes than its headers say.
     """
-    size = os.fstat(descriptor).st_size
-    if sound.format == "NIST":
+    form, samples = sound.format, sound.frames
+    if form == "NIST":
         _check_bytes(name, _nist_bytes(descriptor, name), size)
-    remark = _SHORT_CHUNK.search(sound.extra_info)
-    if remark:
-        declared, present = map(int, remark.groups())
-        if all(abs(declared - unknown) > _ABOUT_BYTES for unknown in _UNKNOWN_BYTES):
-            _check_bytes(name, declared, present)
-    samples = sound.frames
     if not samples:
         return Claim(None, False)  # a recorder that was stopped wrote 0, and samples behind it
-    if sound.format == "FLAC":
+    plausible = samples <= size * _MOST_SAMPLES_PER_BYTE
+    if form == "FLAC":
         if _flac_samples(descriptor, size) == samples:
             return Claim(samples, True)
         _check_one_flac(descriptor, name)
-        unknown = samples > size * _MOST_SAMPLES_PER_BYTE
-        return Claim(None if unknown else samples, False)
-    if samples > size * _MOST_SAMPLES_PER_BYTE:
-        return Claim(samples, False)
-    if sound.format == "OGG":
+        return Claim(samples if plausible else None, False)  # it gives 2^63 where none is told
+    if form == "OGG":
         one_stream = _is_one_ogg_stream(descriptor, name, size)
-        return Claim(samples if one_stream else None, one_stream)
+        return Claim(samples if one_stream else None, one_stream and plausible)
     if sound.subtype.startswith("MPEG"):
         declared = _xing_bytes(descriptor)
         if declared is None:
             return Claim(None, False)
         tagged = size > declared and os.pread(descriptor, 11, declared).startswith(_MP3_TAGS)
-        return Claim(samples, size == declared or tagged)
-    return Claim(samples, True)
+        return Claim(samples, plausible and (size == declared or tagged))
+    for declared, present in _SHORT_CHUNK.findall(sound.extra_info):
+        if all(abs(int(declared) - unknown) > _ABOUT_BYTES for unknown in _UNKNOWN_BYTES):
+            _check_bytes(name, int(declared), int(present))
+    return Claim(samples, plausible)
 
 
 def check_alone(descriptor: int, name: str) -> None:

@@ -7,7 +7,7 @@ and the formats that FFmpeg reads and libsndfile does not, such as AAC.
 
 import os
 from collections.abc import Iterator
-from typing import BinaryIO, Self
+from typing import Self
 
 import numpy as np
 import soundfile
@@ -15,7 +15,7 @@ import soundfile
 from mtla_espnet.data.archives.fairseq_zip import PlaceReader, parse_place
 from mtla_espnet.data.audio.decode import SLACK_SAMPLES, check_whole, decode
 from mtla_espnet.data.audio.length import Claim, check_alone, claim_of
-from mtla_espnet.files import UserError, open_file, reading
+from mtla_espnet.files import UserError, open_descriptor, reading
 
 # Telephones have 8 kHz and no converter goes beyond 768 kHz. Resampling a file whose header
 # claims 1 Hz would make a gigabyte of 32 kB.
@@ -40,17 +40,18 @@ class Sound:
         self._name = name or entry
         self._problem = ""
         self._file = None
-        self._stream = _open(entry)
+        self._descriptor = _open(entry)
         try:
-            self._descriptor = self._stream.fileno()
-            if not os.fstat(self._descriptor).st_size:
+            size = os.fstat(self._descriptor).st_size
+            if not size:
                 raise UserError(f"{self._name}: is empty (0 bytes)")
-            check_alone(self._descriptor, self._name)
             try:
                 self._file = soundfile.SoundFile(self._descriptor, closefd=False)
             except soundfile.LibsndfileError as error:  # FFmpeg may read it
                 self._problem, claim = error.error_string, Claim(None, False)
-            self.claim = claim or claim_of(self._descriptor, self._name, self._file)
+            if self._file is None or self._file.format.startswith("WAV"):
+                check_alone(self._descriptor, self._name)
+            self.claim = claim or claim_of(self._descriptor, size, self._name, self._file)
         except BaseException:
             self.close()
             raise
@@ -65,7 +66,7 @@ class Sound:
         """Close the file."""
         if self._file is not None:
             self._file.close()
-        self._stream.close()
+        os.close(self._descriptor)
 
     @property
     def proven(self) -> bool:
@@ -166,13 +167,14 @@ def check_rate(name: str, rate_hz: int) -> None:
         )
 
 
-def _open(entry: str) -> BinaryIO:
+def _open(entry: str) -> int:
     """Open a file, or a copy in memory of what is at a place in a zip file."""
     place = parse_place(entry)
     if place is None:
-        return open_file(entry)
+        return open_descriptor(entry)
     content = PlaceReader().read(place)
-    stream = open(os.memfd_create("sound", os.MFD_CLOEXEC), "w+b")
-    stream.write(content)
-    stream.seek(0)
-    return stream
+    descriptor = os.memfd_create("sound", os.MFD_CLOEXEC)
+    with open(descriptor, "wb", closefd=False) as stream:
+        stream.write(content)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor

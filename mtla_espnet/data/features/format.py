@@ -23,7 +23,7 @@ from mtla_espnet.data.features.reader import FeatureReader, is_features_entry
 from mtla_espnet.data.kaldi.datadir import validate_data_dir
 from mtla_espnet.data.kaldi.rejected import DEFAULT_PERCENT, Rejection
 from mtla_espnet.data.kaldi.tables import read_table, write_table
-from mtla_espnet.files import UserError, write_text
+from mtla_espnet.files import UserError, read_text, write_text
 
 FEATURE_TYPES = ("extracted", "fairseq_zip")
 DEFAULT_FRAME_SHIFT_S = 0.01
@@ -205,7 +205,7 @@ def read_frame_shift(data_dir: Path) -> float:
     if not path.exists():
         return DEFAULT_FRAME_SHIFT_S
     try:
-        shift_s = float(path.read_text(encoding="utf-8"))
+        shift_s = float(read_text(path))
     except ValueError:
         shift_s = 0.0
     if not 0 < shift_s < float("inf"):
