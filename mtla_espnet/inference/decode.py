@@ -207,6 +207,7 @@ def _summary(cost: Cost, found: Mapping[str, Rows], audio_s: float) -> dict:
         "search_ctc_s": round(cost.ctc_s, 6),
         "search_bookkeeping_s": round(other_s, 6),
         "total_s": round(cost.total_s, 6),
+        "processor_s": round(cost.processor_s, 6),
         "rtf": round(cost.total_s / audio_s, 6) if audio_s else None,
         "utterances_per_s": round(len(found) / cost.total_s, 6),
         "peak_memory_bytes": cost.peak_memory_bytes,

@@ -21,6 +21,7 @@ class Cost:
         decoder_s: of it in the decoder and other scorers of all tokens.
         ctc_s: of it in CTC prefix scores.
         total_s: time from the beginning to the end of the measurement.
+        processor_s: time that the processor worked in it, all threads of this process together.
         peak_memory_bytes: the most memory above what was in use at the beginning, when the
             model was loaded: activations and cache. None where it cannot be measured.
         cache_bytes_peak: the most bytes that the cache held, over all layers and rows.
@@ -34,6 +35,7 @@ class Cost:
     decoder_s: float = 0.0
     ctc_s: float = 0.0
     total_s: float = 0.0
+    processor_s: float = 0.0
     peak_memory_bytes: int | None = None
     cache_bytes_peak: int | None = None
     cache_bytes_prefix_peak: int | None = None
@@ -52,7 +54,7 @@ class Meter:
     def __init__(self, device: str | torch.device):
         self.cost = Cost()
         self._device = torch.device(device)
-        self._begin, self._base_bytes = 0.0, None
+        self._begin, self._begin_processor, self._base_bytes = 0.0, 0.0, None
         self._events: list[tuple[str, torch.cuda.Event, torch.cuda.Event]] = []
 
     @contextlib.contextmanager
@@ -64,7 +66,7 @@ class Meter:
         """
         self._synchronize()
         self._base_bytes = _start_memory(self._device)
-        self._begin = time.perf_counter()
+        self._begin, self._begin_processor = time.perf_counter(), time.process_time()
         yield self.cost
         self.until_now()
 
@@ -72,6 +74,7 @@ class Meter:
         """Complete the cost of what has been measured so far, inside `whole`, between parts."""
         self._synchronize()
         self.cost.total_s = time.perf_counter() - self._begin
+        self.cost.processor_s = time.process_time() - self._begin_processor
         for name, start, end in self._events:
             self._add(name, start.elapsed_time(end) / 1000)
         self._events.clear()

@@ -26,7 +26,7 @@ class Option:
         tasks: names of the tasks that have it; empty: all.
         changes: stages whose results it changes, and which are done anew with another value,
             beside those whose directories it names. What a score depends on is said in
-            `mtla_espnet.stages.shared.scores`.
+            `mtla_espnet.score.registry`.
     """
 
     name: str

@@ -45,7 +45,7 @@ class Task:
         does: in words, for the help.
         speech: the input is speech; else it is the text `src_text`.
         texts: the first is what the model writes.
-        scores: how decoded sets are scored, by names of `mtla_espnet.stages.shared.scores`.
+        scores: how decoded sets are scored, by names of `mtla_espnet.score.registry`.
         case: option that the tags name the case of the written text by; empty: they do not.
         bodies: stage -> its body, where it is another one than that of speech recognition.
         left_out: stage -> why it does not apply.

@@ -4,18 +4,17 @@ import datetime
 import importlib.metadata
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import mtla_espnet
 from mtla_espnet.files import UserError, write_text
-from mtla_espnet.report.decodes import RATES, Decode, find_decodes
-from mtla_espnet.score.bleu import METRICS
+from mtla_espnet.report.decodes import find_decodes
+from mtla_espnet.report.markdown import markdown_table, megabytes, or_dash
 from mtla_espnet.score.efficiency import SEARCH_PARTS
-from mtla_espnet.score.intent import Share
-from mtla_espnet.score.result import Totals
+from mtla_espnet.score.record import Result
+from mtla_espnet.score.registry import SCORES
 
-_RATE_COLUMNS = ("dataset", "Snt", "Wrd", "Corr", "Sub", "Del", "Ins", "Err", "S.Err")
 _COST_COLUMNS = (
     "dataset", "attention", "s", "beam", "batch", "device", "dtype", "Snt", "audio s", "tokens",
     "decode s", "RTF", "utt/s", "KV B/pos", "KV peak MB", "KV alloc MB", "peak memory MB",
@@ -23,17 +22,11 @@ _COST_COLUMNS = (
 _TIME_COLUMNS = (
     "dataset", "decode s", "encoder s", "search s", "decoder s", "CTC s", "bookkeeping s",
 )  # fmt: skip
-_BLEU_COLUMNS = ("dataset", "score", "verbose_score")
-_METRIC_COLUMNS = ("dataset", *METRICS, "signature of BLEU")
-_INTENT_COLUMNS = ("dataset", "Snt", "Intent Classification (%)")
-_PART_COLUMNS = ("dataset", "part", "name", "Snt", "correct (%)")
-_SUM_COLUMNS = ("dataset", "ROUGE-1", "ROUGE-2", "ROUGE-L", "METEOR", "BERTScore")
-_LEAD = "first sentence of the document"
-_CASES = {"tc": "true case", "lc": "lower case, no punctuation"}
 _TIME_NOTE = (
     "Time of a decode: reading audio, encoder and search; of the search the decoder (with a "
     "language model), CTC prefix scores and bookkeeping."
 )
+_PROCESSOR_NOTE = " `CPU s` is what the processor worked in it, all threads together."
 
 
 def write_results(exp_dir: Path) -> str:
@@ -58,128 +51,32 @@ def write_results(exp_dir: Path) -> str:
         _environments(absolute),
         f"## {absolute.parent.name}/{absolute.name}",
     ]
-    for rate in RATES:
-        rates = [(decode.name, decode.rates.get(rate)) for decode in decodes]
-        parts += _rate_section(rate.upper(), rates)
-    words = [(decode.name, decode.words) for decode in decodes]
-    parts += _rate_section("WER of the words after the intent", words)
-    parts += _translation_sections(decodes) + _intent_sections(decodes) + _sum_section(decodes)
+    warnings = [f"- {each.name}: {warning}" for each in decodes for warning in each.warnings]
+    parts += ["\n".join(warnings)] if warnings else []
+    for score in SCORES:
+        parts += _sections(
+            [(each.name, each.results[score]) for each in decodes if score in each.results]
+        )
     costs = {decode.name: decode.efficiency for decode in decodes if decode.efficiency}
     if costs:
         rows = [_cost_row(name, cost) for name, cost in costs.items()]
-        parts += ["### Efficiency", markdown_table(_COST_COLUMNS, rows)]
-        rows = [_time_row(name, cost) for name, cost in costs.items()]
-        parts += [_TIME_NOTE, markdown_table(_TIME_COLUMNS, rows)]
+        parts += ["### Efficiency", markdown_table(_COST_COLUMNS, rows), *_times(costs)]
     text = "\n\n".join(parts) + "\n"
     write_text(exp_dir / "RESULTS.md", text)
     return text
 
 
-def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Write a table in Markdown.
-
-    Example:
-        >>> print(markdown_table(["kind", "WER"], [["mha", "0.17"]]))
-        |kind|WER|
-        |---|---|
-        |mha|0.17|
-    """
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(f"|{'|'.join(line)}|" for line in lines)
-
-
-def megabytes(size_bytes: float | None) -> str:
-    """Write a size in MB (10^6 bytes); a dash for None.
-
-    Example:
-        >>> megabytes(1_234_567), megabytes(None)
-        ('1.23', '-')
-    """
-    return "-" if size_bytes is None else f"{size_bytes / 1e6:.2f}"
-
-
-def or_dash(value, form: str = "") -> str:
-    """Format a value; a dash for None.
-
-    Example:
-        >>> or_dash(0.12345, ".3f"), or_dash(None, ".3f")
-        ('0.123', '-')
-    """
-    return "-" if value is None else format(value, form)
-
-
-def _rate_section(heading: str, totals: Sequence[tuple[str, Totals | None]]) -> list[str]:
-    rows = [_rate_row(name, each) for name, each in totals if each is not None]
-    return [f"### {heading}", markdown_table(_RATE_COLUMNS, rows)] if rows else []
-
-
-def _translation_sections(decodes: Sequence[Decode]) -> list[str]:
-    scored = [decode for decode in decodes if decode.translation]
-    if not scored:
-        return []
-    bleu, metrics = [], []
-    for decode in scored:
-        for case, scores in decode.translation.items():
-            name = f"{decode.name} ({_CASES[case]})"
-            score = scores["BLEU"]
-            bleu.append([name, f"{score['score']:.2f}", score["verbose_score"]])
-            numbers = [or_dash(scores.get(each, {}).get("score"), ".2f") for each in METRICS]
-            metrics.append([name, *numbers, f"`{score.get('signature', '-')}`"])
-    return [
-        "### BLEU",
-        markdown_table(_BLEU_COLUMNS, bleu),
-        "### BLEU, chrF and TER",
-        # a bar in a signature would end its cell
-        markdown_table(
-            _METRIC_COLUMNS, [[cell.replace("|", "\\|") for cell in row] for row in metrics]
-        ),
-    ]
-
-
-def _intent_sections(decodes: Sequence[Decode]) -> list[str]:
-    scored = [(decode.name, decode.intents) for decode in decodes if decode.intents is not None]
-    if not scored:
-        return []
-    rows, parts = [], []
-    for name, scores in scored:
-        rows.append([name, str(scores.intent.utterances), _percent(scores.intent)])
-        for part, whole, groups in (
-            ("scenario", scores.scenario, scores.by_scenario),
-            ("action", scores.action, scores.by_action),
-        ):
-            for group, share in {"all": whole, **groups}.items():
-                parts.append([name, part, group, str(share.utterances), _percent(share)])
-    return [
-        "### Intent",
-        markdown_table(_INTENT_COLUMNS, rows),
-        "Of all utterances, those whose scenario or action is right; of a scenario's or an "
-        "action's, those whose whole intent is.",
-        markdown_table(_PART_COLUMNS, parts),
-    ]
-
-
-def _sum_section(decodes: Sequence[Decode]) -> list[str]:
-    rows = []
-    for decode in decodes:
-        if decode.summaries is None:
-            continue
-        of_paper = " (the paper's normalisation)" if decode.summaries.is_of_paper else ""
-        for what, rouge in (("", decode.summaries.model), (_LEAD, decode.summaries.lead)):
-            if rouge is not None:
-                name = f"{decode.name}{f' {what}' if what else ''}{of_paper}"
-                numbers = (rouge.rouge_1, rouge.rouge_2, rouge.rouge_l)
-                rows.append([name, *(f"{number:.2f}" for number in numbers), "-", "-"])
-    return ["### ROUGE", markdown_table(_SUM_COLUMNS, rows)] if rows else []
-
-
-def _percent(share: Share) -> str:
-    return f"{100 * share.accuracy:.2f}"
-
-
-def _rate_row(name: str, totals: Totals) -> list[str]:
-    sizes = [str(totals.sentences), str(totals.counts.reference)]
-    shares = totals.percentages or [None] * 6
-    return [name, *sizes, *(or_dash(share, ".2f") for share in shares)]
+def _sections(results: Sequence[tuple[str, Result]]) -> list[str]:
+    """Write the tables of a score, each with the rows of all sets, by their titles."""
+    titles: dict[str, tuple[Sequence[str], list[list[str]]]] = {}
+    for name, result in results:
+        for table in result.tables:
+            _, rows = titles.setdefault(table.title, (table.columns, []))
+            rows += [[name + first, *others] for first, *others in table.rows]
+    parts = []
+    for title, (columns, rows) in titles.items():
+        parts += [title, markdown_table(["dataset", *columns], rows)]
+    return parts
 
 
 def _cost_row(name: str, cost: dict) -> list[str]:
@@ -204,9 +101,15 @@ def _cost_row(name: str, cost: dict) -> list[str]:
     ]
 
 
-def _time_row(name: str, cost: dict) -> list[str]:
-    keys = ("total_s", "encoder_s", "search_s", *SEARCH_PARTS)
-    return [name, *(f"{cost[key]:.2f}" for key in keys)]
+def _times(costs: Mapping[str, Mapping]) -> list[str]:
+    columns, keys = [*_TIME_COLUMNS], ["total_s", "encoder_s", "search_s", *SEARCH_PARTS]
+    note = _TIME_NOTE
+    if any(cost["processor_s"] is not None for cost in costs.values()):  # not of earlier decodes
+        columns.insert(2, "CPU s")
+        keys.insert(1, "processor_s")
+        note += _PROCESSOR_NOTE
+    rows = [[name, *(or_dash(cost[key], ".2f") for key in keys)] for name, cost in costs.items()]
+    return [note, markdown_table(columns, rows)]
 
 
 def _environments(directory: Path) -> str:

@@ -16,7 +16,7 @@ from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.recipe.tokens import text_cleaner, tokenizer
 from mtla_espnet.stages.s09_ngram import PROGRAMS, missing_program
 from mtla_espnet.stages.s15_upload import check_hub
-from mtla_espnet.stages.shared.scores import bleu_tokenizer, score_options
+from mtla_espnet.stages.shared.scores import scores_of
 
 _TRAINING = {7, 11}
 # A model that training makes by a criterion: valid.acc.best.pth, valid.acc.ave_10best.pth.
@@ -49,8 +49,8 @@ def check_needs(recipe: Recipe, stages: Sequence[int]) -> None:
     if options.use_ngram and 12 in stages and importlib.util.find_spec("kenlm") is None:
         raise UserError("--use_ngram true: decoding needs the package kenlm: pip install kenlm")
     if 13 in stages:
-        score_options(options)
-        bleu_tokenizer(options)
+        for score in scores_of(recipe):
+            score.check(options)
     if 15 in stages:
         check_hub(recipe)
     if (options.ngpu and stages & _TRAINING) or (options.gpu_inference and 12 in stages):

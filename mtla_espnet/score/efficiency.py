@@ -2,7 +2,8 @@
 
 Its keys: `utterances`, `audio_s` and `tokens` that were decoded; `encoder_s`, `search_s`, of it
 `search_decoder_s` (and other scorers of all tokens), `search_ctc_s` and `search_bookkeeping_s`;
-`total_s` with reading the audio; `rtf` = total_s / audio_s; `utterances_per_s`;
+`total_s` with reading the audio; `processor_s` that the processor worked in it, all threads
+together; `rtf` = total_s / audio_s; `utterances_per_s`;
 `peak_memory_bytes` of activations and cache, without the model; `cache_bytes_peak` of positions
 held, of it `cache_bytes_prefix_peak` of prefixes, as latents or materialised;
 `cache_bytes_allocated` of buffers, `cache_bytes_per_position` over all layers; and how it was
@@ -12,7 +13,7 @@ times are in the sums.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mtla_espnet.files import UserError, read_json
@@ -30,6 +31,7 @@ _SUMMED = (
     "search_s",
     *SEARCH_PARTS,
     "total_s",
+    "processor_s",
 )
 _RATIOS = ("rtf", "utterances_per_s")
 _LARGEST = (
@@ -49,7 +51,8 @@ _EQUAL = (
     "batch",
 )
 # What files of earlier decodes lack.
-_LATER = {"cache_bytes_prefix_peak": None, "prefix_cache": None}
+_LATER = {"cache_bytes_prefix_peak": None, "prefix_cache": None, "processor_s": None}
+_BUSY = 1.3  # wall time for each second that the processor worked, where it worked for others too
 KEYS = (*_SUMMED, *_RATIOS, *_LARGEST, *_EQUAL)
 
 
@@ -75,7 +78,11 @@ def merge_efficiency(shards: Sequence[dict]) -> dict:
             raise UserError(f"{FILE}: shards differ in {key!r} ({found}); decode the set again")
     merged: dict = {}
     for key in _SUMMED:
-        value = math.fsum(shard[key] for shard in shards)
+        values = [shard[key] for shard in shards]
+        if None in values:
+            merged[key] = None
+            continue
+        value = math.fsum(values)
         merged[key] = round(value, 6) if key.endswith("_s") else int(value)
     merged["rtf"] = _ratio(merged["total_s"], merged["audio_s"])
     merged["utterances_per_s"] = _ratio(merged["utterances"], merged["total_s"])
@@ -113,6 +120,18 @@ def read_efficiency(path: Path) -> dict:
         if key not in efficiency:
             raise UserError(f"{path}: no key {key!r}; decode the set again")
     return efficiency
+
+
+def was_busy(efficiency: Mapping) -> bool:
+    """Say whether a decode on a CPU waited for other programs: its wall time says little then.
+
+    Args:
+        efficiency: what `read_efficiency` returns.
+    """
+    worked_s = efficiency["processor_s"]
+    if worked_s is None or efficiency["device"] != "cpu":
+        return False
+    return efficiency["total_s"] > _BUSY * worked_s
 
 
 def rtf_log(efficiency: dict) -> str:

@@ -4,13 +4,18 @@ import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
+from mtla_espnet.data.kaldi.tables import read_table
 from mtla_espnet.files import UserError, read_json, write_json
 from mtla_espnet.score.pairs import read_pairs, read_speakers
-from mtla_espnet.score.result import Totals
+from mtla_espnet.score.rates import aligner, percent, rate_table, score_options
+from mtla_espnet.score.record import Measure, Result, Score, ScoredSet, Table, read_each
+from mtla_espnet.score.result import Totals, read_result
 from mtla_espnet.score.wer import score_units
 
 DIRECTORY = "score_intent"
 FILE = "result.json"
+_FILES = {"intents": f"{DIRECTORY}/{FILE}"}
+_WORDS = {"words": "score_wer/result_asr.txt"}
 
 # What a hypothesis without any word has for an intent: equal to no intent.
 _NONE = ""
@@ -41,9 +46,9 @@ class IntentScores:
     Args:
         intent: of all utterances.
         scenario: of all utterances, where the first part of the intent counts.
-        action: likewise the second part.
+        action: of all utterances, where the rest of the intent counts.
         by_scenario: scenario of the reference -> utterances whose whole intent is right.
-        by_action: likewise.
+        by_action: action of the reference -> utterances whose whole intent is right.
     """
 
     intent: Share
@@ -74,8 +79,8 @@ def score_intents(
         utt2spk: table of id -> speaker, with at least these ids.
         output_dir: the decoded set's directory.
         known_intents: what training has seen; None: any word is an intent.
-        scorer: see `mtla_espnet.score.wer.score_set`.
-        score_opts: likewise.
+        scorer: who aligns the words: "ours", or "sclite".
+        score_opts: options for sclite; ours knows `-s` alone.
 
     Returns:
         The accuracies, and the errors in the words after the intent.
@@ -194,3 +199,76 @@ def _check_intents(
         raise UserError(
             f"{path}: {key!r} begins with {intent!r}, which is no intent of the training text"
         )
+
+
+def _write(scored: ScoredSet) -> None:
+    texts = [text for path in scored.training_texts for text in read_table(path).values()]
+    known = {text.split()[0] for text in texts if text}
+    score_intents(
+        scored.reference,
+        scored.hypotheses,
+        scored.utt2spk,
+        scored.directory,
+        known_intents=known if scored.options.unknown_intents == "error" else None,
+        **aligner(scored),
+    )
+
+
+def _outputs(scored: ScoredSet) -> list[str]:
+    return [*_FILES.values(), *_WORDS.values(), "score_wer/alignment_asr.txt"]
+
+
+def _read(directory: Path) -> Result:
+    tables, values, utterances = [], {}, None
+    for words in read_each(directory, _WORDS, read_result).values():
+        tables.append(rate_table("WER of the words after the intent", words))
+        values["words_wer"], utterances = percent(words.error_rate), words.sentences
+    for scores in read_each(directory, _FILES, read_intents).values():
+        utterances = scores.intent.utterances
+        whole = {"intent": scores.intent, "scenario": scores.scenario, "action": scores.action}
+        values |= {f"{part}_accuracy": percent(share.accuracy) for part, share in whole.items()}
+        tables += _tables(scores)
+    return Result(utterances, values, tables)
+
+
+def _tables(scores: IntentScores) -> list[Table]:
+    def cells(share: Share) -> list[str]:
+        return [str(share.utterances), f"{100 * share.accuracy:.2f}"]
+
+    parts = [
+        ["", part, group, *cells(share)]
+        for part, whole, groups in (
+            ("scenario", scores.scenario, scores.by_scenario),
+            ("action", scores.action, scores.by_action),
+        )
+        for group, share in {"all": whole, **groups}.items()
+    ]
+    return [
+        Table("### Intent", ("Snt", "Intent Classification (%)"), [["", *cells(scores.intent)]]),
+        Table(
+            "Of all utterances, those whose scenario or action is right; of a scenario's or an "
+            "action's, those whose whole intent is.",
+            ("part", "name", "Snt", "correct (%)"),
+            parts,
+        ),
+    ]
+
+
+SCORE = Score(
+    name="intents",
+    measures=(
+        Measure("intent_accuracy", "intent acc %"),
+        Measure("scenario_accuracy"),
+        Measure("action_accuracy"),
+        Measure("words_wer", "WER words %"),
+    ),
+    note="`intent acc` is the share of utterances whose intent is right, `WER words` the error "
+    "rate of the words after it.",
+    files=(*_FILES.values(), *_WORDS.values()),
+    read=_read,
+    write=_write,
+    outputs=_outputs,
+    inputs=lambda scored: [scored.reference, scored.utt2spk, *scored.training_texts],
+    options=("unknown_intents", "scorer", "score_opts"),
+    check=score_options,
+)

@@ -24,10 +24,12 @@ from mtla_espnet.data.text.scripts import is_unspaced, share_of_letters
 from mtla_espnet.data.text.sentences import split_sentences
 from mtla_espnet.files import UserError, read_json, write_json, write_text
 from mtla_espnet.score.pairs import check_ids, read_pairs
+from mtla_espnet.score.record import Measure, Result, Score, ScoredSet, Table, read_each
 
 DIRECTORY = "score_rouge"
 FILE = "result.json"
 SUM_FILE = "result.sum"
+_FILES = {"summaries": f"{DIRECTORY}/{FILE}"}
 NORMALISATIONS = ("rouge", "paper")
 
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -258,3 +260,52 @@ def _csv(scores: Mapping[str, Mapping[str, Rouge]]) -> str:
         values = [value for each in scores.values() for value in dataclasses.astuple(each[key])]
         writer.writerow([key, *(f"{value:.4f}" for value in values)])
     return stream.getvalue()
+
+
+def _write(scored: ScoredSet) -> None:
+    options = scored.options
+    summary, document = scored.texts
+    score_summaries(
+        summary,
+        scored.hypotheses,
+        scored.directory,
+        document_text=document,
+        heading_mark=options.heading_mark,
+        normalisation=options.rouge,
+        detokenizer=scored.detokenizer(options.lang),
+    )
+
+
+def _read(directory: Path) -> Result:
+    scores = read_each(directory, _FILES, read_summaries)["summaries"]
+    of_paper = " (the paper's normalisation)" if scores.is_of_paper else ""
+    rows = [
+        [f"{what}{of_paper}", *(f"{each:.2f}" for each in dataclasses.astuple(rouge)), "-", "-"]
+        for what, rouge in (("", scores.model), (" first sentence of the document", scores.lead))
+        if rouge is not None
+    ]
+    lead = {"lead_rouge_l": scores.lead.rouge_l} if scores.lead else {}
+    return Result(
+        utterances=scores.documents,
+        values=dataclasses.asdict(scores.model) | lead,
+        tables=[Table("### ROUGE", ("ROUGE-1", "ROUGE-2", "ROUGE-L", "METEOR", "BERTScore"), rows)],
+    )
+
+
+SCORE = Score(
+    name="summaries",
+    measures=(
+        Measure("rouge_l", "ROUGE-L"),
+        Measure("rouge_1", "ROUGE-1"),
+        Measure("rouge_2", "ROUGE-2"),
+        Measure("lead_rouge_l", "lead R-L"),
+    ),
+    note="ROUGE is F1 x 100, mean over documents, with Porter stems in English; `lead R-L` is "
+    "ROUGE-L of each document's first sentence.",
+    files=tuple(_FILES.values()),
+    read=_read,
+    write=_write,
+    outputs=lambda scored: [f"{DIRECTORY}/{FILE}", f"{DIRECTORY}/{SUM_FILE}"],
+    inputs=lambda scored: scored.texts,
+    options=("rouge", "heading_mark", "detokenize", "lang"),
+)

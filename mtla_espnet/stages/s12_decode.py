@@ -13,6 +13,7 @@ from mtla_espnet.jobs.numbered import run_numbered_jobs, split_keys
 from mtla_espnet.recipe.espnet_arguments import load_espnet
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.score.efficiency import FILE, merge_runs, rtf_log
+from mtla_espnet.score.registry import retire_results
 
 TITLE = "Decode"
 _TABLES = ("text", "token", "token_int", "score")
@@ -110,6 +111,7 @@ def run(recipe: Recipe, part: Part) -> None:
     bar = f"decode {part.name}" if n_jobs > 1 else None  # one job shows its own
     decoded = run_numbered_jobs(decode_shard, n_jobs, logs, bar)
     outputs = [log_dir / f"output.{number}" for number in range(1, n_jobs + 1)]
+    retire_results(part.directory)  # of an earlier decode
     join_tables(outputs, part.directory)
     cost = merge_runs(earlier, [cost for cost, _ in decoded if cost])
     write_text(log_dir / "calculate_rtf.log", rtf_log(cost))

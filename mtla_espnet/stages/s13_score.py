@@ -9,7 +9,7 @@ from mtla_espnet.jobs.marks import Part
 from mtla_espnet.programs import run_program
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.report.tables import write_results
-from mtla_espnet.stages.shared.scores import scores_of
+from mtla_espnet.stages.shared.scores import made_by, scored_set, scores_of
 
 TITLE = "Score"
 _LOCAL = "local/score.sh"
@@ -20,12 +20,12 @@ def parts(recipe: Recipe) -> list[Part]:
     scores = scores_of(recipe)
     names = [name for score in scores for name in score.options]
     result, all_results = [], []
-    for name, data_dir in recipe.sets.evaluated.items():
-        directory = recipe.paths.inference_dir / name
-        inputs = {directory / "text": 12}
-        for score in scores:
-            inputs |= score.inputs(recipe, data_dir)
-        results = [directory / file for score in scores for file in score.outputs(recipe)]
+    for name in recipe.sets.evaluated:
+        scored = scored_set(recipe, name)
+        directory, stages = scored.directory, made_by(recipe, scored)
+        read = [path for score in scores for path in score.inputs(scored)]
+        inputs = {scored.hypotheses: 12} | {path: stages[path] for path in read}
+        results = [directory / file for score in scores for file in score.outputs(scored)]
         all_results += results
         result.append(
             Part(
@@ -74,7 +74,7 @@ def run(recipe: Recipe, part: Part) -> None:
     if part.name:
         try:
             for score in scores_of(recipe):
-                score.run(recipe, recipe.sets.evaluated[part.name], part.directory)
+                score.write(scored_set(recipe, part.name))
         except Exception:
             for path in part.outputs:  # one score without the others looks whole
                 path.unlink(missing_ok=True)

@@ -38,6 +38,7 @@ def test_times_are_those_of_the_parts():
     assert cost.encoder_s >= 0.02
     assert cost.search_s >= 0.04
     assert cost.total_s >= cost.encoder_s + cost.search_s + 0.01
+    assert 0 < cost.processor_s
 
 
 def test_a_part_that_fails_counts_too():

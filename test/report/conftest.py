@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import pytest
+import yaml
 
 from mtla_espnet.files import write_json
 from mtla_espnet.score.intent import count_intents
@@ -20,7 +21,10 @@ class Experiments:
         self.directory = directory
 
     def add(self, tag, kind, correct=8, wrong=2, name=SET, **cost):
-        """Add an experiment that got `wrong` of `correct + wrong` words wrong."""
+        """Add an experiment that got `wrong` of `correct + wrong` words wrong.
+
+        Those of one kind of configuration differ in their attention alone.
+        """
         experiment = self.directory / "exp" / tag
         (experiment / name).mkdir(parents=True)
         training = {
@@ -32,6 +36,7 @@ class Experiments:
             "threads": 2,
         }
         (experiment / "training.json").write_text(json.dumps(training))
+        self.configure(tag, kind)
         efficiency = {
             "utterances": 2,
             "audio_s": 20.0,
@@ -61,6 +66,21 @@ class Experiments:
         self.score(tag, "wer", "C" * correct + "S" * wrong, name)
         self.score(tag, "cer", "C" * 30 + "D" * wrong, name)
         return experiment
+
+    def configure(self, tag, kind, **decoder_conf):
+        """Write the configuration that an experiment was trained by."""
+        decoder = {"attention": kind, "attention_conf": {"down_rate": 2}, "num_blocks": 2}
+        config = {
+            "config": f"conf/train_{kind}.yaml",
+            "seed": len(tag),
+            "output_dir": f"exp/{tag}",
+            "dist_rank": 0,
+            "max_epoch": 10,
+            "token_list": ["<blank>", "a"],
+            "decoder": "decoder_only",
+            "decoder_conf": decoder | decoder_conf,
+        }
+        (self.directory / "exp" / tag / "config.yaml").write_text(yaml.safe_dump(config))
 
     def score(self, tag, rate, steps, name=SET):
         """Write a result of one sentence."""

@@ -43,7 +43,7 @@ def test_every_decoded_set_is_found(experiments):
     found = find_decodes(experiment)
     assert [decode.test_set for decode in found] == ["org/dev", "test"]
     assert found[0].efficiency is None
-    assert set(found[0].rates) == {"wer"}
+    assert set(found[0].results["rates"].values) == {"wer"}
     text = write_results(experiment)
     assert f"|{other}|1|4|50.00|" in text
     assert text.count(other) == 1
@@ -124,3 +124,27 @@ def test_summaries_beside_the_baseline(experiments, normalisation, note):
     assert f"|{NAME} first sentence of the document{note}|21.00|9.00|15.00|-|-|" in text
     # of text there are no seconds
     assert f"|{NAME}|mtla|2|5|8|cpu|float32|2|-|50|6.0|-|" in text
+
+
+def test_the_processors_time_stands_beside_the_clocks(experiments):
+    experiment = experiments.add("asr_a", "mha", processor_s=5.5)
+    text = write_results(experiment)
+    assert "|dataset|decode s|CPU s|encoder s|" in text
+    assert f"|{NAME}|6.00|5.50|1.00|" in text and "the clock ran" not in text
+    experiments.add("asr_b", "mha", processor_s=4.6)
+    text = write_results(experiments.directory / "exp/asr_b")
+    assert f"- {NAME}: the clock ran 6.0 s and the processor worked 4.6 s: other programs" in text
+
+
+def test_what_went_wrong_stands_first(experiments):
+    experiment = experiments.add("asr_a", "mha", utterances=47)
+    failed = [f"u-{number}\tdoes not fit into memory\n" for number in range(3)]
+    (experiment / NAME / "failed.tsv").write_text("utterance\treason\n" + "".join(failed))
+    (experiment / NAME / "text").write_text("a\nb\n")
+    lines = write_results(experiment).splitlines()
+    at = lines.index("## exp/asr_a")
+    assert lines[at + 2 : at + 5] == [
+        f"- {NAME}: 3 of 50 utterances were not decoded (failed.tsv)",
+        f"- {NAME}: all 2 hypotheses are empty: nothing was recognised",
+        "",
+    ]

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtla_espnet.files import UserError
-from mtla_espnet.score.efficiency import merge_efficiency, read_efficiency, rtf_log
+from mtla_espnet.score.efficiency import merge_efficiency, read_efficiency, rtf_log, was_busy
 
 SHARD = {
     "utterances": 4,
@@ -17,6 +17,7 @@ SHARD = {
     "search_ctc_s": 0.25,
     "search_bookkeeping_s": 0.25,
     "total_s": 2.5,
+    "processor_s": 2.25,
     "rtf": 0.25,
     "utterances_per_s": 1.6,
     "peak_memory_bytes": 1000,
@@ -100,9 +101,25 @@ def test_the_log_has_the_lines_of_espnet():
 
 
 def test_files_of_earlier_decodes_are_read(tmp_path):
-    later = {"prefix_cache", "cache_bytes_prefix_peak"}
+    later = {"prefix_cache", "cache_bytes_prefix_peak", "processor_s"}
     earlier = {key: value for key, value in SHARD.items() if key not in later}
     (tmp_path / "efficiency.json").write_text(json.dumps(earlier))
     read = read_efficiency(tmp_path / "efficiency.json")
     assert read == earlier | dict.fromkeys(later)
     assert merge_efficiency([earlier, earlier])["cache_bytes_prefix_peak"] is None
+    assert merge_efficiency([SHARD, SHARD | {"processor_s": None}])["processor_s"] is None
+    assert merge_efficiency([SHARD, SHARD])["processor_s"] == 4.5
+
+
+@pytest.mark.parametrize(
+    ("changes", "busy"),
+    [
+        ({"processor_s": 1.9}, True),
+        ({"processor_s": 2.0}, False),
+        ({"processor_s": 9.0}, False),
+        ({"processor_s": None}, False),
+        ({"processor_s": 0.1, "device": "a GPU"}, False),
+    ],
+)
+def test_a_cpu_is_busy_where_the_clock_runs_much_longer_than_the_processor_works(changes, busy):
+    assert was_busy(SHARD | changes) == busy

@@ -1,14 +1,20 @@
 """Stage 13 of each task, on decodes made by hand."""
 
+import dataclasses
+import importlib.util
 import json
 
 import pytest
 
-from mtla_espnet.data.kaldi.tables import write_table
-from mtla_espnet.files import UserError
+from mtla_espnet.data.kaldi.tables import read_table, write_table
+from mtla_espnet.files import UserError, read_json, write_json
 from mtla_espnet.recipe.load import load_recipe
 from mtla_espnet.recipe.options import parse_options
+from mtla_espnet.recipe.task import TASKS
+from mtla_espnet.report.comparison import write_comparison
 from mtla_espnet.runner.checks import check_needs
+from mtla_espnet.score.record import Measure, Result, Score, Table
+from mtla_espnet.score.registry import SCORES, retire_results
 from mtla_espnet.stages import s13_score
 
 SETS = [
@@ -73,10 +79,20 @@ def test_options_that_the_scorer_does_not_know_stop_the_run_at_its_start(
 ):
     monkeypatch.setenv("PATH", str(tmp_path))
     for scorer in ("ours", "sclite"):
-        recipe = Decoded(tmp_path, "asr", "--scorer", scorer, "--score_opts", options).recipe
+        recipe = Decoded(tmp_path, "asr", "--scorer", scorer, "--token_type", "char").recipe
+        recipe.options.score_opts = options
         with pytest.raises(UserError, match=message):
             check_needs(recipe, [13])
         check_needs(recipe, [12])
+
+
+def test_a_tokenizer_of_bleu_that_is_not_there_stops_the_run_at_its_start(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    recipe = Decoded(tmp_path, "st", "--bleu_tokenize", "ja-mecab").recipe
+    with pytest.raises(UserError, match="ja-mecab is not installed") as raised:
+        check_needs(recipe, [13])
+    assert raised.value.exit_code == 2
+    check_needs(recipe, [12])
 
 
 def test_translation_is_scored_against_the_target_in_its_case(tmp_path):
@@ -87,6 +103,18 @@ def test_translation_is_scored_against_the_target_in_its_case(tmp_path):
     results = decoded.score()
     assert "(true case)|100.00|" in results
     assert "### WER" not in results
+
+
+@pytest.mark.parametrize(
+    ("options", "tokenizer"), [([], "zh"), (["--bleu_tokenize", "char"], "char")]
+)
+def test_a_chinese_translation_is_cut_into_words(tmp_path, options, tokenizer):
+    decoded = Decoded(tmp_path, "st", "--tgt_lang", "zh", *options)
+    decoded.write("text.tc.zh", {"a": "今天天气很好。"})
+    decoded.write("text", {"a": "the weather is fine"})
+    decoded.decode({"a": "今天天气很好。"})
+    results = decoded.score()
+    assert "(true case)|100.00|100.00|-|" in results and f"tok:{tokenizer}" in results
 
 
 def test_a_tokenised_translation_is_joined(tmp_path):
@@ -161,6 +189,44 @@ def test_a_heading_is_no_lead(tmp_path):
     decoded.score()
     found = json.loads((decoded.directory / "score_rouge/result.json").read_text())
     assert found["lead"]["rouge_l"] == 100.0 > found["model"]["rouge_l"]
+
+
+def test_a_score_is_one_record(tmp_path, monkeypatch):
+    """A toy score: written by stage 13, in RESULTS.md, and in the comparison of experiments."""
+
+    def lengths(path):
+        return sum(len(text.split()) for text in read_table(path).values())
+
+    def write(scored):
+        ratio = lengths(scored.hypotheses) / lengths(scored.reference)
+        write_json(scored.directory / "length.json", 100 * ratio)
+
+    def read(directory):
+        ratio = read_json(directory / "length.json")
+        table = Table("### Length", ("ratio",), [["", f"{ratio:.1f}"]])
+        return Result(None, {"length_ratio": ratio}, [table])
+
+    toy = Score(
+        name="length",
+        measures=(Measure("length_ratio", "length %", ".1f"),),
+        note="`length %` is that of the hypotheses in words of the references.",
+        files=("length.json",),
+        read=read,
+        write=write,
+        outputs=lambda scored: ["length.json"],
+        inputs=lambda scored: [scored.reference],
+    )
+    monkeypatch.setitem(SCORES, "length", toy)
+    task = dataclasses.replace(TASKS["asr"], scores=("rates", "length"))
+    monkeypatch.setitem(TASKS, "asr", task)
+    decoded = Decoded(tmp_path, "asr", "--token_type", "char")
+    decoded.write("text", {"a": "one two", "b": "three four"})
+    decoded.decode({"a": "one too", "b": "three"})
+    assert "### Length\n\n|dataset|ratio|\n|---|---|\n" in decoded.score()
+    table = write_comparison(tmp_path)
+    assert "length %" in table and " 75.0 |" in table and "WER" not in table
+    retire_results(decoded.directory)
+    assert not (decoded.directory / "length.json").exists()
 
 
 def test_a_missing_hypothesis_is_named(tmp_path):
