@@ -22,7 +22,7 @@ from mtla_espnet.cache.growing import DecodingCache
 from mtla_espnet.position import Positions, positions
 
 
-class _StandAlone:
+class StandAlone:
     """Adds the call of the paper's code in front of a `SelfAttention`.
 
     Args:
@@ -165,7 +165,7 @@ def _rows(x: Tensor, index: Tensor) -> Tensor:
     return x.gather(1, index[..., None].expand(-1, -1, x.size(-1)))
 
 
-class MultiheadAttention(_StandAlone, MultiHead):
+class MultiheadAttention(StandAlone, MultiHead):
     """Multi-head attention with rotary positions.
 
     Args:
@@ -181,7 +181,7 @@ class MultiheadAttention(_StandAlone, MultiHead):
         super().__init__(embed_dim, num_heads, dropout, bias=bias, **others)
 
 
-class GroupedQueryAttention(_StandAlone, GroupedQuery):
+class GroupedQueryAttention(StandAlone, GroupedQuery):
     """Grouped-query attention with rotary positions.
 
     Args:
@@ -200,7 +200,7 @@ class GroupedQueryAttention(_StandAlone, GroupedQuery):
         )
 
 
-class MultiQueryAttention(_StandAlone, MultiQuery):
+class MultiQueryAttention(StandAlone, MultiQuery):
     """Multi-query attention with rotary positions: one key/value head.
 
     Args:
@@ -216,7 +216,7 @@ class MultiQueryAttention(_StandAlone, MultiQuery):
         super().__init__(embed_dim, num_heads, dropout, bias=bias, **others)
 
 
-class MultiheadLatentAttention(_StandAlone, Latent):
+class MultiheadLatentAttention(StandAlone, Latent):
     """Multi-head latent attention with the paper's sizes, for embed_dim 512, as defaults.
 
     Args:
@@ -261,7 +261,7 @@ class MultiheadLatentAttention(_StandAlone, Latent):
         )
 
 
-class MultiheadTemporalLatentAttention(_StandAlone, TemporalLatent):
+class MultiheadTemporalLatentAttention(StandAlone, TemporalLatent):
     """Multi-head temporal latent attention, called as in the paper's code.
 
     A state_dict of the PyPI package `mtla` loads with `strict=True` and gives the
