@@ -16,6 +16,7 @@ _PUBLIC = {
     "GroupedQueryAttention": _STANDALONE,
     "MultiheadLatentAttention": _STANDALONE,
     "MultiheadTemporalLatentAttention": _STANDALONE,
+    "GroupedLatentAttention": "mtla_espnet.attention.gla",
     "Speech2Text": "mtla_espnet.inference.speech2text",
     "Speech2Translation": "mtla_espnet.inference.speech2translation",
     "Speech2Understand": "mtla_espnet.inference.speech2understand",

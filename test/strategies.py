@@ -15,6 +15,8 @@ KINDS = [
     ("gqa", {"num_kv_heads": 2}),
     ("mla", {}),
     ("mla", {"q_lora_rank": 12}),
+    ("gla", {}),
+    ("gla", {"num_latent_groups": 4, "q_lora_rank": 12}),
     ("mtla", {"down_rate": 1}),
     ("mtla", {"down_rate": 2}),
     ("mtla", {"down_rate": 3, "q_lora_rank": 12}),

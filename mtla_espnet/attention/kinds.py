@@ -14,6 +14,7 @@ KINDS = {
     "gqa": ("mtla_espnet.attention.mha", "GroupedQuery"),
     "mla": ("mtla_espnet.attention.mla", "Latent"),
     "mtla": ("mtla_espnet.attention.mtla", "TemporalLatent"),
+    "gla": ("mtla_espnet.attention.gla", "GroupedLatent"),
 }
 DEFAULT_KIND = "mtla"  # of a decoder whose configuration names none
 

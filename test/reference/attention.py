@@ -54,8 +54,8 @@ def grouped_query(module, x):
     return torch.stack(out)
 
 
-def latent(module, x, down_rate=None):
-    """MLA (down_rate None), or MTLA with chunks of down_rate positions."""
+def latent(module, x, down_rate=None, groups=1):
+    """MLA; GLA with latents of `groups` groups; or MTLA with chunks of down_rate positions."""
     x = x.double()
     rank, rope_dim = module.kv_lora_rank, module.qk_rope_head_dim
     nope, value_dim, heads = module.qk_nope_head_dim, module.v_head_dim, module.num_heads
@@ -63,7 +63,12 @@ def latent(module, x, down_rate=None):
 
     def own(m):
         joint = linear(module.wkv_a, x[m])
-        return layer_norm(module.kv_norm, joint[:rank]), rope(joint[rank:], m)
+        latents, norm = joint[: groups * rank].view(groups, rank), module.kv_norm
+        scaled = (latents - latents.mean(1, keepdim=True)) / latents.var(
+            1, unbiased=False, keepdim=True
+        ).add(norm.eps).sqrt()
+        latents = scaled.flatten() * norm.weight.double() + norm.bias.double()
+        return latents, rope(joint[groups * rank :], m)
 
     def weight(m):
         chunk = m // down_rate
@@ -95,7 +100,9 @@ def latent(module, x, down_rate=None):
         for head in range(heads):
             turned = rope(query[head, nope:], i)
             scores, values = [], []
+            group = head * groups // heads
             for c, key in seen(i):
+                c = c[group * rank : (group + 1) * rank]
                 score = query[head, :nope] @ (up[head, :nope] @ c) + turned @ key
                 scores.append(score / math.sqrt(nope + rope_dim))
                 values.append(up[head, nope:] @ c)
@@ -108,4 +115,6 @@ def attention(kind, module, x):
     """The reference of a YAML name."""
     if kind in ("mha", "mqa", "gqa"):
         return grouped_query(module, x)
+    if kind == "gla":
+        return latent(module, x, groups=module.num_latent_groups)
     return latent(module, x, module.down_rate if kind == "mtla" else None)

@@ -12,6 +12,7 @@ KINDS = (
     (("gqa", {"num_kv_heads": 2}), 3),
     (("mla", {"q_lora_rank": 12}), 1),
     (("mtla", {"down_rate": 3}), 2),
+    (("gla", {}), 1),
 )
 
 
