@@ -9,6 +9,7 @@ from espnet2.asr.decoder.abs_decoder import AbsDecoder
 from espnet2.legacy.nets.scorer_interface import BatchScorerInterface
 from torch import Tensor, nn
 
+from mtla_espnet.attention.base import require_integer
 from mtla_espnet.attention.kinds import DEFAULT_KIND, attention_class, resolve_attention_conf
 from mtla_espnet.cache.graph import GraphCache
 from mtla_espnet.cache.growing import DecodingCache
@@ -58,6 +59,8 @@ class DecoderOnly(AbsDecoder, BatchScorerInterface):
             output itself and only text positions ask; `recompute`: prefix positions
             pass through the layers too, causally, as in a language model.
         projector_units: bottleneck between encoder and decoder; None: d / 2, 0: none.
+        prefix_stride: k, frames of the encoder that are stacked to one prefix position; a
+            prefix has ceil(T / k) positions.
         tie_embeddings: one matrix for input embedding and output layer.
 
     Raises:
@@ -77,6 +80,7 @@ class DecoderOnly(AbsDecoder, BatchScorerInterface):
         self_attention_dropout_rate: float = 0.0,
         prefix: str = "static",
         projector_units: int | None = None,
+        prefix_stride: int = 1,
         tie_embeddings: bool = False,
     ):
         super().__init__()
@@ -87,7 +91,8 @@ class DecoderOnly(AbsDecoder, BatchScorerInterface):
         self.vocab_size = vocab_size
         self.attention = attention
         self.prefix = prefix
-        self.projector = Projector(size, size // 2 if projector_units is None else projector_units)
+        units = size // 2 if projector_units is None else projector_units
+        self.projector = Projector(size, units, require_integer("prefix_stride", prefix_stride))
         # ESPnet's MT model shares weights by these two names
         self.embed = nn.Sequential(nn.Embedding(vocab_size, size), nn.Dropout(dropout_rate))
         self.output_layer = nn.Linear(size, vocab_size)
@@ -121,12 +126,9 @@ class DecoderOnly(AbsDecoder, BatchScorerInterface):
         Returns:
             Logits (B, L, vocab_size) and `ys_in_lens`.
         """
-        hlens = hlens.to(hs_pad.device)
+        prefix, prefix_lengths = self._prefix(hs_pad, hlens)
         lengths = ys_in_lens.to(hs_pad.device)
-        # garbage in the padding must not reach a gradient either
-        padded = positions(hlens, hs_pad.size(1)) < 0
-        prefix = self.projector(hs_pad.masked_fill(padded[..., None], 0.0))
-        join = Join(hlens, hs_pad.size(1), lengths, ys_in_pad.size(1))
+        join = Join(prefix_lengths, prefix.size(1), lengths, ys_in_pad.size(1))
         x = self._embed(ys_in_pad.masked_fill(join.text_position.index < 0, 0))
         if self.prefix == "static":
             for block in self.blocks:
@@ -138,6 +140,14 @@ class DecoderOnly(AbsDecoder, BatchScorerInterface):
             x = join.text(x)
         return self.output_layer(self.norm(x)), ys_in_lens
 
+    def _prefix(self, hs_pad: Tensor, hlens: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the prefixes (B, P, d) and their lengths (B,)."""
+        hlens = hlens.to(hs_pad.device)
+        # garbage in the padding must not reach a gradient either
+        padded = positions(hlens, hs_pad.size(1)) < 0
+        prefix = self.projector(hs_pad.masked_fill(padded[..., None], 0.0))
+        return prefix, self.prefix_lengths(hlens)
+
     def _embed(self, tokens: Tensor) -> Tensor:
         embedding, dropout = self.embed
         return dropout(embedding(tokens) * math.sqrt(embedding.embedding_dim))
@@ -145,7 +155,11 @@ class DecoderOnly(AbsDecoder, BatchScorerInterface):
     # -- decoding --------------------------------------------------------------
     def prefix_lengths(self, hlens: Tensor) -> Tensor:
         """Return the prefix positions (B,) of encoder outputs of `hlens` (B,) frames."""
-        return hlens
+        return self.projector.positions(hlens)
+
+    def prefix_slots(self, frames: int) -> int:
+        """Return the cache slots that a prefix of so many frames finishes."""
+        return self.projector.positions(frames) // self.down_rate
 
     def write_prefix(self, cache: DecodingCache | GraphCache, hs_pad: Tensor, hlens: Tensor):
         """Write what each layer of a cache keeps of the prefixes.
@@ -155,9 +169,8 @@ class DecoderOnly(AbsDecoder, BatchScorerInterface):
             hs_pad: (B, P, d) encoder output.
             hlens: (B,) its lengths.
         """
-        index = positions(hlens.to(hs_pad.device), hs_pad.size(1))
-        prefix = self.projector(hs_pad.masked_fill((index < 0)[..., None], 0.0))
-        position = Positions(index)
+        prefix, lengths = self._prefix(hs_pad, hlens)
+        position = Positions(positions(lengths, prefix.size(1)))
         static = self.prefix == "static"
         for layer, block in enumerate(self.blocks):
             block.write_prefix(cache, layer, prefix, position, norm=not static)

@@ -36,9 +36,13 @@ class GraphDecoder:
             self._decoder, steps, LiveLinear, lambda norm: norm, self._operations.add_norm
         )
 
+    def prefix_lengths(self, lengths: Tensor) -> Tensor:
+        """Return the prefix positions (B,) of encoder outputs of `lengths` (B,) frames."""
+        return self._decoder.prefix_lengths(lengths)
+
     def start(self, encoded: Tensor, lengths: Tensor) -> None:
         """Write the prefixes (B, T, d) of `lengths` (B,), and begin."""
-        self.cache.start(self._decoder.prefix_lengths(lengths))
+        self.cache.start(self.prefix_lengths(lengths))
         self._decoder.write_prefix(self.cache, encoded, lengths)
 
     def grow(self, max_length: int) -> None:

@@ -7,23 +7,35 @@ from mtla_espnet.position import Positions, positions
 
 
 class Projector(nn.Module):
-    """Bottleneck d -> units -> d with ReLU between the encoder and the decoder.
+    """What makes the prefix of the encoder's output: frames are stacked, then projected.
+
+    A bottleneck k d -> units -> d with ReLU.
 
     Args:
         size: d.
-        units: of the bottleneck; 0 leaves the encoder output as it is.
+        units: of the bottleneck; 0: one linear layer k d -> d, and none where k is 1.
+        stride: k, frames that become one position; the last ones are filled up with zeros.
     """
 
-    def __init__(self, size: int, units: int):
+    def __init__(self, size: int, units: int, stride: int = 1):
         super().__init__()
-        self.layers = (
-            nn.Sequential(nn.Linear(size, units), nn.ReLU(), nn.Linear(units, size))
-            if units
-            else nn.Identity()
-        )
+        self.stride = stride
+        wide = size * stride
+        self.layers: nn.Module
+        if units:
+            self.layers = nn.Sequential(nn.Linear(wide, units), nn.ReLU(), nn.Linear(units, size))
+        else:
+            self.layers = nn.Identity() if stride == 1 else nn.Linear(wide, size)
+
+    def positions(self, frames):
+        """Return the positions of so many frames (int or int tensor): ceil(T / k)."""
+        return -(-frames // self.stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, T, d) -> (B, T, d)."""
+        """(B, T, d), zero in the padding, -> (B, ceil(T / k), d)."""
+        if self.stride > 1:
+            x = nn.functional.pad(x, (0, 0, 0, -x.size(1) % self.stride))
+            x = x.unflatten(1, (-1, self.stride)).flatten(2)
         return self.layers(x)
 
 

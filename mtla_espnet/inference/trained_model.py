@@ -28,7 +28,7 @@ from mtla_espnet.search.beam import (
 )
 from mtla_espnet.search.ctc import CTCPrefixScorer
 from mtla_espnet.search.espnet_scorer import ESPnetOfferScorer, ESPnetScorer
-from mtla_espnet.search.graph.graph import FixedScorer, FixedSearch, StepBuffers, runs_graphs
+from mtla_espnet.search.graph.graph import FixedScorer, FixedSearch, StepBuffers, why_no_graph
 
 _DTYPES = ("float32", "bfloat16", "float16", "float64")
 _MOST_WEIGHT = 100
@@ -166,6 +166,12 @@ class TrainedModel:
             self._weights["ctc"] = ctc_weight
         self.model.to(self.device)
         self.model.decoder.to(getattr(torch, dtype))
+        self._no_graph = self._why_no_graph()
+        logging.debug(
+            f"The decoder's steps run without CUDA graphs: {self._no_graph}"
+            if self._no_graph
+            else f"The decoder's steps run in CUDA graphs on {self.device}"
+        )
 
         token_type = token_type or self.train_args.token_type
         bpemodel = bpemodel or self.train_args.bpemodel
@@ -371,7 +377,7 @@ class TrainedModel:
         inputs = encoded.to(getattr(torch, self.dtype))
         n_scorers = 1 + (self._lm is not None) + (self._ngram is not None)
         alone = n_scorers == 1 and not options.ctc_weight and options is self.options
-        if alone and self._runs_graphs():
+        if alone and not self._no_graph:
             if self._fixed is None:
                 self._fixed = FixedSearch(decoder, model.eos, options, self._blank)
             with meter.part("decoder_s"):
@@ -410,7 +416,7 @@ class TrainedModel:
         if not isinstance(decoder, DecoderOnly):
             return ESPnetScorer(decoder, inputs, lengths, options.temperature)
         beam, temperature = options.beam_size, options.temperature
-        if self._runs_graphs():
+        if not self._no_graph:
             size = len(lengths), inputs.size(1), beam
             if self._buffers is None or not self._buffers.fits(*size):
                 self._buffers = None  # freed before the next are made
@@ -420,12 +426,13 @@ class TrainedModel:
         cache = self._packed.init_cache(inputs, lengths, self.prefix_cache, beam)
         return DecoderScorer(self._packed, inputs, lengths, temperature, cache=cache)
 
-    def _runs_graphs(self) -> bool:
-        """Return whether the decoder's steps run in CUDA graphs, over materialised prefixes."""
+    def _why_no_graph(self) -> str:
+        """Return why the decoder's steps do not run in CUDA graphs; empty if they do."""
         decoder = self.model.decoder
-        if not runs_graphs(decoder, self.device):
-            return False
-        return not (decoder.keeps_latents and self.prefix_cache == "latent")
+        why = why_no_graph(decoder, self.device)
+        if not why and decoder.keeps_latents and self.prefix_cache == "latent":
+            why = "prefix_cache is latent, and they keep keys and values"
+        return why
 
     def _result(self, hypothesis: Hypothesis) -> Result:
         token_int = [token for token in hypothesis.yseq[1:-1] if token != self._blank]

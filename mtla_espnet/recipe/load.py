@@ -169,6 +169,7 @@ def check_attention(config: Mapping, source: str) -> None:
     if config.get("decoder") != "decoder_only":
         return
     # Here: it imports torch, which other decoders and `--help` need not wait for.
+    from mtla_espnet.attention.base import require_integer
     from mtla_espnet.attention.kinds import DEFAULT_KIND, resolve_attention_conf
 
     conf = config.get("decoder_conf") or {}
@@ -183,6 +184,7 @@ def check_attention(config: Mapping, source: str) -> None:
             raise UserError(f"{source}: {name} must be a whole number from 1 on, not {size!r}")
     try:
         resolve_attention_conf(kind, conf.get("attention_conf") or {}, width, heads)
+        require_integer("prefix_stride", conf.get("prefix_stride", 1))
     except (ValueError, TypeError) as error:
         raise UserError(f"{source}: decoder_conf: {error}") from None
 

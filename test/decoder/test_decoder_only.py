@@ -23,9 +23,9 @@ def batch(sizes, seed, fill=0.0):
     return hs, hlens, ys, text
 
 
-@given(kinds, prefixes, lengths(), seeds)
-def test_ragged_batch_equals_one_by_one(kind, prefix, sizes, seed):
-    decoder = build(kind, prefix, seed)
+@given(kinds, prefixes, lengths(), st.integers(1, 3), seeds)
+def test_ragged_batch_equals_one_by_one(kind, prefix, sizes, stride, seed):
+    decoder = build(kind, prefix, seed, prefix_stride=stride)
     for fill in (0.0, 1e3):
         hs, hlens, ys, ylens = batch(sizes, seed, fill)
         with torch.no_grad():
@@ -36,10 +36,12 @@ def test_ragged_batch_equals_one_by_one(kind, prefix, sizes, seed):
                 assert (together[b, :t] - decoder(*own)[0][0]).abs().max() < 1e-4
 
 
-@given(kinds, prefixes, lengths(most=9), st.integers(1, 4), seeds)
-def test_batch_score_equals_forward_along_any_path_of_the_beam(kind, prefix, sizes, beam, seed):
+@given(kinds, prefixes, lengths(most=9), st.integers(1, 4), st.integers(1, 3), seeds)
+def test_batch_score_equals_forward_along_any_path_of_the_beam(
+    kind, prefix, sizes, beam, stride, seed
+):
     """Hypotheses that fork and end: every score is the full forward's of its own tokens."""
-    decoder = build(kind, prefix, seed)
+    decoder = build(kind, prefix, seed, prefix_stride=stride)
     hs, hlens, _, _ = batch(sizes, seed)
     count = len(sizes)
     rows = torch.arange(count).repeat_interleave(beam)
@@ -118,6 +120,33 @@ def test_tied_embeddings_are_one_matrix():
 def test_projector_units():
     assert build(("mha", {})).projector.layers[0].out_features == SIZE // 2
     assert not list(build(("mha", {}), projector_units=0).projector.parameters())
+
+
+@pytest.mark.parametrize("units", [0, None])
+def test_stacked_frames_are_positions_of_wider_vectors(units):
+    """Three frames to a position = frames of three times the width, projected as one."""
+    decoder = build(("mtla", {"down_rate": 2}), projector_units=units, prefix_stride=3)
+    hs, hlens, ys, ylens = batch([7, 2], 0)
+    wide = torch.zeros(2, 9, SIZE)
+    for b, length in enumerate(hlens):
+        wide[b, :length] = hs[b, :length]
+    prefix = decoder.projector.layers(wide.view(2, 3, 3 * SIZE))
+    with torch.no_grad():
+        found = decoder(hs, hlens, ys, ylens)[0]
+        decoder.projector = torch.nn.Identity()
+        decoder.prefix_lengths = lambda lengths: lengths
+        expected = decoder(prefix, torch.tensor([3, 1]), ys, ylens)[0]
+    for b, length in enumerate(ylens):
+        assert (found[b, :length] - expected[b, :length]).abs().max() < 1e-5
+
+
+def test_a_stride_counts_positions_of_the_cache():
+    decoder = build(("mtla", {"down_rate": 2}), prefix_stride=2)
+    cache = decoder.init_cache(torch.randn(2, 9, SIZE), torch.tensor([9, 4]))
+    assert cache.lengths.tolist() == [5, 2]
+    assert decoder.prefix_slots(9) == 2
+    with pytest.raises(ValueError, match="prefix_stride must be an integer of at least 1, got 0"):
+        build(("mha", {}), prefix_stride=0)
 
 
 def test_an_unknown_prefix_mode_is_named():

@@ -98,7 +98,7 @@ def test_an_utterance_too_short_has_no_hypothesis(speech2text, waves, caplog):
 @pytest.mark.parametrize("ctc_weight", [0.0, 0.3])
 def test_the_searches_for_gpus_find_the_same(model, waves, monkeypatch, ctc_weight):
     expected = load(model, ctc_weight=ctc_weight, nbest=2)(waves)
-    monkeypatch.setattr(trained_model, "runs_graphs", lambda *arguments: True)
+    monkeypatch.setattr(trained_model, "why_no_graph", lambda *arguments: "")
     fixed, meter = load(model, ctc_weight=ctc_weight, nbest=2), Meter("cpu")
     for _ in range(2):  # the second time in the same buffers
         for a, b in zip(fixed.batch_decode(waves, meter), expected, strict=True):
@@ -122,10 +122,14 @@ def test_a_prefix_is_kept_as_asked(model, waves):
     assert sizes[2] == sizes[0]  # short
 
 
-def test_latent_prefixes_are_for_the_plain_search(model, monkeypatch):
-    monkeypatch.setattr(trained_model, "runs_graphs", lambda *arguments: True)
-    assert load(model)._runs_graphs()
-    assert not load(model, prefix_cache="latent")._runs_graphs()
+def test_latent_prefixes_are_for_the_plain_search(model, monkeypatch, caplog):
+    monkeypatch.setattr(trained_model, "why_no_graph", lambda *arguments: "")
+    caplog.set_level("DEBUG")
+    load(model)
+    assert "The decoder's steps run in CUDA graphs on cpu" in caplog.text
+    load(model, prefix_cache="latent")
+    why = "prefix_cache is latent, and they keep keys and values"
+    assert f"The decoder's steps run without CUDA graphs: {why}" in caplog.text
 
 
 def test_speech_as_people_have_it_is_what_the_model_takes(speech2text, waves, recipe):
@@ -140,7 +144,7 @@ def test_speech_as_people_have_it_is_what_the_model_takes(speech2text, waves, re
 def test_scores_that_are_no_numbers_are_told_of_their_utterance_alone(
     model, waves, monkeypatch, ctc_weight, graphs
 ):
-    monkeypatch.setattr(trained_model, "runs_graphs", lambda *arguments: graphs)
+    monkeypatch.setattr(trained_model, "why_no_graph", lambda *arguments: "" if graphs else "no")
     speech2text = load(model, ctc_weight=ctc_weight)
     expected = speech2text(waves)
     encode = speech2text.model.encode

@@ -40,11 +40,20 @@ def _generation(device: torch.device) -> int:
     return torch.cuda.get_device_capability(device)[0]
 
 
+def why_no_kernels(device: torch.device, dtype: torch.dtype) -> str:
+    """Return why our Triton kernels do not run on a device; empty if they do."""
+    if device.type != "cuda":
+        return f"they need CUDA, and the device is {device.type}"
+    if not _HAS_TRITON:
+        return "Triton is not installed"
+    if _generation(device) < 8:
+        return "the GPU is older than Ampere"
+    return "they know no float64" if dtype == torch.float64 else ""
+
+
 def runs_triton(x: Tensor) -> bool:
     """Return whether our Triton kernels take a tensor: up to float32, on Ampere or newer."""
-    if not x.is_cuda or x.dtype == torch.float64 or not _HAS_TRITON:
-        return False
-    return _generation(x.device) >= 8
+    return not why_no_kernels(x.device, x.dtype)
 
 
 def chunked_kernel(query: Tensor, dropout: float, down_rate: int) -> str | None:

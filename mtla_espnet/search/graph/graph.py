@@ -8,12 +8,12 @@ decoder's step is a graph, the search around it is `beam_search`. Both give the 
 `beam_search` with a `DecoderScorer`, by test.
 """
 
-import importlib.util
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from mtla_espnet.attention.ops import choose
 from mtla_espnet.cache.graph import GraphCache
 from mtla_espnet.decoder.decoder_only import DecoderOnly
 from mtla_espnet.decoder.graph import GraphDecoder
@@ -32,15 +32,11 @@ _MOST_IDLE = 4 / 3
 _LOOK_EVERY = 4
 
 
-def runs_graphs(decoder, device: torch.device) -> bool:
-    """Return whether steps at fixed shapes serve a decoder: on a GPU that the kernels are for."""
-    return (
-        device.type == "cuda"
-        and importlib.util.find_spec("triton") is not None
-        and torch.cuda.get_device_capability(device) >= (8, 0)
-        and isinstance(decoder, DecoderOnly)
-        and decoder.output_layer.weight.dtype != torch.float64
-    )
+def why_no_graph(decoder, device: torch.device) -> str:
+    """Return why steps at fixed shapes do not serve a decoder; empty if they do."""
+    if not isinstance(decoder, DecoderOnly):
+        return f"{type(decoder).__name__} is not decoder-only"
+    return choose.why_no_kernels(device, decoder.output_layer.weight.dtype)
 
 
 def _fits(batch: int, positions: int, utterances: int, longest: int) -> bool:
@@ -220,7 +216,7 @@ class _Buffers:
         self._sos_eos, self._options, self._blank = sos_eos, options, blank
         self.batch, self.positions, self.length = batch, positions, length
         beams = options.beam_size
-        slots = positions // decoder.down_rate
+        slots = decoder.prefix_slots(positions)
         self._decoder = GraphDecoder(decoder, batch, beams, slots, length)
         weight = decoder.output_layer.weight
         device = weight.device
@@ -330,7 +326,7 @@ class StepBuffers:
 
     def __init__(self, decoder: DecoderOnly, batch: int, positions: int, beams: int):
         self._batch, self._positions = batch, _roomy(positions)
-        slots = self._positions // decoder.down_rate
+        slots = decoder.prefix_slots(self._positions)
         self._decoder = GraphDecoder(decoder, batch, beams, slots, _FIRST_LENGTH)
         device = decoder.output_layer.weight.device
         self.tokens = torch.zeros(batch, beams, dtype=torch.int64, device=device)
@@ -353,7 +349,8 @@ class StepBuffers:
         encoded = torch.nn.functional.pad(encoded, (0, 0, 0, 0, 0, idle))
         self._decoder.start(encoded, torch.nn.functional.pad(lengths, (0, idle), value=1))
         # sizes are noted at each step, which is not to wait for the device
-        self.cache.utterances, self.cache.known = len(lengths), (lengths.tolist(), 0)
+        held = self._decoder.prefix_lengths(lengths).tolist()
+        self.cache.utterances, self.cache.known = len(lengths), (held, 0)
 
     def grow(self, max_length: int) -> None:
         """Make room for more tokens."""

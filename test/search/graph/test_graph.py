@@ -175,7 +175,7 @@ def test_buffers_are_freed_with_their_search():
 
 def test_the_plain_search_serves_what_the_kernels_do_not():
     decoder, cpu = model(KINDS[0], 0), torch.device("cpu")
-    assert not graph.runs_graphs(decoder, cpu)
+    assert graph.why_no_graph(decoder, cpu) == "they need CUDA, and the device is cpu"
 
 
 @pytest.mark.gpu
@@ -184,8 +184,8 @@ def test_the_graph_equals_the_plain_search_on_the_cpu(kind):
     cpu, gpu = model(kind, 0), model(kind, 0, "cuda")
     chosen = SearchOptions(beam_size=5, nbest=5, penalty=0.1)
     search = FixedSearch(gpu, SOS_EOS, chosen)
-    assert graph.runs_graphs(gpu, torch.device("cuda"))
-    assert not graph.runs_graphs(gpu.double(), torch.device("cuda"))
+    assert not graph.why_no_graph(gpu, torch.device("cuda"))
+    assert graph.why_no_graph(gpu.double(), torch.device("cuda")) == "they know no float64"
     gpu.float()
     with torch.no_grad():
         for seed, sizes in enumerate(([9, 4, 12], [12, 7, 3], [5, 5], [80, 71])):
