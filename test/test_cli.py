@@ -308,3 +308,16 @@ def test_an_interruption_in_a_finaliser_is_not_lost():
     done = call(program=(sys.executable, "-c", program))
     assert done.returncode == 130
     assert "interrupted" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe", b"two\nlines", "é".encode() * 127])
+def test_a_directory_of_any_name_is_printed(tmp_path, name):
+    data = tmp_path / os.fsdecode(name)
+    data.mkdir()
+    (data / "text").write_text("u-1 A\n")
+    done = call("data", "check", str(data))
+    assert done.returncode == 0 and "Successfully validated" in done.stdout, done.stderr
+    (data / "text").write_text("u-1 A\x01\n")
+    done = call("data", "check", str(data))
+    error = done.stderr.splitlines()[-1]
+    assert done.returncode == 1 and error.startswith("error: ") and "U+0001" in error

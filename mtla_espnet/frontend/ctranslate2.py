@@ -8,7 +8,6 @@ ends in a zero byte. Source: CTranslate2's `python/ctranslate2/specs/model_spec.
 no bias, and its part of that of `linear_0` is left out.
 """
 
-import json
 import os
 import struct
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from mtla_espnet.files import UserError, atomic_path, write_json
+from mtla_espnet.files import UserError, atomic_path, open_file, read_json, reading, write_json
 
 _VERSION = 6
 _KIND = "WhisperSpec"
@@ -62,21 +61,16 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
     Raises:
         UserError: see `import_whisper`.
     """
-    try:
-        with open(path, "rb") as stream:
-            version = _number(stream, "I")
-            kind = _name(stream) if version == _VERSION else ""
-            if kind != _KIND:
-                raise UserError(
-                    f"{path}: not a Whisper of CTranslate2's format version {_VERSION} "
-                    f"(version {version}, kind {kind!r})"
-                )
-            _number(stream, "I")  # revision of the kind
-            return dict(_tensor(stream) for _ in range(_number(stream, "I")))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (struct.error, ValueError, KeyError) as error:
-        raise UserError(f"{path}: cut off or damaged ({error})") from None
+    with open_file(path) as stream, reading(path, "cut off or damaged"):
+        version = _number(stream, "I")
+        kind = _name(stream) if version == _VERSION else ""
+        if kind != _KIND:
+            raise UserError(
+                f"{path}: not a Whisper of CTranslate2's format version {_VERSION} "
+                f"(version {version}, kind {kind!r})"
+            )
+        _number(stream, "I")  # revision of the kind
+        return dict(_tensor(stream) for _ in range(_number(stream, "I")))
 
 
 def encoder_state(tensors: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
@@ -166,7 +160,7 @@ def add_arguments(parser) -> None:
 def run(arguments) -> int:
     """Do what `mtla-espnet import_whisper` asks for."""
     import_whisper(arguments.model, arguments.folder)
-    config = json.loads((arguments.folder / "config.json").read_text(encoding="utf-8"))
+    config = read_json(arguments.folder / "config.json")
     layers, width = config["encoder_layers"], config["d_model"]
     print(f"{arguments.folder}: an encoder of {layers} layers, d {width}")
     return 0

@@ -12,7 +12,6 @@ on the batch:
 
 import contextlib
 import functools
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +21,7 @@ from torch import Tensor
 from torch.nn.functional import gelu, layer_norm, pad
 from torch.nn.utils.rnn import pad_sequence
 
-from mtla_espnet.files import UserError
+from mtla_espnet.files import UserError, read_json
 from mtla_espnet.frontend.pretrained import RATE_HZ, Layers, LayerSum, PretrainedFrontend
 
 WAVEFORM_FAMILIES = ("hubert", "wav2vec2", "wavlm")
@@ -366,4 +365,4 @@ def _wants_normalized(model: str) -> bool:
     )
     if path is None:
         return False
-    return bool(json.loads(Path(path).read_text(encoding="utf-8")).get("do_normalize", False))
+    return bool(read_json(path).get("do_normalize", False))

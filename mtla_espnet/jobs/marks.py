@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mtla_espnet.config import differences
 from mtla_espnet.directories import flush_all
-from mtla_espnet.files import UserError, read_json, write_json
+from mtla_espnet.files import UserError, open_file, read_json, reading, write_json
 from mtla_espnet.jobs.stamps import files_of, first_changed, is_table_of_places, stamps
 
 _BLOCK_BYTES = 1 << 20
@@ -217,10 +217,7 @@ def file_digest(path: Path) -> str:
         UserError: it cannot be read.
     """
     total = hashlib.sha256()
-    try:
-        with open(path, "rb") as stream:
-            while block := stream.read(_BLOCK_BYTES):
-                total.update(block)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
+    with open_file(path) as stream, reading(path):
+        while block := stream.read(_BLOCK_BYTES):
+            total.update(block)
     return total.hexdigest()[:16]

@@ -3,10 +3,13 @@
 A stamp is cheap, a call of `stat`, where a digest would read hours of audio.
 """
 
+import io
 import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+from mtla_espnet.files import open_file
 
 # What follows the file in `feats.ark:25`, `feats.zip:40:5` or `feats.ark:25[0:9]`.
 _PLACE = re.compile(r":\d+(:\d+)?(\[.*\])?$")
@@ -24,7 +27,7 @@ def files_of(table: Path) -> list[str]:
     Args:
         table: with an id and a place a line; what is malformed is left out.
     """
-    with open(table, encoding="utf-8", errors="surrogateescape") as stream:
+    with io.TextIOWrapper(open_file(table), "utf-8", errors="surrogateescape") as stream:
         entries = {place[0].strip() for line in stream if (place := line.split(maxsplit=1)[1:])}
     return sorted({_PLACE.sub("", entry) for entry in entries if not entry.endswith("|")})
 

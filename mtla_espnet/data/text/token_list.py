@@ -15,7 +15,7 @@ from pathlib import Path
 
 import sentencepiece
 
-from mtla_espnet.files import UserError, atomic_path, write_text
+from mtla_espnet.files import UserError, atomic_path, open_file, reading, write_text
 
 TOKEN_TYPES = ("bpe", "char", "word", "phn")
 BPE_MODES = ("unigram", "bpe")
@@ -107,11 +107,9 @@ def use_token_list(
         UserError: the file is no model, or has none of the pieces.
     """
     out_dir = Path(out_dir)
-    try:
-        content = Path(bpe_model).read_bytes()
+    with open_file(bpe_model) as stream, reading(bpe_model, "is no sentencepiece model"):
+        content = stream.read()
         processor = sentencepiece.SentencePieceProcessor(model_proto=content)
-    except (OSError, RuntimeError) as error:
-        raise UserError(f"{bpe_model}: is no sentencepiece model ({error})") from None
     known = {processor.id_to_piece(number) for number in range(processor.get_piece_size())}
     if known.isdisjoint(pieces):
         raise UserError(f"{bpe_model}: has none of the pieces of the vocabulary beside it")
