@@ -9,7 +9,7 @@ import dataclasses
 import datetime
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mtla_espnet.config import differences
@@ -38,6 +38,8 @@ class Part:
             the part is redone from the start when they changed.
         may_change: names, as `differences` gives them.
         unread: options of the stage that this part does not read.
+        watched: large files that are read, by size and time of change; one that is gone is no
+            change.
         defaults: option -> the value that a mark which does not know it was made with.
     """
 
@@ -49,6 +51,7 @@ class Part:
     goes_on_from: Path | None = None
     may_change: frozenset[str] = frozenset()
     unread: tuple[str, ...] = ()
+    watched: Sequence[Path] = ()
     defaults: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
 
@@ -77,6 +80,8 @@ class Mark:
             for path, maker in part.inputs.items()
             if is_table_of_places(path) and maker <= _LAST_MAKER_OF_SOURCES
         }
+        if part.watched:
+            self._sources["watched"] = [str(path) for path in part.watched]
         self._stamps = {table: stamps(files) for table, files in self._sources.items()}
 
     def missing_reason(self) -> str | None:
@@ -121,7 +126,7 @@ class Mark:
         return []
 
     def _changed_sources(self, before: Mapping[str, str]) -> list[str]:
-        """Name a file of each table that is not as it was; the tables themselves are."""
+        """Name a file of each table, and of those watched, that is not as it was."""
         names = (
             first_changed(files, before[table], self._stamps[table], may_be_gone=True)
             for table, files in self._sources.items()

@@ -56,13 +56,19 @@ def first_changed(
         now: what it returns now.
         may_be_gone: a file that is no longer there is not a change.
 
+    Returns:
+        The file; where the number of files is another one, the first.
+
     Example:
         >>> first_changed(["a", "b"], "1:1 2:1", "- 2:5", may_be_gone=True)
         'b'
     """
     if before == now:
         return None
-    for path, old, new in zip(paths, before.split(" "), now.split(" "), strict=False):
+    stamps_before = before.split(" ")
+    if len(stamps_before) != len(paths):
+        return os.fspath(paths[0]) if paths else None
+    for path, old, new in zip(paths, stamps_before, now.split(" "), strict=True):
         if old != new and not (may_be_gone and new == _GONE):
             return os.fspath(path)
     return None

@@ -31,6 +31,16 @@ def training_inputs(recipe: Recipe) -> dict[Path, int]:
     return {text.tokens.token_list: 5 for text in recipe.texts} | files
 
 
+def frontend_files(recipe: Recipe) -> list[Path]:
+    """Return the files of a pretrained encoder that the front end reads, where they are local."""
+    conf = recipe.train_config.get("frontend_conf") or {}
+    inner = conf.get("frontend_conf") or {}
+    names = [conf.get("model"), inner.get("path_or_url")]
+    paths = [recipe.root / str(name) for name in names if name]
+    files = [path for each in paths for path in ([each] if each.is_file() else each.glob("*"))]
+    return sorted(path for path in files if path.is_file())
+
+
 def common_arguments(recipe: Recipe) -> list[str]:
     """Return tokens, preprocessing and data, as ESPnet2's scripts give them."""
     options = recipe.options

@@ -7,7 +7,12 @@ from pathlib import Path
 from mtla_espnet.data.kaldi.tables import read_table
 from mtla_espnet.files import write_text
 from mtla_espnet.jobs.marks import Part
-from mtla_espnet.recipe.espnet_arguments import common_arguments, training_inputs, training_sets
+from mtla_espnet.recipe.espnet_arguments import (
+    common_arguments,
+    frontend_files,
+    training_inputs,
+    training_sets,
+)
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.recipe.tokens import check_token_list, text_inputs
 from mtla_espnet.stages.shared.statistics import collect_statistics
@@ -34,6 +39,7 @@ def parts(recipe: Recipe) -> list[Part]:
             directory=recipe.paths.stats_dir,
             options={"token_type": recipe.tokens.token_type, "config": relevant},
             inputs=training_inputs(recipe) | text_inputs(recipe),
+            watched=frontend_files(recipe),
             outputs=[
                 *(
                     recipe.paths.stats_dir / mode / name

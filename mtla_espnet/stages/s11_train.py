@@ -9,6 +9,7 @@ from mtla_espnet.jobs.marks import Part
 from mtla_espnet.jobs.processes import training_place
 from mtla_espnet.recipe.espnet_arguments import (
     common_arguments,
+    frontend_files,
     kept_models_arguments,
     training_inputs,
 )
@@ -48,6 +49,7 @@ def parts(recipe: Recipe) -> list[Part]:
             | training_inputs(recipe)
             | text_inputs(recipe)
             | {recipe.root / path.split(":")[0]: 0 for path in _pretrained(recipe)},
+            watched=frontend_files(recipe),
             outputs=[
                 recipe.paths.exp_dir / "config.yaml",
                 recipe.paths.exp_dir / "checkpoint.pth",

@@ -10,7 +10,7 @@ from mtla_espnet.files import UserError, digest, write_json, write_text
 from mtla_espnet.jobs.log import job_log, say
 from mtla_espnet.jobs.marks import Part, file_digest
 from mtla_espnet.jobs.numbered import run_numbered_jobs, split_keys
-from mtla_espnet.recipe.espnet_arguments import load_espnet
+from mtla_espnet.recipe.espnet_arguments import frontend_files, load_espnet
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.score.efficiency import FILE, merge_runs, rtf_log
 from mtla_espnet.score.registry import retire_results
@@ -34,6 +34,7 @@ def parts(recipe: Recipe) -> list[Part]:
                 | {recipe.tokens.token_list: 5}
                 | {path: 7 for path in recipe.paths.lm_files.values()}
                 | {path: 9 for path in recipe.paths.ngram_files.values()},
+                watched=frontend_files(recipe),
                 outputs=[directory / name for name in (*_TABLES, FILE)],
                 name=name,
             )

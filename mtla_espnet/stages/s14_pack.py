@@ -10,7 +10,7 @@ from pathlib import Path
 from mtla_espnet.files import atomic_path
 from mtla_espnet.jobs.log import job_log, say
 from mtla_espnet.jobs.marks import Part
-from mtla_espnet.recipe.espnet_arguments import load_espnet
+from mtla_espnet.recipe.espnet_arguments import frontend_files, load_espnet
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.recipe.tokens import text_inputs
 
@@ -25,7 +25,7 @@ def parts(recipe: Recipe) -> list[Part]:
     inputs |= {path: 9 for path in recipe.paths.ngram_files.values()}
     inputs |= {text.tokens.bpe_model: 5 for text in recipe.texts if text.tokens.bpe_model}
     inputs |= recipe.normalization | text_inputs(recipe)
-    inputs |= {path: 0 for path in _pretrained_files(recipe)}
+    inputs |= {path: 0 for path in frontend_files(recipe)}
     if results.exists():
         inputs[results] = 13
     return [
@@ -74,16 +74,6 @@ def _named(recipe: Recipe) -> dict[str, Path]:
         **recipe.paths.lm_files,
         **recipe.paths.ngram_files,
     }
-
-
-def _pretrained_files(recipe: Recipe) -> list[Path]:
-    """Return the files of a pretrained encoder that the front end reads, where they are local."""
-    conf = recipe.train_config.get("frontend_conf") or {}
-    inner = conf.get("frontend_conf") or {}
-    names = [conf.get("model"), inner.get("path_or_url")]
-    paths = [recipe.root / str(name) for name in names if name]
-    files = [path for each in paths for path in ([each] if each.is_file() else each.glob("*"))]
-    return sorted(path for path in files if path.is_file())
 
 
 def _others(recipe: Recipe, part: Part) -> list[Path]:

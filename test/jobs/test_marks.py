@@ -126,6 +126,23 @@ def test_places_in_archives_have_the_stamp_of_the_archive(tmp_path):
     assert files_of(table) == ["x.ark", "y.zip", "z.npy"]
 
 
+def test_large_files_are_watched(part, tmp_path):
+    weights = tmp_path / "model.safetensors"
+    weights.write_text("a")
+    watching = dataclasses.replace(part, watched=[weights])
+    done(part, tmp_path)
+    assert reason(watching, tmp_path) is None, "a mark of an older version holds"
+    done(watching, tmp_path)
+    assert reason(watching, tmp_path) is None
+    weights.write_text("another")
+    assert reason(watching, tmp_path) == f"{weights} changed"
+    weights.unlink()
+    assert reason(watching, tmp_path) is None
+    (tmp_path / "b").touch()
+    more = dataclasses.replace(part, watched=[tmp_path / "b", weights])
+    assert reason(more, tmp_path) == f"{tmp_path}/b changed"
+
+
 def test_later_stages_go_by_digests_alone(recordings, tmp_path):
     later = dataclasses.replace(recordings, inputs=dict.fromkeys(recordings.inputs, 3))
     mark = Mark(later, 4, tmp_path)

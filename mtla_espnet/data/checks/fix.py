@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mtla_espnet.data.kaldi.datadir import read_segments
 from mtla_espnet.data.kaldi.tables import INVISIBLE, problem_of_id, spk2utt_from, write_table
+from mtla_espnet.directories import scratch_directory, without_leftovers
 from mtla_espnet.files import UserError, read_text
 
 # Tables by utterance, as far as they are there.
@@ -86,14 +87,16 @@ def _decides(name: str) -> bool:
 
 
 def _write(data_dir: Path, tables: dict[str, dict[str, str]]) -> list[str]:
+    with without_leftovers(data_dir), scratch_directory(data_dir) as scratch:
+        return _write_changed(data_dir, tables, scratch)
+
+
+def _write_changed(data_dir: Path, tables: dict[str, dict[str, str]], scratch: Path) -> list[str]:
     changed = {}
     for name, table in tables.items():
-        path = data_dir / name
-        unfinished = data_dir / f".{name}.fixed"
+        path, unfinished = data_dir / name, scratch / name
         write_table(unfinished, table)
-        if path.exists() and path.read_bytes() == unfinished.read_bytes():
-            unfinished.unlink()
-        else:
+        if not path.exists() or path.read_bytes() != unfinished.read_bytes():
             changed[name] = unfinished
     if not changed:
         return [f"{data_dir}: there is nothing to fix"]
