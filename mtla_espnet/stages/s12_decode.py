@@ -12,12 +12,13 @@ from mtla_espnet.jobs.marks import Part, file_digest
 from mtla_espnet.jobs.numbered import run_numbered_jobs, split_keys
 from mtla_espnet.recipe.espnet_arguments import frontend_files, load_espnet
 from mtla_espnet.recipe.recipe import Recipe
+from mtla_espnet.report.decodes import FAILED
+from mtla_espnet.report.tables import write_results
 from mtla_espnet.score.efficiency import FILE, merge_runs, rtf_log
 from mtla_espnet.score.registry import retire_results
 
 TITLE = "Decode"
 _TABLES = ("text", "token", "token_int", "score")
-_FAILED = "failed.tsv"
 
 
 def parts(recipe: Recipe) -> list[Part]:
@@ -112,13 +113,19 @@ def run(recipe: Recipe, part: Part) -> None:
     bar = f"decode {part.name}" if n_jobs > 1 else None  # one job shows its own
     decoded = run_numbered_jobs(decode_shard, n_jobs, logs, bar)
     outputs = [log_dir / f"output.{number}" for number in range(1, n_jobs + 1)]
-    retire_results(part.directory)  # of an earlier decode
+    # What an earlier decode reached does not belong to this one.
+    retire_results(part.directory)
+    (recipe.paths.exp_dir / "RESULTS.md").unlink(missing_ok=True)
     join_tables(outputs, part.directory)
     cost = merge_runs(earlier, [cost for cost, _ in decoded if cost])
     write_text(log_dir / "calculate_rtf.log", rtf_log(cost))
     write_json(part.directory / FILE, cost)
     failed = {key: reason for _, failures in decoded for key, reason in failures.items()}
-    report_failed(failed, len(keys), part.directory / _FAILED)
+    try:
+        report_failed(failed, len(keys), part.directory / FAILED)
+    except UserError:
+        write_results(recipe.paths.exp_dir)  # which tells of them
+        raise
     shutil.rmtree(journals)
 
 
