@@ -16,6 +16,7 @@ from pathlib import Path
 from mtla_espnet import missing_recipes
 from mtla_espnet.files import UserError, place_error
 from mtla_espnet.signals import end_by_exception
+from mtla_espnet.trust import add_trust_argument, files_trusted
 
 _INTERRUPTED = 130
 
@@ -155,7 +156,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 
 def _add_decoding_verb(verbs, verb: str, task: str, does: str) -> None:
     parser = verbs.add_parser(verb, help=does, description=does, allow_abbrev=False)
-    parser.set_defaults(run=_summarise if task == "mt" else _decode_recordings, task=task)
+    parser.set_defaults(run=_decode, task=task)
     parser.add_argument(
         "--model", type=Path, required=True, help="an experiment's directory, or a pack of it (zip)"
     )
@@ -165,6 +166,7 @@ def _add_decoding_verb(verbs, verb: str, task: str, does: str) -> None:
     parser.add_argument("--beam_size", type=int, help="hypotheses kept; default: 10")
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto")
     parser.add_argument("--json", action="store_true", help="a line of JSON for each result")
+    add_trust_argument(parser)
     if task != "mt":
         parser.add_argument(
             "--ctc_weight", type=float, help="share of CTC, 0 to 1; default: 0.3, translation: 0"
@@ -252,6 +254,11 @@ def _report(arguments: argparse.Namespace) -> int:
 
 def _import_whisper(arguments: argparse.Namespace) -> int:
     return importlib.import_module(_WHISPER).run(arguments)
+
+
+def _decode(arguments: argparse.Namespace) -> int:
+    with files_trusted(arguments.trust_files):
+        return (_summarise if arguments.task == "mt" else _decode_recordings)(arguments)
 
 
 def _decode_recordings(arguments: argparse.Namespace) -> int:

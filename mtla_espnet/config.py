@@ -5,7 +5,7 @@ This module knows no option by name: the legal keys are handed in.
 
 import difflib
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from mtla_espnet.files import UserError
 from mtla_espnet.yaml_files import check_numbers, parse_yaml
@@ -58,6 +58,37 @@ def nearest(name: str, legal: Iterable[str]) -> str:
     if close:
         return f"(nearest: {close[0]!r})"
     return f"(legal: {', '.join(legal[:40])}{', …' if len(legal) > 40 else ''})"
+
+
+def check_choices(config: Mapping, choices: Mapping[str, Mapping], source) -> None:
+    """Check the classes that a configuration chooses, and their options.
+
+    Args:
+        config: key -> name of a class, `<key>_conf` -> its options.
+        choices: key -> `default` and `classes`: name of a class -> its options; None: any.
+        source: the file or option that holds the configuration, for messages.
+
+    Raises:
+        UserError: a class or an option does not exist; names the nearest one.
+
+    Example:
+        >>> choices = {"encoder": {"default": "rnn", "classes": {"rnn": ["size"]}}}
+        >>> check_choices({"encoder": "rmn"}, choices, "train.yaml")
+        Traceback (most recent call last):
+        mtla_espnet.files.UserError: train.yaml: encoder: unknown 'rmn' (nearest: 'rnn')
+    """
+    for name, choice in choices.items():
+        chosen = config.get(name, choice["default"])
+        classes = choice["classes"]
+        if chosen is None:
+            continue
+        if not isinstance(chosen, str) or chosen not in classes:
+            raise UserError(f"{source}: {name}: unknown {chosen!r} {nearest(chosen, classes)}")
+        conf = config.get(f"{name}_conf") or {}
+        if not isinstance(conf, Mapping):
+            raise UserError(f"{source}: {name}_conf must hold `key: value` lines, not {conf!r}")
+        if classes[chosen] is not None:
+            check_keys(conf, classes[chosen], source, f"{name}_conf")
 
 
 def lay_attention(config: dict, overlay: dict, source) -> dict:

@@ -9,7 +9,6 @@ usage: tools/espnet_options.py          write mtla_espnet/recipe/espnet_options.
 """
 
 import importlib
-import inspect
 import json
 import sys
 from pathlib import Path
@@ -42,26 +41,22 @@ def collect() -> dict:
 def _training(name: str, task_name: str) -> dict:
     from espnet2.tasks import abs_task
 
+    from mtla_espnet.tasks.choices import class_arguments, class_choices
+
     task = getattr(importlib.import_module(f"espnet2.tasks.{name}"), task_name)
     parser = task.get_parser()
-    choices = {
-        choice.name: {
-            "default": choice.default,
-            "classes": {name: _arguments(cls) for name, cls in sorted(choice.classes.items())},
-        }
-        for choice in task.class_choices_list
-    }
+    choices = class_choices(task)
     if "model" not in choices:  # one class, which ESPnet does not let choose
         module = importlib.import_module(f"espnet2.{name}.espnet_model")
         model = getattr(module, f"ESPnet{name.upper()}Model")
-        choices["model"] = {"default": name, "classes": {name: _arguments(model)}}
+        choices["model"] = {"default": name, "classes": {name: class_arguments(model)}}
     for name, classes in (
         ("optim", abs_task.optim_classes),
         ("scheduler", abs_task.scheduler_classes),
     ):
         choices[name] = {
             "default": parser.get_default(name),
-            "classes": {key: _arguments(cls) for key, cls in sorted(classes.items())},
+            "classes": {key: class_arguments(cls) for key, cls in sorted(classes.items())},
         }
     # what names a class is checked by the classes
     options = _options(parser) | {name: {} for name in choices if name != "model"}
@@ -102,13 +97,6 @@ def _values(action) -> dict:
         "choices": choices,
     }
     return {name: value for name, value in found.items() if value}
-
-
-def _arguments(cls) -> list[str] | None:
-    parameters = inspect.signature(cls).parameters.values()
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return None
-    return sorted(p.name for p in parameters if p.kind is not p.VAR_POSITIONAL)
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from mtla_espnet.data.features.format import Extractor
 from mtla_espnet.files import UserError, digest
 from mtla_espnet.frontend import files
 from mtla_espnet.frontend.pretrained import DTYPES, RATE_HZ, PretrainedFrontend
+from mtla_espnet.trust import add_trust_argument, files_trusted
 
 FORMS = ("ark", "zip")
 
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", default="cpu", help="cpu, or cuda with --nj 1")
     parser.add_argument("--dtype", default="float32", choices=sorted(DTYPES), help="precision")
+    add_trust_argument(parser)
 
 
 def write(arguments: argparse.Namespace, kind: str) -> None:
@@ -55,7 +57,8 @@ def write(arguments: argparse.Namespace, kind: str) -> None:
     if arguments.fs != RATE_HZ:
         raise UserError(f"--fs {arguments.fs}: pretrained encoders read {RATE_HZ} Hz", 2)
     layer = _layer(arguments.layer)
-    frontend = _load(arguments, kind).eval().to(arguments.device)
+    with files_trusted(arguments.trust_files):
+        frontend = _load(arguments, kind).eval().to(arguments.device)
     if layer is not None:
         layer = _check_layer(frontend, layer)
     extractor = layer_extractor(frontend, _name(arguments, kind), layer)

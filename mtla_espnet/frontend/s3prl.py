@@ -18,8 +18,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from mtla_espnet.config import check_keys, nearest
-from mtla_espnet.files import UserError
+from mtla_espnet.files import UserError, check_file
 from mtla_espnet.frontend.pretrained import RATE_HZ, Layers, LayerSum, PretrainedFrontend
+from mtla_espnet.trust import nothing_runs
 
 BATCHING = ("exact", "padded")
 _UPSTREAM_KEYS = ("upstream", "path_or_url", "normalize", "extra_conf", "tile_factor")
@@ -145,7 +146,7 @@ def load_upstream(options: dict, download_dir: str | None = None) -> torch.nn.Mo
         S3PRL's `S3PRLUpstream`, whose gradients are not scaled down.
 
     Raises:
-        UserError: see `S3prlFrontend`.
+        UserError: see `S3prlFrontend`; or the checkpoint would run code.
     """
     try:
         import s3prl.util.download
@@ -162,11 +163,14 @@ def load_upstream(options: dict, download_dir: str | None = None) -> torch.nn.Mo
     is_url = path is not None and str(path).startswith(("http://", "https://"))
     if path is not None and not is_url and not os.path.exists(path):
         raise UserError(f"frontend_conf.path_or_url: {path}: no such file")
+    if path is not None and not is_url and not os.path.isdir(path):
+        check_file(path)
     if path is None and name.endswith((_LOCAL, "_url", "_custom")):
         raise UserError(f"frontend_conf.upstream: {name} needs path_or_url, its checkpoint")
     cache = s3prl.util.download.get_dir()
+    source = path if path is not None and not is_url else f"frontend_conf.upstream: {name}"
     try:
-        with _one_try():
+        with _one_try(), nothing_runs(source):
             upstream = S3PRLUpstream(
                 name,
                 path_or_url=None if path is None else str(path),

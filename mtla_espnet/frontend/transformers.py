@@ -23,6 +23,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from mtla_espnet.files import UserError, read_json
 from mtla_espnet.frontend.pretrained import RATE_HZ, Layers, LayerSum, PretrainedFrontend
+from mtla_espnet.trust import nothing_runs
 
 WAVEFORM_FAMILIES = ("hubert", "wav2vec2", "wavlm")
 FAMILIES = (*WAVEFORM_FAMILIES, "whisper")
@@ -280,8 +281,13 @@ def _load(model: str) -> WaveformEncoder | WhisperEncoder:
     except ImportError:
         raise UserError("frontend transformers: pip install transformers") from None
     _check_folder(model)
+    with nothing_runs(model):
+        return _load_encoder(model, AutoConfig)
+
+
+def _load_encoder(model: str, auto_config) -> WaveformEncoder | WhisperEncoder:
     try:
-        config = AutoConfig.from_pretrained(model)
+        config = auto_config.from_pretrained(model, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise _not_there(model, error) from None
     family = config.model_type

@@ -1,6 +1,5 @@
 """What the models of speech share: samples in, and how their encoder takes them."""
 
-import humanfriendly
 import numpy as np
 import torch
 from torch import Tensor
@@ -8,6 +7,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from mtla_espnet.data.features.format import DEFAULT_FRAME_SHIFT_S
 from mtla_espnet.files import UserError
+from mtla_espnet.inference.model_config import rate_of
 from mtla_espnet.inference.samples import array_of, is_pair, samples_of
 from mtla_espnet.inference.trained_model import Inputs, TrainedModel
 
@@ -25,8 +25,7 @@ class SpeechModel(TrainedModel):
     @property
     def rate_hz(self) -> int:
         """Sampling rate that the model's front end expects; 16 kHz is ESPnet's default."""
-        fs = (self.train_args.frontend_conf or {}).get("fs", 16000)
-        return fs if isinstance(fs, int) else humanfriendly.parse_size(fs)
+        return rate_of(self.train_args.frontend_conf or {}, "config.yaml")
 
     @property
     def feature_size(self) -> int | None:

@@ -19,6 +19,7 @@ from mtla_espnet.files import UserError
 from mtla_espnet.inference.language_models import PART, load_lm, load_ngram
 from mtla_espnet.inference.meter import Meter
 from mtla_espnet.inference.model_files import load_model, model_files
+from mtla_espnet.inference.tokenizer import load_tokenizer
 from mtla_espnet.search.beam import (
     DecoderScorer,
     Hypothesis,
@@ -29,6 +30,7 @@ from mtla_espnet.search.beam import (
 from mtla_espnet.search.ctc import CTCPrefixScorer
 from mtla_espnet.search.espnet_scorer import ESPnetOfferScorer, ESPnetScorer
 from mtla_espnet.search.graph.graph import FixedScorer, FixedSearch, StepBuffers, why_no_graph
+from mtla_espnet.trust import files_trusted
 
 _DTYPES = ("float32", "bfloat16", "float16", "float64")
 _MOST_WEIGHT = 100
@@ -144,8 +146,6 @@ class TrainedModel:
         from mtla_espnet.tasks.register import register, task_class
 
         register()
-        from espnet2.text.build_tokenizer import build_tokenizer
-
         task = task_class(self.task)
         self.model, self.train_args = load_model(task, train_config, model_file, self.task)
         self._check_model(train_config)
@@ -173,26 +173,24 @@ class TrainedModel:
             else f"The decoder's steps run in CUDA graphs on {self.device}"
         )
 
-        token_type = token_type or self.train_args.token_type
-        bpemodel = bpemodel or self.train_args.bpemodel
-        self.tokenizer = None
-        if token_type is not None:
-            self.tokenizer = build_tokenizer(token_type, bpemodel=bpemodel and str(bpemodel))
-            self.tokenizer.tokens2text([])  # reads the sentencepiece model, which may be temporary
-        self._preprocess = task.build_preprocess_fn(self.train_args, False)
+        self.tokenizer, self._preprocess = load_tokenizer(
+            task, self.train_args, Path(train_config), token_type, bpemodel
+        )
 
     @classmethod
-    def from_pretrained(cls, model: str | os.PathLike, **options):
-        """Load a trained model.
+    def from_pretrained(cls, model: str | os.PathLike, trust_files: bool = False, **options):
+        """Load a trained model. What comes with it runs no code.
 
         Args:
             model: an experiment's directory, or a zip file of stage 14 or `espnet2.bin.pack`.
+            trust_files: let its files run code, and lie anywhere; for models whose maker you
+                trust as yourself.
             options: arguments of the class, such as `beam_size`.
 
         Raises:
             UserError: it is not whole; or as the class.
         """
-        with model_files(Path(model), cls.task) as files:
+        with files_trusted(trust_files), model_files(Path(model), cls.task) as files:
             return cls(**files | options)
 
     # What the tasks have of their own

@@ -8,10 +8,10 @@ from types import SimpleNamespace
 
 from mtla_espnet.config import (
     apply_arguments,
+    check_choices,
     check_keys,
     lay_attention,
     lay_frontend,
-    nearest,
 )
 from mtla_espnet.files import UserError
 from mtla_espnet.recipe.espnet_options import check_values, espnet_table
@@ -145,18 +145,7 @@ def check_train_keys(config: Mapping, source: str, program: str = "asr_train") -
     """
     table = espnet_table()[program]
     check_keys(config, table["options"], source)
-    for name, choice in table["choices"].items():
-        chosen = config.get(name, choice["default"])
-        classes = choice["classes"]
-        if chosen is None:
-            continue
-        if not isinstance(chosen, str) or chosen not in classes:
-            raise UserError(f"{source}: {name}: unknown {chosen!r} {nearest(chosen, classes)}")
-        conf = config.get(f"{name}_conf") or {}
-        if not isinstance(conf, Mapping):
-            raise UserError(f"{source}: {name}_conf must hold `key: value` lines, not {conf!r}")
-        if classes[chosen] is not None:
-            check_keys(conf, classes[chosen], source, f"{name}_conf")
+    check_choices(config, table["choices"], source)
     check_values(config, source, program)
 
 

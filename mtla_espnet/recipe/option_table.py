@@ -85,6 +85,12 @@ DATA_OPTIONS: dict[str, list[Option]] = {
         Option("dumpdir", "dump", "Directory of formatted data."),
         Option("expdir", "exp", "Directory of experiments."),
         Option("python", "python3", "Python that runs the stages."),
+        Option(
+            "trust_files",
+            False,
+            "Let downloaded models and checkpoints of pretrained encoders run code that they "
+            "hold, and name any file. Say it for files whose maker you trust as yourself.",
+        ),
     ],
     "Data": [
         Option("train_set", "", "Name of the training set. Required."),

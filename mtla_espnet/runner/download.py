@@ -10,11 +10,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 
-from mtla_espnet.files import UserError, read_json, write_json, write_text
+from mtla_espnet.files import UserError, check_file, read_json, write_json, write_text
 from mtla_espnet.jobs.lock import directory_lock
 from mtla_espnet.jobs.log import say
 from mtla_espnet.jobs.marks import file_digest
 from mtla_espnet.recipe.task import TASKS
+from mtla_espnet.trust import are_files_trusted
 from mtla_espnet.yaml_files import dump_yaml
 
 _RECORD = "download.json"
@@ -77,28 +78,37 @@ def _record_of(directory: Path, wanted: Mapping) -> dict | None:
 def _lay_out(wanted: Mapping, local: Path, directory: Path, model: str) -> dict:
     name = wanted["name"]
     say(f"Fetch the model {name}")
-    from mtla_espnet.inference.model_files import read_config  # here: it loads PyTorch
-
     files = _fetch(name, local, directory, model)
-    config = read_config(files[f"{model}_train_config"])
+    config = _read(files[f"{model}_train_config"], directory)
     write_text(directory / "config.yaml", dump_yaml(config))
     _link(directory, files[f"{model}_model_file"])
     tokens = "".join(f"{token}\n" for token in config["token_list"])
     write_text(directory / "tokens/tokens.txt", tokens)
     if config.get("bpemodel"):
+        check_file(config["bpemodel"])
         shutil.copyfile(config["bpemodel"], directory / "tokens/bpe.model")
     lm = files.get("lm_file")
     if lm:
-        lm_config = read_config(files["lm_train_config"])
+        lm_config = _read(files["lm_train_config"], directory)
         write_text(directory / "lm/config.yaml", dump_yaml(lm_config))
         _link(directory / "lm", lm)
     record = wanted | {
         "model": files[f"{model}_model_file"].name,
-        "token_type": config["token_type"],
+        "token_type": config.get("token_type"),
         "lm": lm and lm.name,
     }
     write_json(directory / _RECORD, record)
     return record
+
+
+def _read(config: Path, directory: Path) -> dict:
+    """Read a downloaded model's configuration, whose files must lie where it was laid out."""
+    from mtla_espnet.inference.model_files import read_config  # here: it loads PyTorch
+    from mtla_espnet.inference.named_files import home_of
+
+    inside = config.absolute().is_relative_to(directory.absolute())
+    home = directory.absolute() if inside else home_of(config)
+    return read_config(config, None if are_files_trusted() else home)
 
 
 def _link(directory: Path, file: Path) -> None:
@@ -110,11 +120,11 @@ def _link(directory: Path, file: Path) -> None:
 def _fetch(name: str, local: Path, directory: Path, model: str) -> dict[str, Path]:
     """Return argument of ESPnet's class -> file."""
     if local.is_file():
-        from mtla_espnet.inference.model_files import unpack_model
+        from mtla_espnet.inference.model_files import unpack
 
         unpacked = directory / "unpacked"
         shutil.rmtree(unpacked, ignore_errors=True)
-        return unpack_model(local, unpacked, model)
+        return unpack(local, unpacked, model)
     if name.endswith(".zip"):
         raise UserError(f"--download_model {name}: no such file", 2)
     try:

@@ -15,6 +15,7 @@ from types import ModuleType, SimpleNamespace
 
 from mtla_espnet.directories import remove_leftovers
 from mtla_espnet.files import UserError, place_error, write_text
+from mtla_espnet.inference.named_files import own_experiments
 from mtla_espnet.jobs.lock import directory_lock, locked_above, reading_locks
 from mtla_espnet.jobs.log import say, script_of_lines
 from mtla_espnet.jobs.marks import Mark, Part, check_inputs, other_options
@@ -28,6 +29,7 @@ from mtla_espnet.runner.checks import check_needs, check_room
 from mtla_espnet.runner.download import use_downloaded
 from mtla_espnet.runner.dry_run import describe_stage
 from mtla_espnet.runner.parts import parts_of
+from mtla_espnet.trust import files_trusted_everywhere
 
 BODIES = {
     1: "s01_data",
@@ -70,6 +72,11 @@ def run_recipe(argv: Sequence[str], root: str | os.PathLike = ".", task: str = "
     if options is None:
         print(help_text(task=task), end="")
         return
+    with files_trusted_everywhere(options.trust_files), own_experiments(root):
+        _run(options, root, argv)
+
+
+def _run(options: SimpleNamespace, root: str | os.PathLike, argv: Sequence[str]) -> None:
     begin = time.monotonic()
     chosen = chosen_stages(options)
     if options.download_model and not options.dry_run:

@@ -1,10 +1,11 @@
-"""What our tasks change in ESPnet's: the trainer, and the processes that it spawns."""
+"""What our tasks change in ESPnet's: the trainer, the processes that it spawns, and trust."""
 
 import argparse
 import multiprocessing
 
 from mtla_espnet.programs import end_with_parent
 from mtla_espnet.tasks.trainer import Trainer
+from mtla_espnet.trust import nothing_runs
 
 
 class OwnTask:
@@ -22,6 +23,17 @@ class OwnTask:
         """Train in this process, be it spawned or not."""
         settle_in_spawned_process()
         super().main_worker(args)
+
+    @classmethod
+    def build_model(cls, args: argparse.Namespace):
+        """Build the model; of the files that its configuration names, none runs code.
+
+        Raises:
+            UserError: one would have run code.
+            Exception: whatever a class of the configuration raises.
+        """
+        with nothing_runs("the model's configuration"):
+            return super().build_model(args)
 
 
 def settle_in_spawned_process() -> None:

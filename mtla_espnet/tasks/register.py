@@ -7,8 +7,10 @@ by a subclass that is defined here: a spawned worker unpickles that class by nam
 imports this package, which registers again.
 """
 
+import functools
 import importlib
 
+import espnet2.tasks.abs_task
 import espnet2.tasks.asr
 import espnet2.tasks.lm
 import espnet2.tasks.mt
@@ -16,6 +18,7 @@ import espnet2.tasks.slu
 import espnet2.tasks.st
 import espnet2.train.dataset
 import espnet2.train.iterable_dataset
+from espnet2.torch_utils.load_pretrained_model import load_pretrained_model
 
 from mtla_espnet.data.features.reader import FeatureTable, read_features
 from mtla_espnet.decoder.decoder_only import DecoderOnly
@@ -23,6 +26,7 @@ from mtla_espnet.encoder.conv1d_subsampling import (
     Conv1dConformerEncoder,
     Conv1dTransformerEncoder,
 )
+from mtla_espnet.files import reading
 from mtla_espnet.frontend.fbank import FbankFrontend
 from mtla_espnet.frontend.pretrained import StoredLayersFrontend
 from mtla_espnet.frontend.s3prl import S3prlFrontend
@@ -33,6 +37,7 @@ from mtla_espnet.tasks.slu import SLUTask
 from mtla_espnet.tasks.slu_model import DecoderOnlySLUModel
 from mtla_espnet.tasks.st import STTask
 from mtla_espnet.tasks.sum import MTTask
+from mtla_espnet.trust import nothing_runs
 
 ENCODERS = {
     "conv1d_conformer": Conv1dConformerEncoder,
@@ -74,6 +79,15 @@ def register() -> None:
         "help": "Features in zip files: utterance_id_A /some/where/a.zip:<offset>:<bytes>",
     }
     espnet2.train.iterable_dataset.DATA_TYPES["fairseq_zip"] = read_features
+    # Its --init_param, which our option --pretrained_model is.
+    espnet2.tasks.abs_task.load_pretrained_model = _load_pretrained_model
+
+
+@functools.wraps(load_pretrained_model)
+def _load_pretrained_model(init_param: str, *arguments, **keywords) -> None:
+    path = init_param.partition(":")[0]
+    with nothing_runs(path), reading(path, "cannot be started from"):
+        load_pretrained_model(init_param, *arguments, **keywords)
 
 
 def task_class(name: str) -> type:

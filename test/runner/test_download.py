@@ -11,6 +11,7 @@ from mtla_espnet.recipe.options import parse_options
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.runner.download import use_downloaded
 from mtla_espnet.runner.runner import run_recipe
+from mtla_espnet.trust import files_trusted
 
 ARGV = ["--train_set", "train", "--valid_set", "dev", "--test_sets", "test"]
 TOKENS = ["<blank>", "<unk>", "▁A", "B", "<sos/eos>"]
@@ -116,3 +117,25 @@ def test_stages_that_train_or_pack_are_left_out(tmp_path, capsys):
     argv = [*ARGV, "--download_model", "best.zip", "--use_lm", "false", "--stage", "14"]
     run_recipe([*argv, "--skip_packing", "false", "--skip_upload_hf", "false"], tmp_path)
     assert capsys.readouterr().out.count("skipped (--download_model") == 2
+
+
+@pytest.mark.parametrize("name", ["{outside}", "../../../outside", "/etc/passwd"])
+def test_nothing_outside_of_a_pack_is_taken(tmp_path, name):
+    outside = tmp_path / "outside"
+    outside.write_text("secret")
+    config = CONFIG | {"bpemodel": name.format(outside=outside)}
+    write_pack(tmp_path / "best.zip", config=config)
+    with pytest.raises(UserError, match="config.yaml: names .*, which is not there"):
+        used(tmp_path, "best.zip")
+    assert not list(tmp_path.rglob("bpe.model"))
+    write_pack(tmp_path / "best.zip", config=CONFIG | {"bpemodel": "data"})
+    with pytest.raises(UserError, match="data: is a directory, not a file"):
+        used(tmp_path, "best.zip")
+
+
+def test_a_user_who_trusts_it_may_let_it_name_any_file(tmp_path):
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"pieces")
+    write_pack(tmp_path / "best.zip", lm=False, config=CONFIG | {"bpemodel": str(outside)})
+    with files_trusted():
+        assert used(tmp_path, "best.zip", "--use_lm", "false").paths.exp_dir.is_dir()

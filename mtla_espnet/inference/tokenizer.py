@@ -1,0 +1,59 @@
+"""The tokenizer of a trained model, and what turns its inputs into arrays."""
+
+import argparse
+import os
+from pathlib import Path
+
+from mtla_espnet.files import UserError, check_file, reading
+from mtla_espnet.trust import nothing_runs
+
+TOKEN_TYPES = (
+    *("bpe", "char", "word", "phn"),
+    *("hugging_face", "whisper_en", "whisper_multilingual"),
+)
+
+
+def load_tokenizer(
+    task,
+    arguments: argparse.Namespace,
+    source: Path,
+    token_type: str | None = None,
+    bpemodel: str | os.PathLike | None = None,
+):
+    """Build what turns tokens into text and inputs into arrays.
+
+    Args:
+        task: ESPnet's task class.
+        arguments: of the model's training.
+        source: the configuration that holds them, for messages.
+        token_type: one of `TOKEN_TYPES`; None: as trained.
+        bpemodel: sentencepiece model; None: as trained.
+
+    Returns:
+        ESPnet's tokenizer, None where the model has no type of tokens; and ESPnet's function
+        of an id and inputs.
+
+    Raises:
+        UserError: there is no such type, or its file cannot be read.
+    """
+    from espnet2.text.build_tokenizer import build_tokenizer  # here: it loads ESPnet
+
+    token_type = token_type or arguments.token_type
+    bpemodel = bpemodel or arguments.bpemodel
+    if token_type is not None and token_type not in TOKEN_TYPES:
+        legal = ", ".join(TOKEN_TYPES)
+        raise UserError(f"{source}: token_type: unknown {token_type!r} (legal: {legal})")
+    if token_type == "phn" and getattr(arguments, "g2p", None) is None:
+        raise UserError(f"{source}: token_type: phn needs g2p, which makes the phones of a text")
+    if token_type == "bpe":
+        if bpemodel is None:
+            raise UserError(f"{source}: token_type: bpe needs bpemodel")
+        check_file(bpemodel)
+    tokenizer = None
+    if token_type is not None:
+        file = bpemodel if token_type == "bpe" else f"{source}: token_type: {token_type}"
+        with reading(file, "cannot be loaded"), nothing_runs(file):
+            tokenizer = build_tokenizer(token_type, bpemodel=bpemodel and str(bpemodel))
+            tokenizer.tokens2text([])  # reads the sentencepiece model, which may be temporary
+    with reading(source, "its inputs cannot be prepared"), nothing_runs(source):
+        return tokenizer, task.build_preprocess_fn(arguments, False)
