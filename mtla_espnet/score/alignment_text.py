@@ -19,7 +19,7 @@ def format_alignments(
 
     Args:
         references: id -> tokens.
-        hypotheses: likewise, with the same ids.
+        hypotheses: id -> tokens, with the same ids.
         steps: id -> what `mtla_espnet.score.align.align` returns for the two.
 
     Returns:

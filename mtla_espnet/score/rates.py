@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 
+from mtla_espnet.data.kaldi.tables import read_table
+from mtla_espnet.data.text.scripts import is_unspaced, share_of_letters
 from mtla_espnet.files import UserError
 from mtla_espnet.score.pairs import read_pairs, read_speakers
 from mtla_espnet.score.record import Measure, Result, Score, ScoredSet, Table, read_each
@@ -76,6 +78,8 @@ def _write(scored: ScoredSet) -> None:
         symbols=path.read_text(encoding="utf-8").split() if path else [],
         **aligner(scored),
     )
+    if share_of_letters(read_table(scored.reference).values(), is_unspaced) > 0.5:
+        scored.say("WER takes what blanks part for words: of texts without blanks CER says more")
 
 
 def _write_phonemes(scored: ScoredSet) -> None:

@@ -95,13 +95,13 @@ def score_units(
 
     Args:
         references: id -> sentence.
-        hypotheses: likewise, with the same ids.
+        hypotheses: id -> sentence, with the same ids.
         speakers: id -> speaker.
         directory: where to write.
         split: a sentence to its units.
-        scorer: see `score_set`.
+        scorer: who aligns: "ours", or "sclite" to run that program.
         suffix: of the files' names, such as `_asr`.
-        score_opts: see `score_set`.
+        score_opts: sclite's options. Ours knows `-s` alone: case matters.
 
     Returns:
         Sums over the sentences.

@@ -57,6 +57,15 @@ def test_recognition(tmp_path):
     assert "### BLEU" not in results
 
 
+@pytest.mark.parametrize(("text", "told"), [("明天见", True), ("stop", False)])
+def test_what_wer_means_without_blanks_is_told(tmp_path, capsys, text, told):
+    decoded = Decoded(tmp_path, "asr", "--token_type", "char")
+    decoded.write("text", {"a": text})
+    decoded.decode({"a": text})
+    decoded.score()
+    assert ("of texts without blanks CER says more" in capsys.readouterr().out) == told
+
+
 def test_our_scorer_stands_in_for_sclite_and_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PATH", str(tmp_path))
     argv = ["--token_type", "char", "--scorer", "sclite", "--score_opts", "-s"]

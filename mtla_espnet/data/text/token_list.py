@@ -99,9 +99,9 @@ def use_token_list(
         bpe_model: the model.
         pieces: its pieces, in the order of the list.
         out_dir: directory of the list; made where missing.
-        oov: see `build_token_list`, as the others.
-        blank: see there.
-        sos_eos: see there.
+        oov: token for what the list does not have.
+        blank: token for CTC's blank.
+        sos_eos: token for the start and the end of a sentence.
 
     Raises:
         UserError: the file is no model, or has none of the pieces.
@@ -211,9 +211,9 @@ def fewest_pieces(
     """Return the least nbpe that these texts allow, without training; None: it cannot be told.
 
     Args:
-        texts: see `build_token_list`, as the others.
-        bpe_char_cover: see there.
-        bpe_nlsyms: see there.
+        texts: transcripts, without ids.
+        bpe_char_cover: share of the characters that pieces must cover, in (0, 1].
+        bpe_nlsyms: pieces that are never split.
     """
     lines = [line for line in (" ".join(text.split()) for text in texts) if line]
     symbols = list(bpe_nlsyms)
