@@ -102,8 +102,8 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         "prepare", help="make data directories of a corpus", allow_abbrev=False
     )
     corpora = prepare.add_subparsers(metavar="CORPUS", required=True)
-    for name, module in CORPORA.items():
-        corpus = corpora.add_parser(name, help=module, allow_abbrev=False)
+    for name, (module, what) in CORPORA.items():
+        corpus = corpora.add_parser(name, help=what, allow_abbrev=False)
         corpus.set_defaults(run=_prepare, corpus=module)
         if argv[:2] == ["prepare", name]:
             importlib.import_module(module).add_arguments(corpus)

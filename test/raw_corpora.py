@@ -12,7 +12,7 @@ FIXTURES = Path(__file__).resolve().parent / "fixtures"
 
 def run_prepare(corpus, *argv):
     """Call `prepare` of a corpus with a command line."""
-    module = importlib.import_module(CORPORA[corpus])
+    module = importlib.import_module(CORPORA[corpus][0])
     parser = argparse.ArgumentParser()
     module.add_arguments(parser)
     module.prepare(parser.parse_args([str(word) for word in argv]))

@@ -4,14 +4,17 @@ A corpus module has `add_arguments(parser)`, which declares its options, and
 `prepare(args)`, which writes `<args.output>/<set>/`.
 """
 
-# Name -> module; imported only when that corpus is prepared.
+# Name -> module, which is imported only when that corpus is prepared, and what it is.
 CORPORA = {
-    "ami": "mtla_espnet.corpora.ami.prepare",
-    "mini_an4": "mtla_espnet.corpora.mini_an4",
-    "must_c": "mtla_espnet.corpora.must_c.prepare",
-    "pydocs": "mtla_espnet.corpora.pydocs.prepare",
-    "slurp": "mtla_espnet.corpora.slurp",
-    "smarthome": "mtla_espnet.corpora.smarthome.prepare",
-    "tuxpaint": "mtla_espnet.corpora.tuxpaint.prepare",
-    "xsum": "mtla_espnet.corpora.xsum.prepare",
+    "ami": ("mtla_espnet.corpora.ami.prepare", "AMI: meetings in English, for recognition"),
+    "mini_an4": ("mtla_espnet.corpora.mini_an4", "seven recordings of AN4, in espnet's wheel"),
+    "must_c": ("mtla_espnet.corpora.must_c.prepare", "MuST-C: translated talks"),
+    "pydocs": ("mtla_espnet.corpora.pydocs.prepare", "docstrings of packages, for summaries"),
+    "slurp": ("mtla_espnet.corpora.slurp", "SLURP: spoken commands and their intents"),
+    "smarthome": ("mtla_espnet.corpora.smarthome.prepare", "synthetic home commands, made here"),
+    "tuxpaint": (
+        "mtla_espnet.corpora.tuxpaint.prepare",
+        "names of things, said by people",
+    ),
+    "xsum": ("mtla_espnet.corpora.xsum.prepare", "XSum: news articles and their summaries"),
 }

@@ -50,8 +50,8 @@ def common_arguments(recipe: Recipe) -> list[str]:
             arguments += [f"--{name}", str(getattr(options, name)).lower()]
     data = {text.table: f"{text.name},text" for text in recipe.texts}
     if recipe.speech:
-        sets, frontend = training_sets(recipe).values(), recipe.train_config.get("frontend")
-        arguments += recipe.speech.model_arguments(list(sets), frontend)
+        sets = list(training_sets(recipe).values())
+        arguments += recipe.speech.model_arguments(sets, recipe.train_config)
         data = {recipe.speech.scp: f"speech,{recipe.speech.loader}"} | data
     for mode, directory in training_sets(recipe).items():
         for table, entry in data.items():

@@ -60,6 +60,13 @@ def load_recipe(options: SimpleNamespace, root: str | os.PathLike = ".") -> Reci
         source = f"{source} with {name}"
     check_attention(config, source)
     notes: list[str] = []
+    fitted = recipe.speech.fitted_frontend(config) if recipe.speech else {}
+    if fitted:
+        words = " ".join(f"{name}={value}" for name, value in fitted.items())
+        notes.append(
+            f"--fs {options.fs}: the front end has {words} samples, whose lengths in {source} are "
+            "for 16 kHz; lengths of 15 to 45 ms every 5 to 15 ms would stay"
+        )
     config = _lower_kept_models(config, source, notes)
     if recipe.task.model == "st":
         _check_auxiliary_losses(config, source)

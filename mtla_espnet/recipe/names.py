@@ -8,7 +8,6 @@ from mtla_espnet.recipe.options import LONGEST_NAME
 from mtla_espnet.recipe.recipe import Recipe
 
 _LONGEST_PATH = 4095
-_TEMPORARY = 13  # what the temporary name of a file has more
 
 
 def check_names(recipe: Recipe) -> None:
@@ -31,9 +30,8 @@ def check_names(recipe: Recipe) -> None:
         paths.inference_dir: "--inference_tag",
     }
     for path, option in named.items():
-        more = _TEMPORARY if path.suffix == ".zip" else 0
         longest = max(path.parts, key=lambda part: len(os.fsencode(part)), default="")
-        size = len(os.fsencode(longest)) + more
+        size = len(os.fsencode(longest))
         if size > LONGEST_NAME:
             raise UserError(
                 f"{longest[:60]}...: {size} bytes are too long for the name of a file "

@@ -22,6 +22,7 @@ _RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(k?)(?:hz)?", re.IGNORECASE)
 # Endings of options that are words of a command line, and of those that are lists of symbols.
 _PROGRAM_TEXTS = ("_args", "_opts")
 _LISTS = ("_nlsyms",)
+USUAL_RATE_HZ = 16000  # that configurations are made for
 LONGEST_NAME = 255  # bytes, on the file systems of Linux
 _SIDES = {"": "", "src_": "Source: ", "tgt_": "Target: "}
 
@@ -221,6 +222,17 @@ def sampling_rate(text: str) -> int:
     if rate < 1:
         raise UserError(f"run.sh: --fs must be a rate such as 16k or 16000, not {text!r}", 2)
     return rate
+
+
+def rate_tag(fs: str) -> str:
+    """Return what names have of a sampling rate; those of the usual one have nothing.
+
+    Example:
+        >>> rate_tag("16k"), rate_tag("8000"), rate_tag("22.05k")
+        ('', '_8k', '_22.05k')
+    """
+    rate_hz = sampling_rate(fs)
+    return "" if rate_hz == USUAL_RATE_HZ else f"_{rate_hz / 1000:g}k"
 
 
 def speed_factors(text: str) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from mtla_espnet.data.fairseq.config import FairseqConfig, read_fairseq_config
-from mtla_espnet.recipe.options import sampling_rate
+from mtla_espnet.recipe.options import rate_tag, sampling_rate
 from mtla_espnet.recipe.overlays import find_overlay
 from mtla_espnet.recipe.paths import Paths
 from mtla_espnet.recipe.sets import Sets
@@ -64,8 +64,13 @@ class Recipe:
 
     @property
     def feats_type(self) -> str:
-        """Kind of input, for tags; raw for text, as in ESPnet."""
+        """Kind of input; raw for text, as in ESPnet."""
         return getattr(self.options, "feats_type", "raw")
+
+    @property
+    def kind(self) -> str:
+        """Kind of input, for tags and the dump, with a sampling rate that is not 16 kHz."""
+        return f"{self.feats_type}{rate_tag(self.options.fs) if self.task.speech else ''}"
 
     @functools.cached_property
     def rate(self) -> int | None:
@@ -82,7 +87,7 @@ class Recipe:
     @functools.cached_property
     def sets(self) -> Sets:
         """Names and data of the sets."""
-        return Sets(self.options, self.root, self.feats_type)
+        return Sets(self.options, self.root, self.kind)
 
     @property
     def fairseq_dir(self) -> Path | None:
@@ -129,7 +134,7 @@ class Recipe:
     def tags(self) -> Tags:
         """Names of experiments."""
         speed = "_sp" if self.sets.speed_factors else ""
-        return Tags(self.options, self.task, self.feats_type, self.tokens, speed)
+        return Tags(self.options, self.task, self.kind, self.tokens, speed)
 
     @functools.cached_property
     def paths(self) -> Paths:

@@ -13,7 +13,8 @@ class Sets:
     Args:
         options: what `parse_options` returns.
         root: the recipe's directory.
-        kind: of input, the directory in the dump: `raw`, `extracted`, `fairseq_zip`.
+        kind: of input, the directory in the dump: `raw`, `extracted`, `fairseq_zip`, and such as
+            `raw_8k` at another rate.
 
     Attributes:
         original_train: the training set that stage 1 makes.

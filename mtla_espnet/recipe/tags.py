@@ -14,7 +14,7 @@ class Tags:
     Args:
         options: what `parse_options` returns.
         task: of the recipe.
-        kind: of input: `raw`, `extracted`, `fairseq_zip`.
+        kind: of input: `raw`, `extracted`, `fairseq_zip`, and such as `raw_8k` at another rate.
         tokens: of what the model writes.
         speed: `_sp` where the training set has copies at other speeds, else empty.
     """

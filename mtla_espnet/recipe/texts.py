@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from mtla_espnet.data.fairseq.config import FairseqConfig
+from mtla_espnet.recipe.options import rate_tag
 from mtla_espnet.recipe.sets import Sets
 from mtla_espnet.recipe.task import Task, TaskText
 
@@ -96,6 +97,7 @@ def _token_set(
     base = f"{text.prefix}token_list" if text.words else "token_list"
     if options["lang"] != "noinfo":
         base = f"{options['lang']}_{base}"
+    base += rate_tag(options["fs"]) if task.speech else ""  # of another dump
     token_type = "word" if text.words else options[f"{side}token_type"]
     downloaded = options.get("downloaded_tokens")
     if downloaded and written:

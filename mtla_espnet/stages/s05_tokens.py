@@ -1,6 +1,7 @@
 """Stage 5: make the token lists from the training texts."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 from mtla_espnet.data.fairseq.config import read_vocabulary
 from mtla_espnet.data.kaldi.tables import read_table
@@ -9,6 +10,7 @@ from mtla_espnet.data.text.token_list import (
     tell_changed_lines,
     use_token_list,
 )
+from mtla_espnet.files import UserError
 from mtla_espnet.jobs.marks import Part
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.recipe.texts import TokenSet
@@ -42,7 +44,14 @@ def parts(recipe: Recipe) -> list[Part]:
 
 
 def run(recipe: Recipe, part: Part) -> None:
-    """Build one list; see `build_token_list` for its errors."""
+    """Build one list.
+
+    Raises:
+        UserError: the text is not enough for it, a model was trained with another list here, or
+            what is given is malformed.
+    """
+    if not recipe.options.force:
+        _check_unused(recipe, part.directory)
     text = next(text for text in recipe.texts if text.tokens.directory == part.directory)
     tokens = text.tokens
     options = dict(tokens.options)
@@ -54,14 +63,34 @@ def run(recipe: Recipe, part: Part) -> None:
         tell_changed_lines(part.directory / "bpe.model", lines)
         return
     symbols = options.pop("bpe_nlsyms", "")
-    build_token_list(
-        lines,
-        part.directory,
-        tokens.token_type,
-        bpe_nlsyms=[symbol for symbol in symbols.split(",") if symbol],
-        tokenize=_tokenizer(recipe, tokens),
-        **options,
-    )
+    try:
+        build_token_list(
+            lines,
+            part.directory,
+            tokens.token_type,
+            bpe_nlsyms=[symbol for symbol in symbols.split(",") if symbol],
+            tokenize=_tokenizer(recipe, tokens),
+            **options,
+        )
+    except UserError as error:
+        if str(error).split()[0] not in options:
+            raise
+        raise UserError(f"--{text.kind.side}{error}") from None
+
+
+def _check_unused(recipe: Recipe, directory: Path) -> None:
+    """Refuse to replace the sentencepiece model that a trained model reads its text by."""
+    model = directory / "bpe.model"
+    if not model.exists():
+        return
+    experiments = recipe.root / recipe.options.expdir
+    for config in sorted(experiments.glob("*/config.yaml")):
+        lines = config.read_text(encoding="utf-8", errors="replace").splitlines()
+        if any(line.endswith(f"bpemodel: {model}") for line in lines):
+            raise UserError(
+                f"{model}: its text or options changed, and {config.parent} was trained with it: "
+                "name another list by --lang, or replace it by --force true and train anew"
+            )
 
 
 def _tokenizer(recipe: Recipe, tokens: TokenSet) -> Callable[[str], list[str]] | None:

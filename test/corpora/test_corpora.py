@@ -8,7 +8,7 @@ from mtla_espnet.corpora import CORPORA
 
 @pytest.mark.parametrize("name", sorted(CORPORA))
 def test_every_corpus_declares_options_and_prepares(name):
-    module = importlib.import_module(CORPORA[name])
+    module = importlib.import_module(CORPORA[name][0])
     parser = argparse.ArgumentParser()
     module.add_arguments(parser)
     args = parser.parse_args([])

@@ -209,3 +209,18 @@ def test_summarisation_reads_text():
     assert recipe.paths.inference_dir.name == "inference_mt_model_valid.acc.ave"
     assert recipe.tokens.token_list == Path("data/en_token_list/tgt_bpe_unigram2000/tokens.txt")
     assert recipe.rate is None
+
+
+def test_another_sampling_rate_has_directories_of_its_own():
+    plain, other, features = (
+        recipe_of("--token_type", "bpe", *argv)
+        for argv in ([], ["--fs", "8k"], ["--fs", "22050", "--feats_type", "extracted"])
+    )
+    assert plain.sets.dump_dir == Path("dump/raw")
+    assert plain.tokens.directory == Path("data/token_list/bpe_unigram30")
+    assert other.sets.dump_dir == Path("dump/raw_8k")
+    assert other.paths.exp_dir == Path("exp/asr_train_raw_8k_bpe30")
+    assert other.paths.stats_dir == Path("exp/asr_stats_raw_8k_bpe30")
+    assert other.tokens.directory == Path("data/token_list_8k/bpe_unigram30")
+    assert features.sets.dump_dir == Path("dump/extracted_22.05k")
+    assert recipe_of("--fs", "16000").paths.exp_dir == recipe_of("--fs", "16k").paths.exp_dir

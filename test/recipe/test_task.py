@@ -42,9 +42,9 @@ OPTIONS = {
     "sum": ["--tgt_token_type", "char", "--token_joint", "true"],
 }
 EXPECTED = {
-    "asr": "asr_train_raw_char_mtla",
-    "st": "st_train_raw_en_de_bpe_tc14_mtla_sp",
-    "slu": "slu_train_raw_word_mtla",
+    "asr": "asr_train_raw_8k_char_mtla",
+    "st": "st_train_raw_8k_en_de_bpe_tc14_mtla_sp",
+    "slu": "slu_train_raw_8k_word_mtla",
     "sum": "mt_train_raw_char_mtla",
 }
 PEER = {

@@ -81,3 +81,28 @@ def test_what_cannot_be_used_is_named(root):
         text_cleaner("x")
     with pytest.raises(UserError, match="--g2p x: Not supported: g2p_type=x"):
         tokenizer(recipe_of(root, "--token_type", "phn", "--g2p", "x"))
+
+
+def test_the_list_that_a_model_was_trained_with_stays(root):
+    argv = ["--token_type", "bpe", "--nbpe", "17"]
+    token_list(root, *argv)
+    recipe = recipe_of(root, *argv)
+    exp_dir = recipe.root / "exp/asr_x"
+    exp_dir.mkdir(parents=True)
+    (exp_dir / "config.yaml").write_text(f"seed: 0\nbpemodel: {recipe.tokens.bpe_model}\n")
+    before = recipe.tokens.bpe_model.read_bytes()
+    run_stage(recipe, 5)  # done already
+    write_table(root / "dump/raw/lm_train.txt", TEXTS | {"d": "high noise"})
+    with pytest.raises(UserError, match="bpe.model: its text or options changed, and .*asr_x was"):
+        run_stage(recipe, 5)
+    assert recipe.tokens.bpe_model.read_bytes() == before
+    run_stage(recipe_of(root, *argv, "--force", "true"), 5)
+    assert recipe.tokens.bpe_model.read_bytes() != before
+
+
+def test_a_number_of_pieces_that_cannot_be_names_its_option(root):
+    with pytest.raises(UserError, match="^--nbpe 11 is out of range: this text allows 16 or more"):
+        token_list(root, "--token_type", "bpe", "--nbpe", "11")
+    recipe = Recipe(parse_options([*ARGV, "--tgt_nbpe", "11"], task="st"), root)
+    with pytest.raises(UserError, match="^--tgt_nbpe 11 is out of range: this text allows 16"):
+        run_stage(recipe, 5)

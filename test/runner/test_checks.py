@@ -156,7 +156,7 @@ def test_a_disk_that_is_too_small_is_noticed(data, monkeypatch, argv, needed):
     checks.check_room(recipe)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(0, 0, needed - 1))
     with pytest.raises(
-        UserError, match=r"dump/raw: the formatted audio takes about [0-9.]+ [KM]B, and"
+        UserError, match=r"dump/raw(_8k)?: the formatted audio takes about [0-9.]+ [KM]B, and"
     ):
         checks.check_room(recipe)
 

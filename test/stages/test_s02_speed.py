@@ -94,13 +94,13 @@ def test_an_interruption_costs_the_part_that_was_running(root, monkeypatch, brok
 def test_the_next_stages_read_it_and_the_training_text_says_nothing_twice(root):
     for number in (2, 3, 4):
         run(root, number)
-    ready = read_table(root / "dump/raw/train_sp/utt2num_samples")
+    ready = read_table(root / "dump/raw_8k/train_sp/utt2num_samples")
     assert [int(ready[key]) for key in ("a-1", "sp0.9-a-1", "sp1.1-a-1")] == [4000, 4444, 3636]
-    text = (root / "dump/raw/lm_train.txt").read_text()
+    text = (root / "dump/raw_8k/lm_train.txt").read_text()
     assert text == "a-1 OF train\na-2 OF train\n"
     run(root, 3, "")
     run(root, 4, "")
-    assert (root / "dump/raw/lm_train.txt").read_text() == text
+    assert (root / "dump/raw_8k/lm_train.txt").read_text() == text
 
 
 def test_stage_3_asks_for_stage_2(root):

@@ -32,7 +32,7 @@ def test_every_utterance_is_kept_or_counted_once(utterances, least, most):
 
 @pytest.fixture
 def recipe(tmp_path):
-    directory = tmp_path / "dump/raw/org/train"
+    directory = tmp_path / "dump/raw_1k/org/train"
     lengths = {"s-1": 100, "s-2": 101, "s-3": 5000, "s-4": 19999, "s-5": 20000}
     write_table(directory / "utt2num_samples", lengths)
     write_table(directory / "wav.scp", {key: f"{key}.flac" for key in lengths})
@@ -53,7 +53,7 @@ def test_the_limits_are_strict_and_the_counts_are_said(recipe, tmp_path, capsys)
     assert read_table(part.directory / "spk2utt") == {"s": "s-2 s-4"}
     said = "train: 2 utterances kept; left out: 1 too short, 1 too long, 1 without text"
     assert said in capsys.readouterr().out
-    lm_train = (tmp_path / "dump/raw/lm_train.txt").read_text()
+    lm_train = (tmp_path / "dump/raw_1k/lm_train.txt").read_text()
     assert lm_train == "s-1 WORD\ns-2 WORD\ns-4 WORD\ns-5 WORD\n"
 
 

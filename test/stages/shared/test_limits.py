@@ -57,13 +57,13 @@ def write_config(root, config):
 
 
 def exp_dir(root):
-    return root / "exp/asr_train_raw_char"
+    return root / "exp/asr_train_raw_8k_char"
 
 
 def test_too_many_texts_that_ctc_cannot_align_are_one_line_and_nothing_is_trained(root):
     with pytest.raises(UserError) as caught:
         run_recipe(ARGV, root)
-    place = f"{root}/dump/raw/train/text:5: 's-4'"
+    place = f"{root}/dump/raw_8k/train/text:5: 's-4'"
     reason = "CTC needs 18 frames for its 16 tokens, and the encoder makes 12 of the audio"
     assert str(caught.value) == (
         f"{exp_dir(root)}/limits/train/unaligned.tsv: CTC cannot align the texts of 1 of 6 "
@@ -105,7 +105,7 @@ def test_too_much_that_the_encoder_cannot_take_is_one_line(with_a_short_one):
         run_recipe(ARGV, root)
     assert str(caught.value) == (
         f"{exp_dir(root)}/limits/train/rejected.tsv: 1 of 6 utterances rejected "
-        f"(16.7 %, more than --max_rejected 1 %); the first: {root}/dump/raw/train/wav.scp:3: "
+        f"(16.7 %, more than --max_rejected 1 %); the first: {root}/dump/raw_8k/train/wav.scp:3: "
         "'s-2': 1200 samples are too short for the encoder"
     )
     assert not list(exp_dir(root).glob("*.pth"))
@@ -125,7 +125,7 @@ def test_a_few_that_the_encoder_cannot_take_are_left_out(with_a_short_one, split
 def trained_on(root):
     """Return the ids that each file of shapes names; a split one is a directory."""
     config = yaml.safe_load((exp_dir(root) / "config.yaml").read_text())
-    assert "/exp/asr_stats_raw_char/valid/" in config["valid_shape_file"][0]
+    assert "/exp/asr_stats_raw_8k_char/valid/" in config["valid_shape_file"][0]
     found = []
     for path in map(Path, config["train_shape_file"]):
         files = path.glob("split.*") if path.is_dir() else [path]
