@@ -200,7 +200,7 @@ def reading(name: str | os.PathLike, problem: str = "cannot be read") -> Iterato
 
 def _reason(error: BaseException) -> str:
     """Return on one line, in at most 500 characters, what an exception says."""
-    if isinstance(error, OSError) and error.strerror:
+    if getattr(error, "strerror", None):  # also of libraries whose errors are not OSErrors
         return error.strerror
     text = " ".join(str(error).split())
     if isinstance(error, LookupError) or not text:  # a KeyError says its key alone

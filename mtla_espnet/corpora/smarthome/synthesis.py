@@ -35,6 +35,7 @@ import soxr
 
 from mtla_espnet.corpora.smarthome.espeak import Espeak, open_espeak
 from mtla_espnet.corpora.smarthome.grammar import Sentence
+from mtla_espnet.data.audio.sound_file import sound_length
 from mtla_espnet.directories import (
     flush_all,
     replace_directory,
@@ -225,6 +226,7 @@ def _is_done(root: Path, plan: SpeakerPlan) -> bool:
 def _records(root: Path, plan: SpeakerPlan) -> Iterator[dict]:
     for id_, sentence in plan.sentences.items():
         wav = f"wav/{plan.speaker}/{id_}.wav"
+        rate_hz, samples = sound_length(str(root / wav))
         yield {
             "id": id_,
             "wav": wav,
@@ -233,5 +235,5 @@ def _records(root: Path, plan: SpeakerPlan) -> Iterator[dict]:
             "intent": sentence.intent,
             "slots": sentence.slots,
             "german": sentence.german,
-            "duration": round(soundfile.info(root / wav).duration, 4),
+            "duration": round(samples / rate_hz, 4),
         }

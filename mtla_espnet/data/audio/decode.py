@@ -50,16 +50,18 @@ def decode(descriptor: int, name: str, problem: str = "") -> Iterator[tuple[int,
             if not container.streams.audio:
                 raise UserError(f"{name}: holds no audio")
             stream = container.streams.audio[0]
-            if (
-                "mp3" in container.format.name
-            ):  # or its header would end a join where the first ends
-                stream.codec_context.flags2 |= av.codec.context.Flags2.skip_manual
+            codec = stream.codec_context
+            resynchronises = codec.name.startswith(_RESYNCHRONISING)
+            if "mp3" in container.format.name:
+                # Its header would end a join of files where the first of them ends.
+                codec.flags2 |= av.codec.context.Flags2.skip_manual
+            codec.open()  # here: where this fails, the stream must not be touched any more
             rate_hz, channels, done = 0, 0, 0
             for packet in container.demux(stream):
                 try:
                     frames = packet.decode()
                 except av.error.InvalidDataError:
-                    if stream.codec_context.name.startswith(_RESYNCHRONISING):
+                    if resynchronises:
                         continue
                     where = f"{name}: cannot be read as audio beyond sample {done}"
                     raise UserError(f"{where}: truncated or damaged") from None

@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from audio_files import noise, write_wav
@@ -286,3 +286,32 @@ def test_sound_in_a_zip_is_read(tmp_path, files):
     assert sound_length(entry)[1] == len(reader.read(entry)[0])
     with pytest.raises(UserError, match=r"a.zip:5:99999999: is out of range"):
         sound_length(f"{tmp_path}/a.zip:5:99999999")
+
+
+def test_a_codec_that_cannot_be_opened_is_told(tmp_path):
+    """Blocks of 127 bytes: GSM's have 65, and libsndfile refuses them too."""
+    path = write_wav(tmp_path / "a.wav", tone(8000), 8000, subtype="GSM610")
+    data = bytearray(path.read_bytes())
+    data[32:34] = (127).to_bytes(2, "little")
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"a\.wav: cannot be read as audio: Invalid data found"):
+        read_audio(path)
+
+
+@given(st.data())
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+def test_damage_is_read_or_told_in_one_line(files, tmp_path_factory, data):
+    """Neither a crash, nor another exception, nor a length that is not that of what is read."""
+    content = bytearray(files[data.draw(st.sampled_from(sorted(files)))].read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, min(len(content), 300) - 1))
+        content[place] = data.draw(st.sampled_from([0, 1, 127, 128, 255]))
+    path = tmp_path_factory.mktemp("damaged") / "a"
+    path.write_bytes(content[: data.draw(st.integers(len(content) // 2, len(content)))])
+    try:
+        samples, rate_hz = read_audio(path, channel=None)
+    except UserError as error:
+        assert str(error).startswith(f"{path}: ") and len(str(error)) <= 1000
+    else:
+        told_hz, length = sound_length(str(path))
+        assert told_hz == rate_hz and abs(length - len(samples)) <= EDGE
