@@ -21,7 +21,7 @@ def load(root, *argv):
     ("argv", "option"),
     [
         (["--asr_args", " ".join(f"--seed {number}" for number in range(1000, 1030))], "--asr_tag"),
-        (["--asr_tag", "x" * 230], "--asr_tag"),
+        (["--asr_tag", "x" * 240], "--asr_tag"),
         (["--lang", "x" * 250], "--lang"),
         (["--lm_tag", "x" * 253], "--lm_tag"),
         (["--inference_tag", "x/" * 3000], "--inference_tag"),
