@@ -51,7 +51,7 @@ _NOTE = (
     "attention, and decoded as many utterances in the same way; else a dash. `peak memory` is "
     "activations and cache, without the model. The second table says where the time of the search "
     "goes: decoder, CTC prefix scores and bookkeeping; `KV alloc` are the buffers of the cache. "
-    f"`{_BUSY}`: other programs used the CPU too, and the time says little."
+    f"`{_BUSY}`: the CPU had other work or waited for files, and the time says little."
 )
 
 

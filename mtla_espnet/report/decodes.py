@@ -60,8 +60,8 @@ class Decode:
         if self.efficiency and was_busy(self.efficiency):
             wall_s, worked_s = self.efficiency["total_s"], self.efficiency["processor_s"]
             found.append(
-                f"the clock ran {wall_s:.1f} s and the processor worked {worked_s:.1f} s: other "
-                "programs used it too, so times and speed-ups say little"
+                f"the clock ran {wall_s:.1f} s and the processor worked {worked_s:.1f} s: it had "
+                "other work or waited for files, so times and speed-ups say little"
             )
         return found
 

@@ -48,7 +48,7 @@ class Row:
             `mtla_espnet.score.efficiency` (`decode_s` is its `total_s`), and `train_s`; ratios to
             the baseline, if there is one: `search_speedup`, `cache_ratio`, `memory_ratio`.
         configuration: the training configuration without its attention; None: there is none.
-        is_busy: other programs used the CPU as well.
+        is_busy: the CPU had other work: its times say little.
         warnings: what a reader must know, a sentence each.
     """
 

@@ -123,7 +123,7 @@ def read_efficiency(path: Path) -> dict:
 
 
 def was_busy(efficiency: Mapping) -> bool:
-    """Say whether a decode on a CPU waited for other programs: its wall time says little then.
+    """Say whether the CPU of a decode had other work or waited: its wall time says little then.
 
     Args:
         efficiency: what `read_efficiency` returns.
