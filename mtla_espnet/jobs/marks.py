@@ -96,17 +96,17 @@ class Mark:
         for path in self._part.outputs:
             if not path.exists():
                 return f"{path} is missing"
-        was = read_json(self._done).get("written")
-        written = self._written()
-        changed = was and first_changed(written, was, stamps(written), may_be_gone=False)
-        return f"{changed} is not as it was written" if changed else None
+        for directory, before in read_json(self._done).get("written", {}).items():
+            if stamps([directory]) != before:
+                return f"{directory} is not as it was written"
+        return None
 
-    def _written(self) -> list[str]:
-        """Return the directories in which the part wrote what its tables point to."""
+    def _written(self) -> dict[str, str]:
+        """Return the stamps of directories in which the part wrote what its tables point to."""
         tables = filter(is_table_of_places, self._part.outputs)
         above = {os.path.dirname(file) for table in tables for file in files_of(table)}
         own = f"{self._part.directory}/"
-        return sorted(directory for directory in above if directory.startswith(own))
+        return {path: stamps([path]) for path in sorted(above) if path.startswith(own)}
 
     def changes(self) -> list[str]:
         """Name the options and inputs that are not as they were when the part last began."""
@@ -159,7 +159,7 @@ class Mark:
                 found = f" (there are {', '.join(beside[:12])})" if beside else ""
                 raise UserError(f"the stage ended without {path}{found}: is it the right name?")
         now = datetime.datetime.now().isoformat(timespec="seconds")
-        more = {"stamps": self._stamps, "written": stamps(self._written()), "finished": now}
+        more = {"stamps": self._stamps, "written": self._written(), "finished": now}
         flush_all(self._part.directory)
         write_json(self._done, {**self._wanted, **more})
         self._begun.unlink()

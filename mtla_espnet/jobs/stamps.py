@@ -28,8 +28,10 @@ def files_of(table: Path) -> list[str]:
         table: with an id and a place a line; what is malformed is left out.
     """
     with io.TextIOWrapper(open_file(table), "utf-8", errors="surrogateescape") as stream:
-        entries = {place[0].strip() for line in stream if (place := line.split(maxsplit=1)[1:])}
-    return sorted({_PLACE.sub("", entry) for entry in entries if not entry.endswith("|")})
+        entries = {place[0].rstrip() for line in stream if (place := line.split(None, 1)[1:])}
+    others = {entry for entry in entries if ":" in entry or entry[-1] == "|"}
+    inside = {_PLACE.sub("", entry) for entry in others if entry[-1] != "|"}
+    return sorted((entries - others) | inside)
 
 
 def stamps(paths: Iterable[str | os.PathLike]) -> str:
