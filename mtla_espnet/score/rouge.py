@@ -152,7 +152,7 @@ def rouge_of_each(
 
     # the tokenizer that it takes by itself, which it would tell in the log
     english = DefaultTokenizer(use_stemmer=True)
-    tokenizer = english if words_of(references.values()) == "english" else _UnicodeWords()
+    tokenizer = english if words_of(references.values()) == "english" else UnicodeWords()
     scorer = RougeScorer(list(_KINDS), tokenizer=tokenizer)
     found = {}
     for key, reference in references.items():
@@ -175,14 +175,14 @@ def words_of(references: Iterable[str]) -> str:
     return "unicode" if foreign > _MOST_FOREIGN_LETTERS else "english"
 
 
-class _UnicodeWords:
+class UnicodeWords:
     """Words of any script, as rouge-score asks for them."""
 
     def tokenize(self, text: str) -> list[str]:
         """Cut a text into lower-case words.
 
         Example:
-            >>> _UnicodeWords().tokenize("Été 2024: 我用wifi。")
+            >>> UnicodeWords().tokenize("Été 2024: 我用wifi。")
             ['été', '2024', '我', '用', 'wifi']
         """
         words: list[str] = []

@@ -5,11 +5,13 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rouge_score.tokenizers import DefaultTokenizer
 
 from mtla_espnet.data.kaldi.tables import write_table
 from mtla_espnet.files import UserError
 from mtla_espnet.score.rouge import (
     Rouge,
+    UnicodeWords,
     lead_sentence,
     read_summaries,
     rouge_of_each,
@@ -44,6 +46,12 @@ WORDS = st.lists(st.sampled_from(["a", "b", "cat", "dog", "x1"]), max_size=9)
 def test_f1_is_that_of_a_plain_loop(reference, hypothesis):
     found = rouge_of_each({"u": " ".join(reference)}, {"u": " ".join(hypothesis)})["u"]
     assert dataclasses.astuple(found) == pytest.approx(rouge(reference, hypothesis), abs=1e-9)
+
+
+@given(st.text(st.characters(max_codepoint=127), max_size=30))
+def test_of_ascii_texts_all_ways_find_the_same_words_but_for_stems(text):
+    plain = DefaultTokenizer(use_stemmer=False)
+    assert UnicodeWords().tokenize(text) == plain.tokenize(text)
 
 
 def test_case_punctuation_and_stems(tables):
