@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtla_espnet.attention.kinds import KINDS, attention_options, resolve_attention_conf
+from mtla_espnet.cache.slot import finished_slots
 from mtla_espnet.position import Positions, positions
 from reference import attention as reference
 from strategies import KINDS as DRAWN
@@ -162,15 +163,20 @@ def plain_low_precision(kind, module, x, position):
     """Plain PyTorch in x's dtype: dense scores over the very entries of the module."""
     entry = module.entries(x, position)
     size, device = x.size(1), x.device
+    rate = module.slot.down_rate
+    if module.slot.window:
+        entry = torch.cat((finished_slots(entry, rate, module.merge_window), entry), dim=1)
     key, value = module.key_value(entry)
     repeat = module.num_heads // key.size(2)
     key, value = (y.repeat_interleave(repeat, dim=2) for y in (key, value))
     query = module.turned(module.heads(x), position)
-    rate = module.slot.down_rate
-    chunk = torch.arange(size, device=device) // rate
-    last = (torch.arange(size, device=device) + 1) % rate == 0
-    own = torch.eye(size, dtype=torch.bool, device=device)
+    position = torch.arange(size, device=device)
+    chunk, last = position // rate, (position + 1) % rate == 0
+    own = position[None] == position[:, None]
     mask = (chunk[None] < chunk[:, None]) & last[None] | own
+    if module.slot.window:
+        within = (chunk[None] == chunk[:, None]) & (position[None] <= position[:, None])
+        mask = torch.cat((position[None, : size // rate] < chunk[:, None], within), dim=1)
     query, key, value = (y.transpose(1, 2) for y in (query, key, value))
     scores = (query @ key.mT) * query.size(-1) ** -0.5
     weights = scores.masked_fill(~mask, float("-inf")).softmax(-1)

@@ -95,6 +95,9 @@ def suffix_slots(cache, n):
     own = cache.capacity + STEP % 2
     own = newest if offset % rate == rate - 1 else own
     slots = [cache.store[0, j, cache.ancestor[STEP % 2, n, j]] for j in range(newest)]
+    if cache.form.window:
+        planes = cache.capacity + STEP % 2 * rate + torch.arange(offset % rate + 1)
+        return torch.stack([*slots, *cache.store[0, planes, n]])
     return torch.stack([*slots, cache.store[0, own, n]])
 
 
