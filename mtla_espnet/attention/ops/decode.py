@@ -104,7 +104,7 @@ def write(
 
 
 def merge(merge_window: Callable[[Tensor], Tensor], cache: GraphCache, layer: int) -> None:
-    """Write the slot that the newest position finishes; nothing sees it before it is finished.
+    """Write the slot that the newest position finishes, where it finishes one.
 
     Args:
         merge_window: windows (N, s, width) -> their slots (N, width).
@@ -113,9 +113,14 @@ def merge(merge_window: Callable[[Tensor], Tensor], cache: GraphCache, layer: in
     """
     first = _open_plane(cache, cache.step)
     planes = first + torch.arange(cache.form.open_slots, device=first.device)
-    merged = merge_window(cache.store[layer].index_select(0, planes).transpose(0, 1))
-    slot = _offset(cache) // cache.form.down_rate
-    cache.store[layer, slot, _rows(cache)] = merged.to(cache.store.dtype)
+    window = cache.store[layer].index_select(0, planes).transpose(0, 1)
+    offset, rate = _offset(cache), cache.form.down_rate
+    full = offset % rate == rate - 1
+    # elsewhere the newest position is written over itself: a graph has no branch
+    plane = torch.where(full, offset // rate, _own_plane(cache))
+    kept = window[_rows(cache), offset % rate]
+    merged = torch.where(full[:, None], merge_window(window).to(window.dtype), kept)
+    cache.store[layer, plane, _rows(cache)] = merged
 
 
 def attend_prefix(
