@@ -15,6 +15,7 @@ KINDS = {
     "mla": ("mtla_espnet.attention.mla", "Latent"),
     "mtla": ("mtla_espnet.attention.mtla", "TemporalLatent"),
     "gla": ("mtla_espnet.attention.gla", "GroupedLatent"),
+    "mtla_softmax": ("mtla_espnet.attention.mtla_softmax", "SoftmaxMergedLatent"),
 }
 DEFAULT_KIND = "mtla"  # of a decoder whose configuration names none
 

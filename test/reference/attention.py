@@ -54,8 +54,11 @@ def grouped_query(module, x):
     return torch.stack(out)
 
 
-def latent(module, x, down_rate=None, groups=1):
-    """MLA; GLA with latents of `groups` groups; or MTLA with chunks of down_rate positions."""
+def latent(module, x, down_rate=None, groups=1, window=None):
+    """MLA; GLA with latents of `groups` groups; MTLA with chunks of down_rate positions.
+
+    With `window` positions are merged by a softmax once their window is full, and seen raw before.
+    """
     x = x.double()
     rank, rope_dim = module.kv_lora_rank, module.qk_rope_head_dim
     nope, value_dim, heads = module.qk_nope_head_dim, module.v_head_dim, module.num_heads
@@ -79,8 +82,22 @@ def latent(module, x, down_rate=None, groups=1):
         net = module.hypernet_down
         return torch.sigmoid(linear(net.fc_c, code) @ linear(net.fc_p, own(m)[0]))
 
+    def merged(first):
+        members = [own(m) for m in range(first, first + window)]
+        scores = [linear(module.merge_gate, c) for c, _ in members]
+        scores = torch.stack(scores) + module.merge_bias.double()
+        total = torch.zeros(rank, dtype=torch.float64)
+        for channel in range(rank):
+            weights = torch.softmax(scores[:, channel], dim=0)
+            total[channel] = sum(w * c[channel] for w, (c, _) in zip(weights, members, strict=True))
+        return layer_norm(module.merge_norm, total), members[-1][1]
+
     def seen(i):
         """(latent, rotary key) of every slot that query i sees."""
+        if window is not None:
+            begin = i // window * window
+            full = [merged(first) for first in range(0, begin, window)]
+            return full + [own(m) for m in range(begin, i + 1)]
         if down_rate is None:
             return [own(m) for m in range(i + 1)]
         slots = []
@@ -115,6 +132,8 @@ def attention(kind, module, x):
     """The reference of a YAML name."""
     if kind in ("mha", "mqa", "gqa"):
         return grouped_query(module, x)
+    if kind == "mtla_softmax":
+        return latent(module, x, window=module.down_rate)
     if kind == "gla":
         return latent(module, x, groups=module.num_latent_groups)
     return latent(module, x, module.down_rate if kind == "mtla" else None)
