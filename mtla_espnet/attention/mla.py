@@ -1,4 +1,28 @@
-"""Multi-head latent attention: a low-rank latent and one rotary key in the cache."""
+"""Multi-head latent attention: a low-rank latent and one rotary key in the cache.
+
+T positions t, H heads i, d model size, r rank of the latent, nope and rope widths of a head's
+query and key without and with position, v width of its value. K_i (nope, r) and V_i (v, r) are
+the rows of head i in wkv_b; RoPE_t turns pairs by angles of position t.
+
+    [c0_t ; k0_t] = wkv_a x_t                                            (r + rope,)
+    c_t = LayerNorm(c0_t),  k_t = RoPE_t(k0_t)        what the cache keeps of position t
+    [q_ti ; p0_ti] = rows of head i of wq x_t,  p_ti = RoPE_t(p0_ti)     (nope + rope,)
+    (with q_lora_rank: wq_b LayerNorm(wq_a x_t) in the place of wq x_t)
+
+Over all positions at once keys and values are made, which takes fewer operations:
+
+    u_ji = [K_i c_j ; k_j],  v_ji = V_i c_j
+    o_ti = sum over j <= t of softmax_j([q_ti ; p_ti] . u_ji / sqrt(nope + rope)) v_ji
+
+One position at a time the latents are read as they lie, K_i absorbed into the query and V_i into
+the output, which reads r + rope numbers a position for all heads:
+
+    a_ti = K_i^T q_ti                                                    (r,)
+    o_ti = V_i (sum over j <= t of softmax_j((a_ti . c_j + p_ti . k_j) / sqrt(nope + rope)) c_j)
+
+In both cases y_t = wo [o_t1 ; ... ; o_tH].
+Source: DeepSeek-V2, arXiv 2405.04434; parameter names as in the PyPI package `mtla`.
+"""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,12 +42,7 @@ from mtla_espnet.position import Positions
 class Latent(SelfAttention):
     """Attention whose keys and values are read from a latent of `kv_lora_rank` numbers.
 
-    [c0 ; k0] = wkv_a x; latent c = LayerNorm(c0); rotary key = RoPE(k0), one for all
-    heads. A head's key is [wkv_b's nope rows c ; rotary key], its value wkv_b's value
-    rows times c. The cache keeps c and the rotary key. Over full sequences keys and
-    values are materialised (fewer operations); a decoding step scores in latent
-    space instead, with wkv_b absorbed into query and output.
-    Source: DeepSeek-V2, arXiv 2405.04434; parameter names as in the PyPI package `mtla`.
+    The equations stand at the head of this module.
 
     Args:
         embed_dim: d.

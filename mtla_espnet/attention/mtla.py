@@ -1,4 +1,26 @@
-"""Multi-head temporal latent attention: latents merged over chunks of s positions."""
+"""Multi-head temporal latent attention: latents merged over chunks of s positions.
+
+T positions t, s `down_rate`, j = t // s the chunk of position t, H heads i, r rank of the latent.
+c_t (r,), k_t (rope,), the queries q_ti and p_ti, K_i and V_i are those of MLA.
+
+    PE(j)[2 k] = sin(j 10000^(-2 k / r)),  PE(j)[2 k + 1] = cos of the same        (r,)
+    w_t = sigmoid(fc_c(PE(j)) . fc_p(c_t))             one number a position, in 0 to 1
+    m_t = sum of w_n c_n over the members n <= t of t's own chunk                    (r,)
+    slot j = [m_e ; k_e],  e = j s + s - 1             once the chunk is full
+
+A query sees every finished chunk before its own, and its own chunk as far as it has come:
+
+    S_t = {j s + s - 1 for all j < t // s} and {t}     positions whose [m ; k] query t sees
+    o_ti = sum over n in S_t of softmax_n((q_ti . K_i m_n + p_ti . k_n) / sqrt(nope + rope)) V_i m_n
+
+When t ends its chunk, [m_t ; k_t] is the slot. So training at all positions equals decoding one
+position at a time. w_t is one number, so all m_t are a cumulative sum inside chunks: O(T). As a
+dot product with a table of chunks, which steps and kernels use, it is
+
+    w_t = sigmoid(g_j . c_t + h_j),  g_j = W_p^T fc_c(PE(j)),  h_j = b_p . fc_c(PE(j))
+
+Source: arXiv 2505.13544; parameter names as in the PyPI package `mtla`.
+"""
 
 import itertools
 from dataclasses import replace
@@ -88,11 +110,7 @@ class HyperNetwork(nn.Module):
 class TemporalLatent(Latent):
     """MLA whose latents are merged over chunks of `down_rate` consecutive positions.
 
-    A query sees every finished chunk before its own, and its own chunk as far as it
-    has come: the partial sum up to the query's position, with the rotary key of that
-    position. A finished chunk keeps the rotary key of its last member. Training at
-    all positions therefore equals decoding one position at a time.
-    Source: arXiv 2505.13544.
+    The equations stand at the head of this module.
 
     Args:
         embed_dim: d.

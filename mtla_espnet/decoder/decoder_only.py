@@ -48,7 +48,7 @@ class DecoderOnly(AbsDecoder, BatchScorerInterface):
     Args:
         vocab_size: tokens.
         encoder_output_size: d.
-        attention: `mha`, `mqa`, `gqa`, `mla` or `mtla`.
+        attention: a name of `mtla_espnet.attention.kinds`, such as `mtla`.
         attention_conf: options of the kind; those of other kinds are ignored.
         attention_heads: H.
         linear_units: of the feed-forward networks.

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mtla_espnet.attention.ops import choose
 from mtla_espnet.decoder.decoder_only import DecoderOnly
 from mtla_espnet.decoder.step import PREFIX_CACHES, DecoderStep
 from mtla_espnet.files import UserError
@@ -167,11 +168,7 @@ class TrainedModel:
         self.model.to(self.device)
         self.model.decoder.to(getattr(torch, dtype))
         self._no_graph = self._why_no_graph()
-        logging.debug(
-            f"The decoder's steps run without CUDA graphs: {self._no_graph}"
-            if self._no_graph
-            else f"The decoder's steps run in CUDA graphs on {self.device}"
-        )
+        logging.debug(f"The decoder's steps run {self._how_steps_run()}")
 
         self.tokenizer, self._preprocess = load_tokenizer(
             task, self.train_args, Path(train_config), token_type, bpemodel
@@ -423,6 +420,13 @@ class TrainedModel:
         self._packed = self._packed or DecoderStep(decoder)
         cache = self._packed.init_cache(inputs, lengths, self.prefix_cache, beam)
         return DecoderScorer(self._packed, inputs, lengths, temperature, cache=cache)
+
+    def _how_steps_run(self) -> str:
+        if self._no_graph:
+            return f"without CUDA graphs: {self._no_graph}"
+        plain = choose.no_decode_kernels(self.model.decoder.blocks[0].attention)
+        kernels = f"plain operations, not kernels: {plain}" if plain else "Triton kernels"
+        return f"in CUDA graphs on {self.device}, by {kernels}"
 
     def _why_no_graph(self) -> str:
         """Return why the decoder's steps do not run in CUDA graphs; empty if they do."""

@@ -126,7 +126,7 @@ def test_latent_prefixes_are_for_the_plain_search(model, monkeypatch, caplog):
     monkeypatch.setattr(trained_model, "why_no_graph", lambda *arguments: "")
     caplog.set_level("DEBUG")
     load(model)
-    assert "The decoder's steps run in CUDA graphs on cpu" in caplog.text
+    assert "The decoder's steps run in CUDA graphs on cpu, by Triton kernels" in caplog.text
     load(model, prefix_cache="latent")
     why = "prefix_cache is latent, and they keep keys and values"
     assert f"The decoder's steps run without CUDA graphs: {why}" in caplog.text

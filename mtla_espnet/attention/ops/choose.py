@@ -51,6 +51,11 @@ def why_no_kernels(device: torch.device, dtype: torch.dtype) -> str:
     return "they know no float64" if dtype == torch.float64 else ""
 
 
+def has_kernels(device: torch.device) -> bool:
+    """Return whether Triton kernels for whatever dtype run on a device."""
+    return not why_no_kernels(device, torch.float32)
+
+
 def runs_triton(x: Tensor) -> bool:
     """Return whether our Triton kernels take a tensor: up to float32, on Ampere or newer."""
     return not why_no_kernels(x.device, x.dtype)
@@ -112,7 +117,7 @@ def decode_operations(device: torch.device, attention):
         device: that decoding runs on.
         attention: a `SelfAttention`.
     """
-    if device.type == "cuda" and not no_decode_kernels(attention):
+    if has_kernels(device) and not no_decode_kernels(attention):
         # here: Triton need not be installed where there is no GPU
         from mtla_espnet.attention.ops import decode_triton as operations
     else:

@@ -25,26 +25,11 @@ def row_place(row, HEADS: tl.constexpr, RATE: tl.constexpr):
 
 @triton.jit(do_not_specialize=["size", "rows"])
 def _fold_query(
-    query,
-    cosine,
-    sine,
-    folded,
-    size,
-    rows,
-    query_batch,
-    query_position,
-    query_head,
-    table_batch,
-    HEADS: tl.constexpr,
-    RATE: tl.constexpr,
-    NOPE: tl.constexpr,
-    HALF: tl.constexpr,
-    LEFT: tl.constexpr,
-    WIDTH: tl.constexpr,
-    NOPE_BLOCK: tl.constexpr,
-    HALF_BLOCK: tl.constexpr,
+    query, cosine, sine, folded, size, rows, query_batch, query_position, query_head, table_batch,
+    HEADS: tl.constexpr, RATE: tl.constexpr, NOPE: tl.constexpr, HALF: tl.constexpr,
+    LEFT: tl.constexpr, WIDTH: tl.constexpr, NOPE_BLOCK: tl.constexpr, HALF_BLOCK: tl.constexpr,
     ROWS: tl.constexpr,
-):
+):  # fmt: skip
     batch = tl.program_id(1).to(tl.int64)
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     position, _chunk, head, _folded_head = row_place(row, HEADS, RATE)
@@ -72,30 +57,12 @@ def _fold_query(
 
 @triton.jit(do_not_specialize=["size", "rows", "chunks"])
 def _merge_own(
-    folded,
-    key_value,
-    part,
-    lse,
-    output,
-    size,
-    rows,
-    chunks,
-    part_batch,
-    part_head,
-    part_chunk,
+    folded, key_value, part, lse, output, size, rows, chunks, part_batch, part_head, part_chunk,
     scale,
-    HEADS: tl.constexpr,
-    RATE: tl.constexpr,
-    KEY: tl.constexpr,
-    VALUE: tl.constexpr,
-    VALUE_PAD: tl.constexpr,
-    PACKED: tl.constexpr,
-    LEFT: tl.constexpr,
-    WIDTH: tl.constexpr,
-    KEY_BLOCK: tl.constexpr,
-    VALUE_BLOCK: tl.constexpr,
-    ROWS: tl.constexpr,
-):
+    HEADS: tl.constexpr, RATE: tl.constexpr, KEY: tl.constexpr, VALUE: tl.constexpr,
+    VALUE_PAD: tl.constexpr, PACKED: tl.constexpr, LEFT: tl.constexpr, WIDTH: tl.constexpr,
+    KEY_BLOCK: tl.constexpr, VALUE_BLOCK: tl.constexpr, ROWS: tl.constexpr,
+):  # fmt: skip
     batch = tl.program_id(1).to(tl.int64)
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     position, chunk, head, folded_head = row_place(row, HEADS, RATE)

@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from mtla_espnet.attention.ops.decode_write_triton import advance, newest, power, write
+from mtla_espnet.attention.ops.decode_write_triton import add_norm, advance, newest, power, write
 from mtla_espnet.cache.graph import GraphCache
 
 __all__ = [
@@ -99,16 +99,9 @@ def _attend_prefix(
 
 @triton.jit
 def _merge_parts(
-    part_output,
-    part_lse,
-    output,
-    lse,
-    parts,
-    count,
-    width,
-    PARTS: tl.constexpr,
-    VALUE: tl.constexpr,
-):
+    part_output, part_lse, output, lse, parts, count, width,
+    PARTS: tl.constexpr, VALUE: tl.constexpr,
+):  # fmt: skip
     """One softmax of a row's and head's parts, by their log-sum-exp."""
     at = tl.program_id(0).to(tl.int64)
     part = tl.arange(0, PARTS).to(tl.int64)
@@ -342,31 +335,3 @@ def attend_suffix(
         num_stages=1,
     )
     return found
-
-
-@triton.jit
-def _add_norm(x, added, weight, bias, output, eps, size, BLOCK: tl.constexpr):
-    n = tl.program_id(0).to(tl.int64)
-    index = tl.arange(0, BLOCK)
-    held = index < size
-    at = n * size + index
-    total = tl.load(x + at, mask=held, other=0.0).to(tl.float32)
-    total += tl.load(added + at, mask=held, other=0.0).to(tl.float32)
-    total = total.to(x.dtype.element_ty)
-    tl.store(x + at, total, mask=held)
-    total = total.to(tl.float32)
-    centred = tl.where(held, total - tl.sum(total) / size, 0.0)
-    scale = tl.rsqrt(tl.sum(centred * centred) / size + eps)
-    weight = tl.load(weight + index, mask=held, other=0.0).to(tl.float32)
-    bias = tl.load(bias + index, mask=held, other=0.0).to(tl.float32)
-    tl.store(output + at, centred * scale * weight + bias, mask=held)
-
-
-def add_norm(x: Tensor, added: Tensor, norm: torch.nn.LayerNorm) -> Tensor:
-    """Add in place and return the norm, as `decode.add_norm` does."""
-    output = torch.empty_like(x)
-    _add_norm[(x.size(0),)](
-        x, added, norm.weight, norm.bias, output, norm.eps, x.size(1),
-        BLOCK=power(x.size(1)), num_warps=1,
-    )  # fmt: skip
-    return output

@@ -218,3 +218,31 @@ def _launch_heads(entry, query, cache, layer):
         HALF=power(half),
         num_warps=2,
     )
+
+
+@triton.jit
+def _add_norm(x, added, weight, bias, output, eps, size, BLOCK: tl.constexpr):
+    n = tl.program_id(0).to(tl.int64)
+    index = tl.arange(0, BLOCK)
+    held = index < size
+    at = n * size + index
+    total = tl.load(x + at, mask=held, other=0.0).to(tl.float32)
+    total += tl.load(added + at, mask=held, other=0.0).to(tl.float32)
+    total = total.to(x.dtype.element_ty)
+    tl.store(x + at, total, mask=held)
+    total = total.to(tl.float32)
+    centred = tl.where(held, total - tl.sum(total) / size, 0.0)
+    scale = tl.rsqrt(tl.sum(centred * centred) / size + eps)
+    weight = tl.load(weight + index, mask=held, other=0.0).to(tl.float32)
+    bias = tl.load(bias + index, mask=held, other=0.0).to(tl.float32)
+    tl.store(output + at, centred * scale * weight + bias, mask=held)
+
+
+def add_norm(x: Tensor, added: Tensor, norm: torch.nn.LayerNorm) -> Tensor:
+    """Add in place and return the norm, as `decode.add_norm` does."""
+    output = torch.empty_like(x)
+    _add_norm[(x.size(0),)](
+        x, added, norm.weight, norm.bias, output, norm.eps, x.size(1),
+        BLOCK=power(x.size(1)), num_warps=1,
+    )  # fmt: skip
+    return output

@@ -39,28 +39,11 @@ def _turn(source, target, cosine, sine, sign, HALF: tl.constexpr, HALF_BLOCK: tl
 
 @triton.jit(do_not_specialize=["batch", "size", "chunks"])
 def _forward(
-    joint,
-    gain,
-    bias,
-    gate,
-    offset,
-    position,
-    cosine,
-    sine,
-    entry,
-    batch,
-    size,
-    chunks,
-    position_batch,
-    table_batch,
-    eps,
-    GATED: tl.constexpr,
-    RATE: tl.constexpr,
-    RANK: tl.constexpr,
-    HALF: tl.constexpr,
-    RANK_BLOCK: tl.constexpr,
-    HALF_BLOCK: tl.constexpr,
-):
+    joint, gain, bias, gate, offset, position, cosine, sine, entry, batch, size, chunks,
+    position_batch, table_batch, eps,
+    GATED: tl.constexpr, RATE: tl.constexpr, RANK: tl.constexpr, HALF: tl.constexpr,
+    RANK_BLOCK: tl.constexpr, HALF_BLOCK: tl.constexpr,
+):  # fmt: skip
     column = tl.arange(0, RANK_BLOCK)
     inside = column < RANK
     gains = tl.load(gain + column, inside, 0.0).to(tl.float32)
@@ -101,32 +84,11 @@ def _forward(
 
 @triton.jit(do_not_specialize=["batch", "size", "chunks"])
 def _backward(
-    grad,
-    joint,
-    gain,
-    bias,
-    gate,
-    offset,
-    position,
-    cosine,
-    sine,
-    joint_grad,
-    norm_grad,
-    gate_grad,
-    offset_grad,
-    batch,
-    size,
-    chunks,
-    position_batch,
-    table_batch,
-    eps,
-    GATED: tl.constexpr,
-    RATE: tl.constexpr,
-    RANK: tl.constexpr,
-    HALF: tl.constexpr,
-    RANK_BLOCK: tl.constexpr,
-    HALF_BLOCK: tl.constexpr,
-):
+    grad, joint, gain, bias, gate, offset, position, cosine, sine, joint_grad, norm_grad,
+    gate_grad, offset_grad, batch, size, chunks, position_batch, table_batch, eps,
+    GATED: tl.constexpr, RATE: tl.constexpr, RANK: tl.constexpr, HALF: tl.constexpr,
+    RANK_BLOCK: tl.constexpr, HALF_BLOCK: tl.constexpr,
+):  # fmt: skip
     column = tl.arange(0, RANK_BLOCK)
     inside = column < RANK
     gains = tl.load(gain + column, inside, 0.0).to(tl.float32)
@@ -203,21 +165,10 @@ def _sum_groups(part, total, block, count, groups, BLOCK: tl.constexpr):
 
 @triton.jit(do_not_specialize=["programs", "groups", "chunks"])
 def _sum(
-    norm_part,
-    gate_part,
-    offset_part,
-    norm,
-    gate,
-    offset,
-    programs,
-    groups,
-    chunks,
-    GATED: tl.constexpr,
-    RANK: tl.constexpr,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
+    norm_part, gate_part, offset_part, norm, gate, offset, programs, groups, chunks,
+    GATED: tl.constexpr, RANK: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
     BLOCK: tl.constexpr,
-):
+):  # fmt: skip
     """Sum what programs of `_backward` found: first norms, then gates, then offsets."""
     NORMS: tl.constexpr = (2 * RANK + COLUMNS - 1) // COLUMNS
     program = tl.program_id(0)

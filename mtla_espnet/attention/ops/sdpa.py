@@ -116,45 +116,6 @@ def _kernels(query: Tensor) -> AbstractContextManager:
     return nullcontext()
 
 
-def attend_cached(query: Tensor, prefix: tuple, suffix: tuple, scale: float) -> Tensor:
-    """One softmax over a prefix shared by hypotheses and each one's own suffix.
-
-    The hypotheses of an utterance and the query heads of a key head are folded
-    into one query axis, so the prefix is read once an utterance by a matrix
-    product, not once a hypothesis.
-
-    Args:
-        query: (N, G, R, D): R query heads of each key head.
-        prefix: key (B, G, P, D), value (B, G, P, Dv), mask (B, P) bool or None.
-        suffix: key (N, G, S, D), value (N, G, S, Dv), mask (N, S) bool or None.
-        scale: of the scores.
-
-    Returns:
-        (N, G, R, Dv).
-    """
-    rows, batch = query.size(0), prefix[0].size(0)
-
-    def fold(x: Tensor) -> Tensor:  # (N, G, R, ...) -> (B, G, N / B * R, ...)
-        return x.unflatten(0, (batch, rows // batch)).transpose(1, 2).flatten(2, 3)
-
-    def unfold(x: Tensor) -> Tensor:
-        return x.unflatten(2, (rows // batch, -1)).transpose(1, 2).flatten(0, 1)
-
-    scores = [
-        unfold(fold(query) @ prefix[0].transpose(-1, -2)),
-        query @ suffix[0].transpose(-1, -2),
-    ]
-    if prefix[2] is not None:
-        mask = prefix[2].repeat_interleave(rows // batch, dim=0)[:, None, None]
-        scores[0] = scores[0].masked_fill(~mask, float("-inf"))
-    if suffix[2] is not None:
-        scores[1] = scores[1].masked_fill(~suffix[2][:, None, None], float("-inf"))
-    sizes = [score.size(-1) for score in scores]
-    weight = (accurate(torch.cat(scores, dim=-1)) * scale).softmax(dim=-1).to(query.dtype)
-    shared, own = weight.split(sizes, dim=-1)
-    return unfold(fold(shared) @ prefix[1]) + own @ suffix[1]
-
-
 def attend_with_own(
     query: Tensor,
     key: Tensor,

@@ -148,7 +148,7 @@ def settle(
         rows: (B * W,) int64, becomes each hypothesis' parent as a row of the batch.
         history: (L, B, W) of parents, tokens, and scores of what ended.
     """
-    if chosen.is_cuda:
+    if choose.has_kernels(chosen.device):
         # here: Triton need not be installed where there is no GPU
         from mtla_espnet.search.graph.advance_kernels import settle as on_cuda
 

@@ -8,8 +8,8 @@ the plain form; `select_kernels` has the Triton kernels that equal it.
 import torch
 from torch import Tensor
 
-GROUP = 32
-LEAST = torch.finfo(torch.float64).min
+from mtla_espnet.attention.ops import choose
+from mtla_espnet.search.graph.groups import GROUP, LEAST
 
 
 def best_tokens(
@@ -32,7 +32,7 @@ def best_tokens(
         Score (B, W) float64, parent (B, W) int64 and token (B, W) int64. Where fewer than
         W continue a live hypothesis, the rest has scores of minus infinity.
     """
-    if logits.is_cuda:
+    if choose.has_kernels(logits.device):
         # here: Triton need not be installed where there is no GPU
         from mtla_espnet.search.graph.select_kernels import best_tokens as on_cuda
 

@@ -5,10 +5,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from mtla_espnet.search.graph import select
+from mtla_espnet.search.graph import groups as shared
 
-GROUP = tl.constexpr(select.GROUP)
-LEAST = tl.constexpr(select.LEAST)
+GROUP = tl.constexpr(shared.GROUP)
+LEAST = tl.constexpr(shared.LEAST)
 # So many numbers of an utterance are held in registers; more are left to PyTorch's topk.
 _MOST_KEYS = 16384
 
@@ -125,13 +125,13 @@ def best_tokens(
     """See `select.best_tokens`."""
     batch, beams = total.shape
     vocabulary = logits.size(1)
-    groups = triton.cdiv(vocabulary, select.GROUP)
+    groups = triton.cdiv(vocabulary, shared.GROUP)
     blank = -1 if blank is None else blank
     keys = torch.empty(batch, beams * groups, dtype=torch.float32, device=logits.device)
     lse = torch.empty(batch * beams, dtype=torch.float32, device=logits.device)
     _group_keys[(batch * beams,)](
         logits, total, keys, lse, beams, vocabulary, groups, blank, 1.0 / temperature,
-        BLOCK=min(4096, max(select.GROUP, triton.next_power_of_2(vocabulary))),
+        BLOCK=min(4096, max(shared.GROUP, triton.next_power_of_2(vocabulary))),
         BEAMS=triton.next_power_of_2(beams), num_warps=4,
     )  # fmt: skip
     count = beams * groups

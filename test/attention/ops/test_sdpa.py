@@ -19,26 +19,6 @@ def test_masked_and_causal_path_agree():
     assert (causal - masked).abs().max() < 1e-6
 
 
-def test_cached_attention_equals_attention_over_the_joined_keys():
-    torch.manual_seed(0)
-    batch, beams, groups, heads = 2, 3, 2, 2
-    query = torch.randn(batch * beams, groups, heads, 8)
-    prefix = torch.randn(batch, groups, 5, 8), torch.randn(batch, groups, 5, 8)
-    suffix = torch.randn(batch * beams, groups, 3, 8), torch.randn(batch * beams, groups, 3, 8)
-    prefix_mask = torch.tensor([[True] * 5, [True] * 2 + [False] * 3])
-    suffix_mask = torch.ones(batch * beams, 3, dtype=torch.bool)
-    suffix_mask[4, 1:] = False
-    output = sdpa.attend_cached(query, (*prefix, prefix_mask), (*suffix, suffix_mask), scale=0.3)
-    for n in range(batch * beams):
-        b = n // beams
-        key, value = (
-            torch.cat((p[b][:, prefix_mask[b]], s[n][:, suffix_mask[n]]), dim=1)
-            for p, s in zip(prefix, suffix, strict=True)
-        )
-        weights = (query[n] @ key.mT * 0.3).softmax(-1)
-        assert (output[n] - weights @ value).abs().max() < 1e-5
-
-
 def test_own_keys_among_the_keys_or_beside_them_give_the_same():
     torch.manual_seed(0)
     batch, heads, length, chunks = 2, 3, 4, 5
