@@ -16,17 +16,12 @@ from pathlib import Path
 from mtla_espnet import missing_recipes
 from mtla_espnet.files import UserError, place_error
 from mtla_espnet.signals import end_by_exception
+from mtla_espnet.task import TASKS, task_named
+from mtla_espnet.task.record import Task
 from mtla_espnet.trust import add_trust_argument, files_trusted
 
 _INTERRUPTED = 130
 
-# Verb -> ESPnet's name of the task, and the help.
-_DECODING_VERBS = {
-    "transcribe": ("asr", "turn sound files into text"),
-    "translate": ("st", "turn sound files into text of another language"),
-    "understand": ("slu", "turn sound files into intents and words"),
-    "summarise": ("mt", "turn documents into shorter texts"),
-}
 _WHISPER = "mtla_espnet.frontend.ctranslate2"
 
 # Of `mtla-espnet data`: name -> module with `add_arguments(parser)` and `run(arguments)`, help.
@@ -149,14 +144,15 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         importlib.import_module(_WHISPER).add_arguments(whisper)
     whisper.set_defaults(run=_import_whisper)
 
-    for verb, (task, does) in _DECODING_VERBS.items():
-        _add_decoding_verb(verbs, verb, task, does)
+    for task in TASKS.values():
+        _add_decoding_verb(verbs, task)
     return parser
 
 
-def _add_decoding_verb(verbs, verb: str, task: str, does: str) -> None:
+def _add_decoding_verb(verbs, task: Task) -> None:
+    verb, does = task.verb
     parser = verbs.add_parser(verb, help=does, description=does, allow_abbrev=False)
-    parser.set_defaults(run=_decode, task=task)
+    parser.set_defaults(run=_decode, task=task.name)
     parser.add_argument(
         "--model", type=Path, required=True, help="an experiment's directory, or a pack of it (zip)"
     )
@@ -167,7 +163,7 @@ def _add_decoding_verb(verbs, verb: str, task: str, does: str) -> None:
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto")
     parser.add_argument("--json", action="store_true", help="a line of JSON for each result")
     add_trust_argument(parser)
-    if task != "mt":
+    if task.speech:
         parser.add_argument(
             "--ctc_weight", type=float, help="share of CTC, 0 to 1; default: 0.3, translation: 0"
         )
@@ -180,7 +176,7 @@ def _add_decoding_verb(verbs, verb: str, task: str, does: str) -> None:
         parser.add_argument(
             "--longest", type=float, default=20.0, help="seconds of a piece; default: 20"
         )
-    what = "text file, a document each" if task == "mt" else "sound file"
+    what = "sound file" if task.speech else "text file, a document each"
     parser.add_argument("file", type=Path, nargs="+", help=what)
 
 
@@ -203,8 +199,6 @@ def _feats(arguments: argparse.Namespace) -> int:
 
 
 def _recipe(argv: Sequence[str]) -> int:
-    from mtla_espnet.recipe.task import TASKS, task_named
-
     if argv[:1] in (["--help"], ["-h"], []):
         print(f"usage: mtla-espnet recipe {'|'.join(TASKS)} [--option value] ...")
         print("       mtla-espnet recipe TASK --help  lists the task's options")
@@ -258,7 +252,8 @@ def _import_whisper(arguments: argparse.Namespace) -> int:
 
 def _decode(arguments: argparse.Namespace) -> int:
     with files_trusted(arguments.trust_files):
-        return (_summarise if arguments.task == "mt" else _decode_recordings)(arguments)
+        speech = TASKS[arguments.task].speech
+        return (_decode_recordings if speech else _decode_documents)(arguments)
 
 
 def _decode_recordings(arguments: argparse.Namespace) -> int:
@@ -283,7 +278,7 @@ def _decode_recordings(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _summarise(arguments: argparse.Namespace) -> int:
+def _decode_documents(arguments: argparse.Namespace) -> int:
     from mtla_espnet.inference.from_files import search_options, summarise_documents
 
     given = {"beam_size": arguments.beam_size}

@@ -12,7 +12,7 @@ import pytest
 
 from mtla_espnet.recipe.load import load_recipe
 from mtla_espnet.recipe.options import parse_options
-from mtla_espnet.recipe.task import TASKS, task_named
+from mtla_espnet.task import TASKS, task_named
 from mtla_espnet.yaml_files import load_yaml
 
 CHECKOUT = Path(__file__).resolve().parents[1]

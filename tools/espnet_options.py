@@ -25,13 +25,11 @@ def collect() -> dict:
         (None: it takes any).
     """
     import mtla_espnet.tasks  # noqa: F401  (registers)
+    from mtla_espnet.task import TASKS
 
     search = importlib.import_module("mtla_espnet.inference.trained_model")
     return {
-        "asr_train": _training("asr", "ASRTask"),
-        "st_train": _training("st", "STTask"),
-        "slu_train": _training("slu", "SLUTask"),
-        "mt_train": _training("mt", "MTTask"),
+        **{task.program: _training(task.model, task.espnet_task) for task in TASKS.values()},
         "lm_train": _training("lm", "LMTask"),
         # Decoding is our own, by ESPnet's names.
         "inference": {"options": {name: {} for name in search.DECODING_OPTIONS}},

@@ -51,7 +51,7 @@ def decode(
     take or that does not fit into memory is left out; the others are decoded.
 
     Args:
-        task: ESPnet's name of the model's: asr, st, slu or mt.
+        task: name of the model's: asr, st, slu or sum.
         train_config: the `config.yaml` that training wrote.
         model_file: the model.
         token_list: the tokens that the model must have, one a line; None: any.

@@ -61,7 +61,7 @@ def decode_recordings(
     """Recognise, translate or understand recordings, long ones in pieces.
 
     Args:
-        task: ESPnet's name: asr, st or slu.
+        task: its name: asr, st or slu.
         model: see `TrainedModel.from_pretrained`.
         audio_paths: recordings of any format, rate and length; channels are mixed.
         options: of the search, see `TrainedModel`.
@@ -113,7 +113,7 @@ def summarise_documents(
             documents are looked at first.
     """
     documents = [(path, _read_document(path)) for path in text_paths]
-    writes = load("mt", model, options, device)
+    writes = load("sum", model, options, device)
     for first in range(0, len(documents), _BATCH):
         batch = documents[first : first + _BATCH]
         for (path, _), results in zip(batch, writes([text for _, text in batch]), strict=True):
@@ -141,7 +141,7 @@ def search_options(
     """Lay options of a command line over those of a decoding configuration, or over defaults.
 
     Args:
-        task: ESPnet's name.
+        task: its name.
         config: a YAML file of `DECODING_OPTIONS`; None: there is none.
         given: option -> value; None: not given.
 

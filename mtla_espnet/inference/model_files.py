@@ -18,31 +18,25 @@ from mtla_espnet.inference.model_config import check_config
 from mtla_espnet.inference.named_files import home_of, resolve_files
 from mtla_espnet.inference.packs import unpack_model
 from mtla_espnet.inference.weights import check_parameters, no_larger_than, read_parameters
+from mtla_espnet.task import TASKS, task_of
+from mtla_espnet.task.record import Task
 from mtla_espnet.trust import nothing_runs
 from mtla_espnet.yaml_files import read_yaml
 
 MODEL_FILES = ("valid.acc.ave.pth", "valid.acc.best.pth", "latest.pth")
-# Keys that only one task's configurations have, as ESPnet's training writes them.
-_TASK_KEYS = {"st": "st_joint_net_conf", "mt": "src_token_list", "slu": "deliberationencoder"}
-_TASK_NAMES = {
-    "asr": "speech recognition",
-    "st": "speech translation",
-    "slu": "spoken language understanding",
-    "mt": "text to text",
-}
 
 
 @contextlib.contextmanager
-def model_files(path: Path, task: str = "asr") -> Iterator[dict[str, Path]]:
+def model_files(path: Path, task: Task = TASKS["asr"]) -> Iterator[dict[str, Path]]:
     """Find the configuration and the parameters of a trained model.
 
     Args:
         path: an experiment's directory with `config.yaml` and one of `MODEL_FILES`, or a zip
             file of stage 14 or `espnet2.bin.pack`.
-        task: ESPnet's name of its task.
+        task: that it is of.
 
     Yields:
-        `<task>_train_config` and `<task>_model_file`, and those of a packed language model.
+        `<model>_train_config` and `<model>_model_file`, and those of a packed language model.
         The files of a pack are there inside the block only.
 
     Raises:
@@ -58,7 +52,10 @@ def model_files(path: Path, task: str = "asr") -> Iterator[dict[str, Path]]:
         home = home_of(path / "config.yaml")
         if home is not None and not model_file.resolve().is_relative_to(home):
             raise UserError(f"{model_file}: is a link that leads out of the model's directory")
-        yield {f"{task}_train_config": path / "config.yaml", f"{task}_model_file": model_file}
+        yield {
+            f"{task.model}_train_config": path / "config.yaml",
+            f"{task.model}_model_file": model_file,
+        }
         return
     if not path.is_file():
         raise UserError(f"{path}: no such directory or zip file of a trained model")
@@ -70,39 +67,39 @@ def model_files(path: Path, task: str = "asr") -> Iterator[dict[str, Path]]:
             raise UserError(told, error.exit_code) from None
 
 
-def unpack(path: Path, directory: Path, task: str) -> dict[str, Path]:
+def unpack(path: Path, directory: Path, task: Task) -> dict[str, Path]:
     """Unpack a model of a task.
 
     Args:
         path: of stage 14 or `espnet2.bin.pack`.
         directory: where to unpack what the model needs.
-        task: ESPnet's name of its task.
+        task: that it is of.
 
     Returns:
-        `<task>_train_config` and `<task>_model_file`, and those of a packed language model.
+        `<model>_train_config` and `<model>_model_file`, and those of a packed language model.
 
     Raises:
         UserError: it is not whole, not such a pack, or too large unpacked.
     """
-    needed = (f"{task}_train_config", f"{task}_model_file")
+    needed = (f"{task.model}_train_config", f"{task.model}_model_file")
     found = unpack_model(path, directory, (*needed, "lm_train_config", "lm_file"))
     for key in needed:
         if key not in found:
-            raise UserError(f"{path}: has no {key}: not the pack of {_TASK_NAMES[task]}")
+            raise UserError(f"{path}: has no {key}: not the pack of {task.does}")
     return found
 
 
 def load_model(
-    task, train_config: Path, model_file: Path, name: str | None = None
+    espnet_task: type, train_config: Path, model_file: Path, task: Task | None = None
 ) -> tuple[torch.nn.Module, argparse.Namespace]:
     """Build a model and read its parameters.
 
     Args:
-        task: ESPnet's task class.
+        espnet_task: ESPnet's class of the task.
         train_config: the `config.yaml` that training wrote. Files that it names are looked
             for in the directories above it.
         model_file: parameters, saved by `torch.save`.
-        name: ESPnet's name of the task, which the configuration is checked to be of.
+        task: that the configuration is checked to be of; None: a language model's.
 
     Returns:
         The model on the CPU, for evaluation, and the arguments of its training.
@@ -112,19 +109,19 @@ def load_model(
     """
     config = read_config(train_config, home_of(Path(train_config)))
     arguments = argparse.Namespace(**config)
-    if name is not None and task_of(config) != name:
-        found = _TASK_NAMES[task_of(config)]
-        raise UserError(f"{train_config}: is of a model of {found}, not of {_TASK_NAMES[name]}")
+    found = task_of(config)
+    if task is not None and found.model != task.model:
+        raise UserError(f"{train_config}: is of a model of {found.does}, not of {task.does}")
     weights = read_parameters(model_file)
     check_config(config, train_config)
-    check_choices(config, _choices(task, config), train_config)
+    check_choices(config, _choices(espnet_task, config), train_config)
     arguments.init = None  # the parameters are read, not drawn
     with (
         no_larger_than(weights, model_file, train_config),
         reading(train_config, "no model can be built by it"),
         nothing_runs(train_config),
     ):
-        model = task.build_model(arguments)
+        model = espnet_task.build_model(arguments)
     check_parameters(model_file, train_config, weights, model, arguments.token_list)
     model.load_state_dict(weights)
     return model.eval(), arguments
@@ -138,16 +135,6 @@ def _choices(task, config: Mapping) -> dict:
     unused = {"frontend"} if config.get("input_size") is not None else set()
     choices = class_choices(task)
     return {key: choices[key] for key in choices.keys() & config.keys() - unused}
-
-
-def task_of(config: Mapping) -> str:
-    """Return the task of a configuration that training wrote: asr, st, slu or mt.
-
-    Example:
-        >>> task_of({"token_list": ["a"], "src_token_list": ["b"]})
-        'mt'
-    """
-    return next((task for task, key in _TASK_KEYS.items() if key in config), "asr")
 
 
 def read_config(path: Path, home: Path | None = None) -> dict:

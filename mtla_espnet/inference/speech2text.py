@@ -3,6 +3,7 @@
 import os
 
 from mtla_espnet.inference.speech_model import SpeechModel
+from mtla_espnet.task import asr
 
 
 class Speech2Text(SpeechModel):
@@ -23,7 +24,7 @@ class Speech2Text(SpeechModel):
         >>> text, token, token_int, hypothesis = speech2text(speech)[0]  # doctest: +SKIP
     """
 
-    task = "asr"
+    task = asr.TASK
 
     def __init__(
         self, asr_train_config: str | os.PathLike, asr_model_file: str | os.PathLike, **options

@@ -5,6 +5,7 @@ import os
 import torch
 
 from mtla_espnet.inference.speech_model import SpeechModel
+from mtla_espnet.task import st
 
 
 class Speech2Translation(SpeechModel):
@@ -20,7 +21,7 @@ class Speech2Translation(SpeechModel):
         UserError: see there.
     """
 
-    task = "st"
+    task = st.TASK
     default_ctc_weight = 0.0
 
     def __init__(

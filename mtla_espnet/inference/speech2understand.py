@@ -9,6 +9,7 @@ from torch.nn.utils.rnn import pad_sequence
 from mtla_espnet.files import UserError
 from mtla_espnet.inference.speech_model import SpeechModel
 from mtla_espnet.inference.trained_model import Inputs
+from mtla_espnet.task import slu
 
 _PADDING = -1  # ESPnet's model leaves it out of a transcript
 
@@ -28,7 +29,7 @@ class Speech2Understand(SpeechModel):
         UserError: see there.
     """
 
-    task = "slu"
+    task = slu.TASK
 
     def __init__(
         self, slu_train_config: str | os.PathLike, slu_model_file: str | os.PathLike, **options

@@ -9,6 +9,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from mtla_espnet.files import UserError
 from mtla_espnet.inference.trained_model import Inputs, TrainedModel
+from mtla_espnet.task import sum
 
 _EXAMPLE_TOKENS = 64
 _PADDING = -1  # ESPnet's model leaves it out of a source
@@ -28,7 +29,7 @@ class Text2Text(TrainedModel):
         UserError: see there.
     """
 
-    task = "mt"
+    task = sum.TASK
     default_ctc_weight = 0.0
 
     def __init__(

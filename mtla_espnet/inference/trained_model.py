@@ -31,6 +31,7 @@ from mtla_espnet.search.beam import (
 from mtla_espnet.search.ctc import CTCPrefixScorer
 from mtla_espnet.search.espnet_scorer import ESPnetOfferScorer, ESPnetScorer
 from mtla_espnet.search.graph.graph import FixedScorer, FixedSearch, StepBuffers, why_no_graph
+from mtla_espnet.task.record import Task
 from mtla_espnet.trust import files_trusted
 
 _DTYPES = ("float32", "bfloat16", "float16", "float64")
@@ -89,7 +90,7 @@ class TrainedModel:
             value that it cannot have, or there is no such device.
     """
 
-    task: str  # ESPnet's: asr, st, slu or mt
+    task: Task
     default_ctc_weight = 0.5
 
     def __init__(
@@ -147,8 +148,8 @@ class TrainedModel:
         from mtla_espnet.tasks.register import register, task_class
 
         register()
-        task = task_class(self.task)
-        self.model, self.train_args = load_model(task, train_config, model_file, self.task)
+        espnet_task = task_class(self.task)
+        self.model, self.train_args = load_model(espnet_task, train_config, model_file, self.task)
         self._check_model(train_config)
         self._weights = {"decoder": 1.0 - ctc_weight}
         self._fixed: FixedSearch | None = None  # keeps its buffers from batch to batch
@@ -171,7 +172,7 @@ class TrainedModel:
         logging.debug(f"The decoder's steps run {self._how_steps_run()}")
 
         self.tokenizer, self._preprocess = load_tokenizer(
-            task, self.train_args, Path(train_config), token_type, bpemodel
+            espnet_task, self.train_args, Path(train_config), token_type, bpemodel
         )
 
     @classmethod

@@ -68,8 +68,7 @@ def load_recipe(options: SimpleNamespace, root: str | os.PathLike = ".") -> Reci
             "for 16 kHz; lengths of 15 to 45 ms every 5 to 15 ms would stay"
         )
     config = _lower_kept_models(config, source, notes)
-    if recipe.task.model == "st":
-        _check_auxiliary_losses(config, source)
+    _check_auxiliary_losses(config, source)
     check_names(recipe)
     return dataclasses.replace(
         recipe,

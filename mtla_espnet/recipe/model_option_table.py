@@ -1,6 +1,6 @@
 """Options of a recipe's models: language model, training, decoding and scoring."""
 
-from mtla_espnet.recipe.option_table import SPEECH, Option
+from mtla_espnet.task.option import Option
 
 MODEL_OPTIONS: dict[str, list[Option]] = {
     "Language model": [
@@ -46,7 +46,7 @@ MODEL_OPTIONS: dict[str, list[Option]] = {
             "",
             "Front end to lay over it: a YAML file, or a name in conf/frontend of the recipe or "
             "of the checkout, such as fbank. Part of the tags.",
-            tasks=SPEECH,
+            of=("speech",),
         ),
         Option(
             "attention",
@@ -60,12 +60,6 @@ MODEL_OPTIONS: dict[str, list[Option]] = {
         Option("{model}_exp", "", "Directory of the experiment; default: <expdir>/{model}_<tag>."),
         Option("{model}_stats_dir", "", "Directory of the statistics of stage 10."),
         Option("pretrained_model", "", "Model to start from, as ESPnet's --init_param."),
-        Option(
-            "pretrained_asr",
-            "",
-            "The same, for a recogniser whose encoder it is: exp/asr_x/y.pth:encoder:encoder.",
-            tasks=("st",),
-        ),
         Option(
             "ignore_init_mismatch",
             False,
@@ -81,7 +75,7 @@ MODEL_OPTIONS: dict[str, list[Option]] = {
             "{model}_speech_fold_length",
             800,
             "Frames (of 100 samples) that halve a batch.",
-            tasks=SPEECH,
+            of=("speech",),
             changes=(11,),
         ),
         Option("{model}_text_fold_length", 150, "Tokens that halve a batch.", changes=(11,)),
@@ -92,20 +86,6 @@ MODEL_OPTIONS: dict[str, list[Option]] = {
         Option("inference_tag", "", "Name of the decoding; default: made of its options."),
         Option("inference_{model}_model", "valid.acc.ave.pth", "Model file of the experiment."),
         Option("batch_size", 1, "Utterances that are decoded together.", changes=(12,)),
-        Option(
-            "use_k2",
-            False,
-            "Decode by k2.",
-            unsupported={True: "not supported: decoding is a beam search of this project's own"},
-            tasks=("asr",),
-        ),
-        Option(
-            "use_streaming",
-            False,
-            "Decode while the speaker speaks.",
-            unsupported={True: "not supported: the decoder reads the whole utterance first"},
-            tasks=("asr", "st"),
-        ),
         Option(
             "batch_length",
             0,
@@ -130,7 +110,7 @@ MODEL_OPTIONS: dict[str, list[Option]] = {
             False,
             "Join references and hypotheses by Moses' rules of tgt_lang (summaries: lang) before "
             "they are scored: for texts that stage 1 tokenised.",
-            tasks=("st", "sum"),
+            of=("translation", "summaries"),
         ),
         Option(
             "bleu_tokenize",
@@ -139,7 +119,7 @@ MODEL_OPTIONS: dict[str, list[Option]] = {
             "Japanese (char where it is not installed), ko-mecab for Korean (13a), char for other "
             "scripts without blanks, else 13a.",
             choices=("auto", "13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "none"),
-            tasks=("st",),
+            of=("translation",),
         ),
         Option(
             "unknown_intents",
@@ -147,7 +127,7 @@ MODEL_OPTIONS: dict[str, list[Option]] = {
             "References with an intent that no training text has: an error, or wrong whatever "
             "is recognised.",
             choices=("error", "wrong"),
-            tasks=("slu",),
+            of=("intents",),
         ),
         Option(
             "rouge",
@@ -155,14 +135,14 @@ MODEL_OPTIONS: dict[str, list[Option]] = {
             "Normalisation before ROUGE: rouge replaces punctuation by blanks (rouge-score's own), "
             "paper deletes it.",
             choices=("rouge", "paper"),
-            tasks=("sum",),
+            of=("summaries",),
         ),
         Option(
             "heading_mark",
             "",
             "Word that ends the heading of each document, as in pydocs; the first sentence, which "
             "is scored beside the model, is that of what follows. Empty: there are no headings.",
-            tasks=("sum",),
+            of=("summaries",),
         ),
         Option(
             "scorer",
@@ -170,13 +150,13 @@ MODEL_OPTIONS: dict[str, list[Option]] = {
             "Who aligns for word, character and token error rates: our own scorer, or NIST's "
             "sclite where it is installed; the counts are the same.",
             choices=("ours", "sclite"),
-            tasks=("asr", "slu"),
+            of=("rates",),
         ),
         Option(
             "score_opts",
             "",
             "Options for sclite. Our own scorer knows -s alone: case matters.",
-            tasks=("asr", "slu"),
+            of=("rates",),
         ),
         Option("local_score_opts", "", "Options for local/score.sh.", changes=(13,)),
     ],

@@ -4,44 +4,7 @@ Names and defaults are those of ESPnet2's asr.sh, st.sh, slu.sh and mt.sh, so th
 habits and command lines keep working.
 """
 
-import dataclasses
-
-from mtla_espnet.recipe.task import TASKS
-
-
-@dataclasses.dataclass(frozen=True)
-class Option:
-    """One option.
-
-    Args:
-        name: with underscores; `--a_b` and `--a-b` both set `a_b`. `{model}` in it stands for
-            the task's `asr`, `st`, `slu` or `mt`; with `{side}` there is one for each token
-            list of the task: `nbpe` in ASR, `src_nbpe` and `tgt_nbpe` in translation.
-        default: its type is the option's type: bool, int, float or str. None: an int
-            that is chosen by the machine when it is needed.
-        help: one or two sentences.
-        choices: the values that mean something; empty: any.
-        unsupported: value -> why this project cannot do it yet; `...` stands for every
-            value but the default.
-        tasks: names of the tasks that have it; empty: all.
-        changes: stages whose results it changes, and which are done anew with another value,
-            beside those whose directories it names. What a score depends on is said in
-            `mtla_espnet.score.registry`.
-    """
-
-    name: str
-    default: bool | int | float | str | None
-    help: str
-    choices: tuple = ()
-    unsupported: dict = dataclasses.field(default_factory=dict)
-    tasks: tuple[str, ...] = ()
-    changes: tuple[int, ...] = ()
-
-
-SPEECH = tuple(name for name, task in TASKS.items() if task.speech)
-TEXT = tuple(name for name, task in TASKS.items() if not task.speech)
-_TWO_LISTS = tuple(name for name, task in TASKS.items() if len(task.sides) > 1)
-_CASES = ("tc", "lc", "lc.rm")
+from mtla_espnet.task.option import Option
 
 # Those of models are in `mtla_espnet.recipe.model_option_table`.
 DATA_OPTIONS: dict[str, list[Option]] = {
@@ -103,14 +66,14 @@ DATA_OPTIONS: dict[str, list[Option]] = {
             "Directory of manifests of Fairseq S2T, <set>.tsv: stage 1 makes the data of them "
             "instead of local/data.sh, and what of a config.yaml there applies lies under the "
             "training configuration.",
-            tasks=SPEECH,
+            of=("speech",),
         ),
         Option(
             "speed_perturb_factors",
             "",
             'Speeds of the training set, as in "0.9 1.0 1.1" (1.0: as it is); the set is then '
             "<train_set>_sp. Part of the tags.",
-            tasks=SPEECH,
+            of=("speech",),
         ),
         Option(
             "feats_type",
@@ -123,115 +86,77 @@ DATA_OPTIONS: dict[str, list[Option]] = {
                 "raw_copy": "not supported: use raw, which also copies",
                 "fbank_pitch": "not supported: use raw with `frontend: fbank`, or extracted",
             },
-            tasks=SPEECH,
+            of=("speech",),
         ),
         Option(
             "audio_format",
             "flac",
             "Format of the audio in the dump.",
             choices=("wav", "flac", "wav.ark", "flac.ark"),
-            tasks=SPEECH,
+            of=("speech",),
             changes=(3,),
         ),
-        Option("fs", "16k", "Sampling rate of the dump, as in 16k or 16000.", tasks=SPEECH),
+        Option("fs", "16k", "Sampling rate of the dump, as in 16k or 16000.", of=("speech",)),
         Option(
             "min_wav_duration",
             0.1,
             "Shortest utterance to train on, in seconds.",
-            tasks=SPEECH,
+            of=("speech",),
             changes=(4,),
         ),
         Option(
             "max_wav_duration",
             20.0,
             "Longest utterance to train on, in seconds.",
-            tasks=SPEECH,
+            of=("speech",),
             changes=(4,),
         ),
         Option(
             "allow_pipes",
             False,
             "Run the commands that wav.scp has, as in `sox a.mp3 -t wav - |`.",
-            tasks=SPEECH,
+            of=("speech",),
         ),
         Option(
             "channel",
             "0",
             "Channel of recordings that is used, from 0, or mean: the mean of all.",
-            tasks=SPEECH,
+            of=("speech",),
             changes=(2, 3),
         ),
         Option(
             "max_rejected",
             1.0,
             "Per cent of a set that may be left out because it cannot be used.",
-            tasks=SPEECH,
+            of=("speech",),
             changes=(2, 3),
         ),
         Option(
             "max_unaligned",
             10.0,
             "Per cent of a set whose texts may be too long for CTC; the other losses have them.",
-            tasks=SPEECH,
+            of=("speech",),
         ),
         Option(
             "feats_normalize",
             "global_mvn",
             "global_mvn normalises by the statistics of stage 10; another value leaves what "
             "the training configuration says.",
-            tasks=SPEECH,
-            changes=(11,),
-        ),
-        Option("src_lang", "es", "Language that is spoken.", tasks=("st",)),
-        Option("tgt_lang", "en", "Language that is written.", tasks=("st",)),
-        Option(
-            "src_case",
-            "lc.rm",
-            "Case of the source text, data/<set>/text.<src_case>.<src_lang>: tc as it is, lc "
-            "lower, lc.rm lower without punctuation.",
-            choices=_CASES,
-            tasks=("st",),
-        ),
-        Option(
-            "tgt_case",
-            "tc",
-            "Case of the target text, data/<set>/text.<tgt_case>.<tgt_lang>.",
-            choices=_CASES,
-            tasks=("st",),
-        ),
-        Option(
-            "use_transcript",
-            False,
-            "Give the model data/<set>/transcript too, words and no intent.",
-            tasks=("slu",),
-        ),
-        Option(
-            "two_pass",
-            False,
-            "Understand speech and transcript: the training configuration has a postdecoder. "
-            "Needs --use_transcript true.",
-            tasks=("slu",),
-            changes=(11,),
-        ),
-        Option(
-            "pre_postencoder_norm",
-            False,
-            "ESPnet's option of the same name.",
-            tasks=("slu",),
+            of=("speech",),
             changes=(11,),
         ),
         Option(
             "max_src_words",
             0,
             "Words of the longest document to train on; 0: any.",
-            tasks=TEXT,
+            of=("text",),
             changes=(4,),
         ),
         Option(
             "max_tgt_words",
             0,
             "Words of the longest summary to train on; 0: any.",
-            tasks=TEXT,
+            of=("text",),
             changes=(4,),
         ),
     ],
@@ -240,7 +165,7 @@ DATA_OPTIONS: dict[str, list[Option]] = {
             "token_joint",
             False,
             "One token list for source and target, made of both by the options of the target.",
-            tasks=_TWO_LISTS,
+            of=("two token lists",),
         ),
         Option(
             "{side}token_type",

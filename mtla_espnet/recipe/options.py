@@ -13,8 +13,9 @@ from mtla_espnet.config import nearest
 from mtla_espnet.files import UserError
 from mtla_espnet.recipe.espnet_options import where_given
 from mtla_espnet.recipe.model_option_table import MODEL_OPTIONS
-from mtla_espnet.recipe.option_table import DATA_OPTIONS, Option
-from mtla_espnet.recipe.task import TASKS
+from mtla_espnet.recipe.option_table import DATA_OPTIONS
+from mtla_espnet.task import TASKS
+from mtla_espnet.task.option import Option
 from mtla_espnet.yaml_files import load_yaml
 
 _FACTOR = re.compile(r"[0-9]+(\.[0-9]+)?")
@@ -35,11 +36,12 @@ def options_of(task: str) -> dict[str, list[Option]]:
         >>> [option.name for option in options_of("st")["Tokens"]][:3]
         ['token_joint', 'tgt_token_type', 'src_token_type']
     """
+    record = TASKS[task]
     return {
         group: [
             named
-            for option in options
-            if not option.tasks or task in option.tasks
+            for option in (*options, *record.options.get(group, ()))
+            if not option.of or record.traits.intersection(option.of)
             for named in _for_task(option, task)
         ]
         for group, options in (DATA_OPTIONS | MODEL_OPTIONS).items()

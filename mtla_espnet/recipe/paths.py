@@ -4,7 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from mtla_espnet.recipe.tags import Tags
-from mtla_espnet.recipe.task import Task
+from mtla_espnet.task.record import Task
 
 
 class Paths:

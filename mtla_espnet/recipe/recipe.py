@@ -12,8 +12,9 @@ from mtla_espnet.recipe.paths import Paths
 from mtla_espnet.recipe.sets import Sets
 from mtla_espnet.recipe.speech_input import SpeechInput
 from mtla_espnet.recipe.tags import Tags
-from mtla_espnet.recipe.task import TASKS, Task
 from mtla_espnet.recipe.texts import Text, TokenSet, texts_of
+from mtla_espnet.task import TASKS
+from mtla_espnet.task.record import Task
 
 
 @dataclasses.dataclass(frozen=True)

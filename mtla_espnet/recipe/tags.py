@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
-from mtla_espnet.recipe.task import Task
 from mtla_espnet.recipe.texts import TokenSet
+from mtla_espnet.task.record import Task
 
 
 class Tags:

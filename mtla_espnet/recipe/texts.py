@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from mtla_espnet.data.fairseq.config import FairseqConfig
 from mtla_espnet.recipe.options import rate_tag
 from mtla_espnet.recipe.sets import Sets
-from mtla_espnet.recipe.task import Task, TaskText
+from mtla_espnet.task.record import Task, TaskText
 
 
 @dataclasses.dataclass(frozen=True)

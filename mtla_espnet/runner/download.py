@@ -14,7 +14,8 @@ from mtla_espnet.files import UserError, check_file, read_json, write_json, writ
 from mtla_espnet.jobs.lock import directory_lock
 from mtla_espnet.jobs.log import say
 from mtla_espnet.jobs.marks import file_digest
-from mtla_espnet.recipe.task import TASKS
+from mtla_espnet.task import TASKS
+from mtla_espnet.task.record import Task
 from mtla_espnet.trust import are_files_trusted
 from mtla_espnet.yaml_files import dump_yaml
 
@@ -52,9 +53,7 @@ def use_downloaded(options: SimpleNamespace, root: Path, stages: Iterable[int]) 
     record = _record_of(root / place, wanted)
     if record is None:
         with directory_lock(root / place):
-            record = _record_of(root / place, wanted) or _lay_out(
-                wanted, local, root / place, task.model
-            )
+            record = _record_of(root / place, wanted) or _lay_out(wanted, local, root / place, task)
     vars(options).update(
         {
             f"{task.model}_exp": place,
@@ -75,10 +74,10 @@ def _record_of(directory: Path, wanted: Mapping) -> dict | None:
     return record if wanted.items() <= record.items() else None
 
 
-def _lay_out(wanted: Mapping, local: Path, directory: Path, model: str) -> dict:
+def _lay_out(wanted: Mapping, local: Path, directory: Path, task: Task) -> dict:
     name = wanted["name"]
     say(f"Fetch the model {name}")
-    files = _fetch(name, local, directory, model)
+    files, model = _fetch(name, local, directory, task), task.model
     config = _read(files[f"{model}_train_config"], directory)
     write_text(directory / "config.yaml", dump_yaml(config))
     _link(directory, files[f"{model}_model_file"])
@@ -117,14 +116,14 @@ def _link(directory: Path, file: Path) -> None:
     link.symlink_to(os.path.relpath(file, directory))
 
 
-def _fetch(name: str, local: Path, directory: Path, model: str) -> dict[str, Path]:
+def _fetch(name: str, local: Path, directory: Path, task: Task) -> dict[str, Path]:
     """Return argument of ESPnet's class -> file."""
     if local.is_file():
         from mtla_espnet.inference.model_files import unpack
 
         unpacked = directory / "unpacked"
         shutil.rmtree(unpacked, ignore_errors=True)
-        return unpack(local, unpacked, model)
+        return unpack(local, unpacked, task)
     if name.endswith(".zip"):
         raise UserError(f"--download_model {name}: no such file", 2)
     try:
@@ -139,6 +138,6 @@ def _fetch(name: str, local: Path, directory: Path, model: str) -> dict[str, Pat
     except Exception as error:  # of whatever library it fetches by
         why = " ".join(str(error).split())
         raise UserError(f"--download_model {name}: cannot be fetched: {why}") from None
-    if f"{model}_model_file" not in found:
-        raise UserError(f"--download_model {name}: has no {model}_model_file: another task's")
+    if f"{task.model}_model_file" not in found:
+        raise UserError(f"--download_model {name}: has no {task.model}_model_file: another task's")
     return {key: Path(value) for key, value in found.items() if isinstance(value, str)}

@@ -24,11 +24,11 @@ from mtla_espnet.jobs.stamps import files_of, is_table_of_places
 from mtla_espnet.recipe.load import load_recipe
 from mtla_espnet.recipe.options import help_text, parse_options
 from mtla_espnet.recipe.recipe import Recipe
-from mtla_espnet.recipe.task import TASKS
 from mtla_espnet.runner.checks import check_needs, check_room
 from mtla_espnet.runner.download import use_downloaded
 from mtla_espnet.runner.dry_run import describe_stage
 from mtla_espnet.runner.parts import parts_of
+from mtla_espnet.task import TASKS
 from mtla_espnet.trust import files_trusted_everywhere
 
 BODIES = {

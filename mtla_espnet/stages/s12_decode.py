@@ -92,7 +92,7 @@ def run(recipe: Recipe, part: Part) -> None:
         command = shlex.join(["decode", str(recipe.paths.model_file), str(data_dir), str(output)])
         with job_log(log, command, silent=n_jobs > 1), Journal(journals, identity) as journal:
             return decode(
-                task=recipe.task.model,
+                task=recipe.task.name,
                 train_config=recipe.paths.exp_dir / "config.yaml",
                 model_file=recipe.paths.model_file,
                 token_list=recipe.tokens.token_list,

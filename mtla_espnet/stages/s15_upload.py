@@ -17,13 +17,6 @@ from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.yaml_files import dump_yaml
 
 TITLE = "Upload the model"
-# Our models -> the hub's name of their task, a tag by which models are found.
-_HUB_TASKS = {
-    "asr": "automatic-speech-recognition",
-    "st": "speech-translation",
-    "slu": "spoken-language-understanding",
-    "mt": "translation",
-}
 
 
 def parts(recipe: Recipe) -> list[Part]:
@@ -123,16 +116,15 @@ def model_card(recipe: Recipe) -> str:
     kind = ["audio"] if recipe.task.speech else []
     head = {
         "library_name": "espnet",
-        "tags": ["espnet", "mtla_espnet", *kind, _HUB_TASKS[recipe.task.model]],
+        "tags": ["espnet", "mtla_espnet", *kind, recipe.task.hub_tag],
         "language": options.lang,
     }
     if options.lang == "noinfo":
         del head["language"]
     results = (recipe.paths.exp_dir / "RESULTS.md").read_text(encoding="utf-8")
     config = (recipe.paths.exp_dir / "config.yaml").read_text(encoding="utf-8")
-    model, call = "Text2Text", "text = model(words)[0][0]"
+    model, call = recipe.task.espnet_inference, "text = model(words)[0][0]"
     if recipe.task.speech:
-        model = "Speech2Understand" if recipe.task.model == "slu" else "Speech2Text"
         call = f"text = model(speech)[0][0]  # samples at {recipe.rate} Hz"
     place = "/".join(recipe.root.absolute().parts[-2:])
     return (

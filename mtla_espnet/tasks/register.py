@@ -31,12 +31,9 @@ from mtla_espnet.frontend.fbank import FbankFrontend
 from mtla_espnet.frontend.pretrained import StoredLayersFrontend
 from mtla_espnet.frontend.s3prl import S3prlFrontend
 from mtla_espnet.frontend.transformers import TransformersFrontend
-from mtla_espnet.tasks.asr import ASRTask
-from mtla_espnet.tasks.lm import LMTask
-from mtla_espnet.tasks.slu import SLUTask
+from mtla_espnet.task.record import Task
+from mtla_espnet.tasks import own_tasks
 from mtla_espnet.tasks.slu_model import DecoderOnlySLUModel
-from mtla_espnet.tasks.st import STTask
-from mtla_espnet.tasks.sum import MTTask
 from mtla_espnet.trust import nothing_runs
 
 ENCODERS = {
@@ -60,10 +57,10 @@ def register() -> None:
     imported: that module takes its task class at import.
     """
     for module, task in (
-        (espnet2.tasks.asr, ASRTask),
-        (espnet2.tasks.st, STTask),
-        (espnet2.tasks.slu, SLUTask),
-        (espnet2.tasks.mt, MTTask),
+        (espnet2.tasks.asr, own_tasks.ASRTask),
+        (espnet2.tasks.st, own_tasks.STTask),
+        (espnet2.tasks.slu, own_tasks.SLUTask),
+        (espnet2.tasks.mt, own_tasks.MTTask),
     ):
         module.encoder_choices.classes.update(ENCODERS)
         module.decoder_choices.classes.update(DECODERS)
@@ -71,7 +68,7 @@ def register() -> None:
             module.frontend_choices.classes.update(FRONTENDS)
         setattr(module, task.__name__, task)
     espnet2.tasks.slu.model_choices.classes.update(SLU_MODELS)
-    espnet2.tasks.lm.LMTask = LMTask
+    espnet2.tasks.lm.LMTask = own_tasks.LMTask
     # A type of data: `feats.scp,speech,fairseq_zip`.
     espnet2.train.dataset.DATA_TYPES["fairseq_zip"] = {
         "func": FeatureTable,
@@ -90,9 +87,9 @@ def _load_pretrained_model(init_param: str, *arguments, **keywords) -> None:
         load_pretrained_model(init_param, *arguments, **keywords)
 
 
-def task_class(name: str) -> type:
-    """Return the class of a task by ESPnet's name: asr, st, slu or mt."""
-    return {"asr": ASRTask, "st": STTask, "slu": SLUTask, "mt": MTTask}[name]
+def task_class(task: Task) -> type:
+    """Return our class of a task, which ESPnet trains and builds models by."""
+    return getattr(own_tasks, task.espnet_task)
 
 
 def run_espnet(module: str, argv: list[str]) -> None:

@@ -12,7 +12,8 @@ from mtla_espnet.cli import main
 from mtla_espnet.data.kaldi.tables import read_table, write_table
 from mtla_espnet.files import UserError
 from mtla_espnet.inference.decode import decode
-from mtla_espnet.inference.models import MODELS, model_class
+from mtla_espnet.inference.models import model_class
+from mtla_espnet.task import TASKS
 
 pytestmark = pytest.mark.espnet
 
@@ -33,7 +34,7 @@ CONFIGS = {
     | TWO_LISTS
     | {"model_conf": {"asr_weight": 0.3, "mtlalpha": 1.0, "st_mtlalpha": 0.3}},
     "slu": SPEECH,
-    "mt": TWO_LISTS
+    "sum": TWO_LISTS
     | {"frontend": "embed", "frontend_conf": {"embed_dim": 16}, "encoder": "transformer"},
 }
 OPTIONS = {"beam_size": 3, "maxlenratio": -12, "nbest": 2}
@@ -47,10 +48,10 @@ def model(request, tmp_path_factory):
     register()
     task = request.param
     directory = tmp_path_factory.mktemp(f"{task}_model")
-    kind = task_class(task)
+    kind = task_class(TASKS[task])
     encoder = {"output_size": 16, "attention_heads": 2, "linear_units": 32, "num_blocks": 1}
     decoder = {"attention": "mtla", "attention_heads": 2, "linear_units": 32, "num_blocks": 2}
-    if task == "mt":
+    if task == "sum":
         encoder["input_layer"] = "linear"
     config = vars(kind.get_parser().parse_args([])) | {
         "token_list": TARGET,
@@ -89,7 +90,7 @@ def data(tmp_path_factory):
 
 def inputs_of(task, data, found):
     """What a user gives, by id; text as tokens, which is what ESPnet's class takes."""
-    if task == "mt":
+    if task == "sum":
         return {key: found.prepare(0, text)["src_text"] for key, text in TEXTS.items()}
     wavs = read_table(data / "wav.scp")
     return {key: soundfile.read(path, dtype="float32")[0] for key, path in wavs.items()}
@@ -109,7 +110,7 @@ def peer(task, directory, **options):
 @pytest.mark.parametrize("ctc_weight", [0.0, 0.3])
 def test_the_best_hypotheses_are_espnets(model, data, ctc_weight):
     task, directory = model
-    if task == "mt" and ctc_weight:
+    if task == "sum" and ctc_weight:
         pytest.skip("ESPnet's model of text has no CTC")
     options = OPTIONS | {"ctc_weight": ctc_weight}
     ours, theirs = model_class(task).from_pretrained(directory, **options), None
@@ -158,18 +159,18 @@ def test_a_set_is_decoded_whatever_the_task(model, data, tmp_path):
     for key, value in inputs_of(task, data, single).items():
         assert found[key] == single(value)[0][0]
     assert (cost["utterances"], cost["attention"]) == (5, "mtla")
-    assert (cost["audio_s"] > 0) is (task != "mt")
-    assert (cost["rtf"] is None) is (task == "mt")
+    assert (cost["audio_s"] > 0) is (task != "sum")
+    assert (cost["rtf"] is None) is (task == "sum")
 
 
 def test_a_set_that_cannot_be_decoded(model, data, tmp_path):
     task, _ = model
-    table = "src_text" if task == "mt" else "wav.scp"
+    table = "src_text" if task == "sum" else "wav.scp"
     with pytest.raises(UserError, match=f"{table}: no line for 'utt9'"):
         decoded(model, data, tmp_path / "out", keys=["utt9"])
     with pytest.raises(UserError, match=f"{table}: no such file"):
         decoded(model, tmp_path, tmp_path / "out")
-    other = next(name for name in MODELS if name != task)
+    other = next(name for name in TASKS if name != task)
     with pytest.raises(UserError, match="config.yaml: is of a model of .*, not of "):
         decoded(model, data, tmp_path / "out", task=other)
     assert not (tmp_path / "out").exists()
@@ -177,7 +178,7 @@ def test_a_set_that_cannot_be_decoded(model, data, tmp_path):
 
 def test_an_empty_document_is_named(model, data, tmp_path):
     task, directory = model
-    if task != "mt":
+    if task != "sum":
         pytest.skip("speech has no documents")
     write_table(tmp_path / "src_text", TEXTS | {"utt6": ""})
     with pytest.raises(UserError, match="src_text: 'utt6' is empty"):
@@ -191,7 +192,7 @@ def test_an_empty_document_is_named(model, data, tmp_path):
 
 def test_ctc_that_is_not_there_is_said(model):
     task, directory = model
-    if task != "mt":
+    if task != "sum":
         pytest.skip("these models have CTC")
     with pytest.raises(UserError, match="the model has no CTC: decode with ctc_weight 0"):
         model_class(task).from_pretrained(directory, ctc_weight=0.3)
@@ -199,9 +200,9 @@ def test_ctc_that_is_not_there_is_said(model):
 
 def test_the_command_line_gives_what_the_class_does(model, data, tmp_path, capsys):
     task, directory = model
-    verb = {"st": "translate", "slu": "understand", "mt": "summarise"}[task]
+    verb = TASKS[task].verb[0]
     keys = list(TEXTS)[:3]
-    if task == "mt":
+    if task == "sum":
         paths = [tmp_path / f"{key}.txt" for key in keys]
         for key, path in zip(keys, paths, strict=True):
             path.write_text(TEXTS[key].replace(" ", "\n"))

@@ -12,6 +12,7 @@ from mtla_espnet.data.kaldi.tables import read_table, write_table
 from mtla_espnet.files import UserError
 from mtla_espnet.inference.decode import decode
 from mtla_espnet.inference.speech2understand import Speech2Understand
+from mtla_espnet.task import TASKS
 
 pytestmark = pytest.mark.espnet
 
@@ -43,7 +44,7 @@ def directory(tmp_path_factory):
     ).save_pretrained(bert)
 
     small = {"attention_heads": 2, "linear_units": 16, "num_blocks": 1}
-    task = task_class("slu")
+    task = task_class(TASKS["slu"])
     config = vars(task.get_parser().parse_args([])) | {
         "token_list": TOKENS,
         "transcript_token_list": TRANSCRIPT_TOKENS,

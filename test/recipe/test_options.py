@@ -16,7 +16,7 @@ from mtla_espnet.recipe.options import (
     sampling_rate,
     speed_factors,
 )
-from mtla_espnet.recipe.task import TASKS
+from mtla_espnet.task import TASKS
 
 TABLE = {option.name: option for group in options_of("asr").values() for option in group}
 

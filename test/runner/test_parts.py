@@ -9,9 +9,9 @@ import pytest
 from mtla_espnet.jobs.marks import Mark, Part
 from mtla_espnet.recipe.options import options_of, parse_options
 from mtla_espnet.recipe.recipe import Recipe
-from mtla_espnet.recipe.task import TASKS
 from mtla_espnet.runner.parts import parts_of
 from mtla_espnet.runner.runner import BODIES, body_of
+from mtla_espnet.task import TASKS
 
 SETS = ["--train_set", "train", "--valid_set", "dev", "--test_sets", "test"]
 
@@ -20,7 +20,8 @@ ANEW = {
     "": (
         "stage stop_stage skip_stages skip_data_prep skip_train skip_eval skip_packing "
         "skip_upload_hf force dry_run ngpu num_nodes nj python allow_pipes max_unaligned "
-        "use_word_lm use_ngram use_k2 use_streaming max_memory download_model"
+        "use_word_lm use_ngram use_k2 use_streaming max_memory download_model "
+        "trust_files"
     ),
     "1": "local_data_opts fairseq_dir",
     "2 3 4 10 11 12 13 14 15": "speed_perturb_factors",
@@ -33,7 +34,7 @@ ANEW = {
     "3 4 6 8 10 11 13": "tgt_lang",
     "3 4 6 10 11": "valid_set",
     "3 4 10 11": "train_set",
-    "3 4 11": "fs",
+    "3 4 5 6 7 8 9 10 11 12 13 14 15": "fs",
     "3 8 12 13": "test_sets",
     "4": "min_wav_duration max_wav_duration max_src_words max_tgt_words",
     "5": (

@@ -10,12 +10,12 @@ from mtla_espnet.data.kaldi.tables import read_table, write_table
 from mtla_espnet.files import UserError, read_json, write_json
 from mtla_espnet.recipe.load import load_recipe
 from mtla_espnet.recipe.options import parse_options
-from mtla_espnet.recipe.task import TASKS
 from mtla_espnet.report.comparison import write_comparison
 from mtla_espnet.runner.checks import check_needs
 from mtla_espnet.score.record import Measure, Result, Score, Table
 from mtla_espnet.score.registry import SCORES, retire_results
 from mtla_espnet.stages import s13_score
+from mtla_espnet.task import TASKS
 
 SETS = [
     *("--train_set", "train", "--valid_set", "valid", "--test_sets", "test"),

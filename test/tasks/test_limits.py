@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtla_espnet.files import UserError
+from mtla_espnet.task import TASKS
 from mtla_espnet.tasks.limits import ModelLimits, ctc_frames
 from mtla_espnet.tasks.register import task_class
 
@@ -29,7 +30,7 @@ def test_ctc_can_align_in_so_many_frames_and_not_in_fewer(tokens, frames):
 def limits_of(corpus, tmp_path_factory):
     def build(*argv, task="asr", source=False):
         arguments = corpus.arguments(tmp_path_factory.mktemp("exp"), source=source)
-        return ModelLimits(task_class(task), [*arguments, *argv])
+        return ModelLimits(task_class(TASKS[task]), [*arguments, *argv])
 
     return build
 

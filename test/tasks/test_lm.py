@@ -11,7 +11,7 @@ def test_the_program_takes_the_registered_task():
     register()
     from espnet2.bin import lm_calc_perplexity, lm_train
 
-    from mtla_espnet.tasks.lm import LMTask
+    from mtla_espnet.tasks.own_tasks import LMTask
     from mtla_espnet.tasks.trainer import Trainer
 
     assert lm_train.LMTask is LMTask

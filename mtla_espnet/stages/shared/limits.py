@@ -54,7 +54,7 @@ def leave_out(
     remarks = []
     log = exp_dir / training_place(options).log_name
     with job_log(log, "look for what the model cannot be trained on", append=True):
-        limits = ModelLimits(task_class(recipe.task.model), argv)
+        limits = ModelLimits(task_class(recipe.task), argv)
         for mode, data_dir in sets.items():
             target, stats_dir = limits_dir(exp_dir, mode), recipe.paths.stats_dir / mode
             shapes = _read_shapes(stats_dir / "speech_shape")

@@ -1,4 +1,4 @@
-"""What the tasks of the recipes differ in; the stages know no task by its name.
+"""What the tasks of the recipes differ in; nothing else knows a task by its name.
 
 A task is trained by a program of ESPnet (`asr_train`, `st_train`, `slu_train`, `mt_train`) on
 tables of the data directories: what the model hears or reads, and texts. Each text has a name
@@ -7,8 +7,9 @@ and mt.sh.
 """
 
 import dataclasses
+from collections.abc import Mapping
 
-from mtla_espnet.files import UserError
+from mtla_espnet.task.option import Option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,24 +43,37 @@ class Task:
     Args:
         name: of `mtla-espnet recipe` and of the recipe's script: `<name>.sh`.
         model: what ESPnet calls it: of programs, options and experiments.
-        does: in words, for the help.
+        does: in words, for messages.
+        verb: of the command that decodes single files, and what it does, for the help.
         speech: the input is speech; else it is the text `src_text`.
         texts: the first is what the model writes.
+        inference: `module:class` of trained models.
+        espnet_inference: ESPnet's class of them, in `espnet2.bin.<model>_inference`.
+        hub_tag: by which the Hugging Face hub finds its models.
+        config_key: what the configurations of this task alone have, as ESPnet's training writes
+            them; empty: those that have no key of another task are of this one.
         scores: how decoded sets are scored, by names of `mtla_espnet.score.registry`.
         case: option that the tags name the case of the written text by; empty: they do not.
         bodies: stage -> its body, where it is another one than that of speech recognition.
         left_out: stage -> why it does not apply.
+        options: group -> options that this task alone has.
     """
 
     name: str
     model: str
     does: str
+    verb: tuple[str, str]
     speech: bool
     texts: tuple[TaskText, ...]
+    inference: str
+    espnet_inference: str
+    hub_tag: str
+    config_key: str = ""
     scores: tuple[str, ...] = ("rates",)
     case: str = ""
-    bodies: dict[int, str] = dataclasses.field(default_factory=dict)
-    left_out: dict[int, str] = dataclasses.field(default_factory=dict)
+    bodies: Mapping[int, str] = dataclasses.field(default_factory=dict)
+    left_out: Mapping[int, str] = dataclasses.field(default_factory=dict)
+    options: Mapping[str, tuple[Option, ...]] = dataclasses.field(default_factory=dict)
 
     @property
     def program(self) -> str:
@@ -67,69 +81,17 @@ class Task:
         return f"{self.model}_train"
 
     @property
+    def espnet_task(self) -> str:
+        """Name of ESPnet's class of the task, in `espnet2.tasks.<model>`."""
+        return f"{self.model.upper()}Task"
+
+    @property
     def sides(self) -> tuple[str, ...]:
         """What options of tokens begin with, without repetition."""
         return tuple(dict.fromkeys(text.side for text in self.texts))
 
-
-TASKS = {
-    task.name: task
-    for task in (
-        Task("asr", "asr", "speech recognition", True, (TaskText("text", "", "text"),)),
-        Task(
-            name="st",
-            model="st",
-            does="speech translation",
-            speech=True,
-            texts=(
-                TaskText("text", "tgt_", "text.{tgt_case}.{tgt_lang}"),
-                TaskText("src_text", "src_", "text.{src_case}.{src_lang}", prefix="src_"),
-            ),
-            scores=("translation",),
-            case="tgt_case",
-        ),
-        Task(
-            name="slu",
-            model="slu",
-            does="spoken language understanding",
-            speech=True,
-            texts=(
-                TaskText("text", "", "text"),
-                TaskText(
-                    name="transcript",
-                    side="",
-                    table="transcript",
-                    prefix="transcript_",
-                    only_if="use_transcript",
-                    words=True,
-                    passed_on=("two_pass", "pre_postencoder_norm"),
-                ),
-            ),
-            scores=("rates", "intents"),
-        ),
-        Task(
-            name="sum",
-            model="mt",
-            does="summarisation of text",
-            speech=False,
-            texts=(
-                TaskText("text", "tgt_", "text"),
-                TaskText("src_text", "src_", "src_text", prefix="src_"),
-            ),
-            scores=("summaries",),
-            bodies={3: "s03_format_text", 4: "s04_filter_text"},
-            left_out={2: "text has no speed"},
-        ),
-    )
-}
-
-
-def task_named(name: str) -> Task:
-    """Return a task.
-
-    Raises:
-        UserError: there is none of that name (exit code 2).
-    """
-    if name not in TASKS:
-        raise UserError(f"recipe: unknown task {name!r}; there are {', '.join(TASKS)}", 2)
-    return TASKS[name]
+    @property
+    def traits(self) -> frozenset[str]:
+        """What options that several tasks have ask for: input, token lists and scores."""
+        lists = {"two token lists"} if len(self.sides) > 1 else set()
+        return frozenset({"speech" if self.speech else "text", *lists, *self.scores})

@@ -8,10 +8,14 @@ import pytest
 import soundfile
 import yaml
 
+from mtla_espnet import cli
 from mtla_espnet.data.kaldi.tables import read_table, write_table
 from mtla_espnet.files import UserError
-from mtla_espnet.recipe.task import TASKS, task_named
+from mtla_espnet.recipe.options import help_text
 from mtla_espnet.runner.runner import run_recipe
+from mtla_espnet.task import TASKS, task_named
+from mtla_espnet.task.option import Option
+from mtla_espnet.task.record import Task, TaskText
 from quick_training import QUICK_TRAINING
 
 RATE_HZ = 8000
@@ -19,19 +23,35 @@ ENGLISH = ["on off", "up", "off down up", "down on"]
 GERMAN = ["An aus", "Auf", "Aus ab auf", "Ab an"]
 INTENTS = ["light_set", "lift_up", "light_set", "lift_down"]
 SETS = {"train": 8, "dev": 2, "test": 3}
+# A task that is no more than its record: speech to simple words, by ESPnet's ASR program.
+PLAIN = Task(
+    name="plain",
+    model="asr",
+    does="speech to simple words",
+    verb=("simplify", "turn sound files into simple words"),
+    speech=True,
+    texts=(TaskText("text", "", "text.{degree}"),),
+    inference="mtla_espnet.inference.speech2text:Speech2Text",
+    espnet_inference="Speech2Text",
+    hub_tag="simplification",
+    options={"Data": (Option("degree", "very", "How simple the words are."),)},
+)
 TABLES = {
+    "plain": {"text": ENGLISH, "text.very": GERMAN},
     "asr": {"text": ENGLISH},
     "st": {"text": ENGLISH, "text.lc.rm.en": ENGLISH, "text.tc.de": GERMAN},
     "slu": {"text": [f"{a} {b}" for a, b in zip(INTENTS, ENGLISH, strict=True)]},
     "sum": {"text": GERMAN, "src_text": [f"{words} {words}" for words in ENGLISH]},
 }
 MODEL_CONF = {
+    "plain": {"ctc_weight": 0.3},
     "asr": {"ctc_weight": 0.3},
     "st": {"asr_weight": 0.3, "mtlalpha": 1.0},
     "slu": {"ctc_weight": 0.3},
     "sum": {},
 }
 OPTIONS = {
+    "plain": ["--token_type", "char", "--fs", "8k"],
     "asr": ["--token_type", "char", "--fs", "8k"],
     "st": [
         *("--src_lang", "en", "--tgt_lang", "de", "--lang", "en_de", "--fs", "8k"),
@@ -42,18 +62,14 @@ OPTIONS = {
     "sum": ["--tgt_token_type", "char", "--token_joint", "true"],
 }
 EXPECTED = {
+    "plain": "asr_train_raw_8k_char_mtla",
     "asr": "asr_train_raw_8k_char_mtla",
     "st": "st_train_raw_8k_en_de_bpe_tc14_mtla_sp",
     "slu": "slu_train_raw_8k_word_mtla",
     "sum": "mt_train_raw_char_mtla",
 }
-PEER = {
-    "asr": "Speech2Text",
-    "st": "Speech2Text",
-    "slu": "Speech2Understand",
-    "sum": "Text2Text",
-}
 RESULT = {
+    "plain": "score_wer/result.txt",
     "asr": "score_wer/result.txt",
     "st": "score_bleu/result.tc.txt",
     "slu": "score_wer/result.txt",
@@ -137,18 +153,24 @@ def assert_packed(path, exp_dir, task):
     from mtla_espnet.inference.models import model_class
 
     model = task_named(task).model
-    whole = model_class(model).from_pretrained(exp_dir, beam_size=2, ctc_weight=0.0)
-    packed = model_class(model).from_pretrained(path, beam_size=2, ctc_weight=0.0)
+    whole = model_class(task).from_pretrained(exp_dir, beam_size=2, ctc_weight=0.0)
+    packed = model_class(task).from_pretrained(path, beam_size=2, ctc_weight=0.0)
     example = [whole.example()]
     assert packed.decode_prepared(example)[0][0][:3] == whole.decode_prepared(example)[0][0][:3]
     program = importlib.import_module(f"espnet2.bin.{model}_inference")
     files = unpack(path, exp_dir / "unpacked")
-    peer = getattr(program, PEER[task])(**files, beam_size=2, ctc_weight=0.0)
+    peer = getattr(program, task_named(task).espnet_inference)(**files, beam_size=2, ctc_weight=0.0)
     assert len(getattr(peer, f"{'asr' if model == 'slu' else model}_model").token_list) > 3
 
 
+@pytest.fixture
+def plain(monkeypatch):
+    monkeypatch.setitem(TASKS, PLAIN.name, PLAIN)
+
+
 @pytest.mark.espnet
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", [*TASKS, PLAIN.name])
+@pytest.mark.usefixtures("plain")
 def test_a_recipe_runs_and_is_done_when_run_again(task, recordings, tmp_path, monkeypatch, capsys):
     make_recipe(tmp_path, recordings, task)
     monkeypatch.chdir(tmp_path)
@@ -232,6 +254,15 @@ def test_text_is_counted_when_it_is_left_out(recordings, tmp_path, capsys):
     assert kept["train-3"] == "a b"
     # what is written is modelled whole, as in stage 4 of speech
     assert "train-1" in read_table(tmp_path / "dump/raw/lm_train.txt")
+
+
+@pytest.mark.usefixtures("plain")
+def test_a_record_is_all_that_a_task_needs(capsys):
+    assert "--degree" in help_text(task="plain")
+    assert "--degree" not in help_text(task="asr")
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    assert "turn sound files into simple words" in capsys.readouterr().out
 
 
 def test_the_task_must_exist():
