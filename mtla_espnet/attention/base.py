@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mtla_espnet.attention.ops import sdpa
 from mtla_espnet.attention.step import Step
+from mtla_espnet.attention.step_weights import weight_of
 from mtla_espnet.cache.graph import GraphCache
 from mtla_espnet.cache.growing import DecodingCache
 from mtla_espnet.cache.slot import SlotForm
@@ -191,9 +192,9 @@ class SelfAttention(nn.Module, ABC):
             return slot.parts(entries)
         latent, shared = entries.split((slot.key_parts, slot.shared_width), dim=-1)
         if slot.groups == 1:
-            both = F.linear(latent, up.weight)
+            both = F.linear(latent, weight_of(up))
         else:
-            weight = up.weight.unflatten(0, (slot.groups, -1))
+            weight = weight_of(up).unflatten(0, (slot.groups, -1))
             latent = latent.unflatten(-1, (slot.groups, -1))
             both = torch.einsum("bpgr,gmr->bpgm", latent, weight.to(latent.dtype)).flatten(2)
         both = both.unflatten(-1, (self.num_heads, -1))

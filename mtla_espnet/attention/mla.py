@@ -35,6 +35,7 @@ from mtla_espnet.attention.base import (
 )
 from mtla_espnet.attention.ops import choose, chunked_cuda
 from mtla_espnet.attention.ops.entries import latent_entries
+from mtla_espnet.attention.step_weights import weight_of
 from mtla_espnet.cache.slot import SlotForm
 from mtla_espnet.position import Positions
 
@@ -168,7 +169,7 @@ class Latent(SelfAttention):
     ) -> Tensor:
         """All positions ask, on CUDA: (B, T, H, nope + rope) unturned -> (B, T, H, v)."""
         sizes = self.qk_nope_head_dim, self.qk_rope_head_dim, self.v_head_dim
-        weight = chunked_cuda.pack_weight(self.wkv_b.weight, self.num_heads, *sizes)
+        weight = chunked_cuda.pack_weight(weight_of(self.wkv_b), self.num_heads, *sizes)
         return chunked_cuda.attend(
             kernel,
             query,

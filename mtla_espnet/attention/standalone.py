@@ -42,7 +42,10 @@ class StandAlone:
         self.to(device=device, dtype=dtype)
 
     def init_cache(self, batch: int, max_length: int) -> DecodingCache:
-        """Return an empty cache for stepping one query at a time.
+        """Return an empty cache, for one layer.
+
+        `cache.reorder(parents)` lets row n go on from row parents[n]; there may be more or
+        fewer rows afterwards, a multiple of `batch`.
 
         Args:
             batch: B, rows.
@@ -72,7 +75,10 @@ class StandAlone:
             key_padding_mask: (B, T) bool, true at padding, left or right.
             position: (1 or B, T), numbers for the rotary angles; unset: the count of
                 unpadded keys. Chunks always follow that count.
-            cache: of `init_cache`; then query and key are one new position each.
+            cache: of `init_cache`; then query and key are the new positions, one or more,
+                and the output is that of one call on all positions so far. The first
+                positions of an empty cache are one pass, later ones are stepped through.
+                No gradients.
             **others: of `torch.nn.MultiheadAttention`'s call: `is_causal=True`,
                 `need_weights=False` and `attn_mask=None` say what is done here.
 
@@ -91,7 +97,7 @@ class StandAlone:
                 "made of one input"
             )
         if cache is not None:
-            return self._step(query, key, key_padding_mask, position, cache)
+            return self._extend(query, key, key_padding_mask, position, cache)
         batch, size, _ = key.shape
         length = query.size(1)
         if length > size:
@@ -136,7 +142,8 @@ class StandAlone:
             output = super().forward(query, packed_key, query_position, key_position)
         return output.masked_fill(padding[:, -length:, None], 0.0)
 
-    def _step(
+    @torch.no_grad()
+    def _extend(
         self,
         query: Tensor,
         key: Tensor,
@@ -144,16 +151,28 @@ class StandAlone:
         position: Tensor | None,
         cache: DecodingCache,
     ) -> Tensor:
+        """Attend from new positions, and cache them."""
         if padding is not None:
             raise ValueError("key_padding_mask has no meaning with a cache; drop it")
-        if query.size(1) != 1 or key.size(1) != 1 or query.size(0) != cache.rows:
+        count = query.size(1)
+        if query.shape != key.shape or query.size(0) != cache.rows or not count:
             raise ValueError(
-                f"with a cache, query and key are one position of {cache.rows} rows, got "
+                f"with a cache, query and key are the new positions of {cache.rows} rows, got "
                 f"{tuple(query.shape[:2])} and {tuple(key.shape[:2])}"
             )
-        rotary = None if position is None else position.to(query.device).expand(cache.rows, 1)
-        cache.advance()
-        return self.step(query, cache, rotary=rotary)
+        rotary = None if position is None else position.to(query.device).expand(len(query), count)
+        if count > 1 and cache.furthest == 0:
+            index = torch.arange(count, device=key.device).expand(len(key), count)
+            first = Positions(index, rotary)
+            cache.advance(count)
+            cache.write_first(0, self.entries(key, first), self.merge_window)
+            return super().forward(query, key, first, first)
+        outputs = []
+        for t in range(count):
+            cache.advance()
+            angle = None if rotary is None else rotary[:, t : t + 1]
+            outputs.append(self.step(query[:, t : t + 1], cache, rotary=angle))
+        return torch.cat(outputs, dim=1)
 
 
 def _same_memory(a: Tensor, b: Tensor) -> bool:

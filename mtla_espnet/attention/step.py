@@ -11,7 +11,7 @@ table, and what is new is written in place.
 import torch
 from torch import Tensor
 
-from mtla_espnet.attention.step_weights import JointLinear, LiveLinear, StepNorm
+from mtla_espnet.attention.step_weights import JointLinear, LiveLinear, StepNorm, weight_of
 from mtla_espnet.cache.growing import DecodingCache
 from mtla_espnet.position import accurate, complex_rotation
 
@@ -184,7 +184,7 @@ def absorbed(attention) -> tuple[Tensor, Tensor]:
     Returns:
         (H, nope, r), of queries, and (H, r, v), of values.
     """
-    weight = attention.layers.up.weight.detach().unflatten(0, (attention.num_heads, -1))
+    weight = weight_of(attention.layers.up).detach().unflatten(0, (attention.num_heads, -1))
     nope = weight.size(1) - attention.value_width
     return weight[:, :nope], weight[:, nope:].transpose(1, 2)
 

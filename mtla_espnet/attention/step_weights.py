@@ -11,6 +11,23 @@ _LEAST_PACKED = 40_000
 _PACKED_ROWS = 64
 
 
+def weight_of(layer: nn.Linear) -> Tensor:
+    """Return the weight of a linear layer that is no more than its weight and bias.
+
+    Raises:
+        ValueError: an adapter or a hook computes beside it, and would be left out.
+    """
+    is_plain = isinstance(layer, nn.Linear) and type(layer).forward is nn.Linear.forward
+    hooks = layer._forward_hooks or layer._forward_pre_hooks
+    if (is_plain and not hooks) or getattr(layer, "merged", False) is True:
+        return layer.weight
+    raise ValueError(
+        f"{type(layer).__module__}.{type(layer).__name__} computes more than a linear layer, and "
+        "its weight alone is used here (absorbed into others, or in a cached step): merge the "
+        "adapter into the weight first"
+    )
+
+
 def _takes_onednn(weight: Tensor) -> bool:
     return (
         weight.device.type == "cpu"
@@ -33,7 +50,7 @@ class JointLinear:
 
     def __init__(self, *layers: nn.Linear, relu: bool = False):
         self._relu = relu
-        self._weight = torch.cat([layer.weight.detach() for layer in layers])
+        self._weight = torch.cat([weight_of(layer).detach() for layer in layers])
         self._bias = None
         if layers[0].bias is not None:
             self._bias = torch.cat([layer.bias.detach() for layer in layers])
@@ -67,8 +84,8 @@ class LiveLinear:
         """(N, d) -> (N, sum of outputs)."""
         if self._relu:  # in the product's epilogue
             (layer,) = self._layers
-            return torch._addmm_activation(layer.bias, x, layer.weight.t())
-        outputs = [F.linear(x, layer.weight, layer.bias) for layer in self._layers]
+            return torch._addmm_activation(layer.bias, x, weight_of(layer).t())
+        outputs = [layer(x) for layer in self._layers]
         return torch.cat(outputs, dim=-1) if len(outputs) > 1 else outputs[0]
 
 

@@ -190,14 +190,39 @@ class DecodingCache:
         self._suffix[:, :, :first] = seed
         self._spread()
 
-    def advance(self) -> None:
-        """Make room for one more token of every hypothesis; call before the layers."""
-        self.step += 1
+    def advance(self, count: int = 1) -> None:
+        """Make room for more tokens of every hypothesis; call before the layers.
+
+        Args:
+            count: tokens; more than one where `write_first` stores them.
+        """
+        self.step += count
         held, needed = self._suffix.size(2), self._columns(self.step)
         if needed > held:
             room = max(needed, 2 * held) - held
             self._suffix = torch.nn.functional.pad(self._suffix, (0, 0, 0, room))
         self._locate()
+
+    def write_first(
+        self, layer: int, entries: Tensor, merge: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
+        """Store the first positions of every row at once, of utterances without a prefix.
+
+        `advance` by their number comes before.
+
+        Args:
+            layer: which layer.
+            entries: (N, T, width), T at least 1, as `write_prefix` takes them.
+            merge: windows (N, P, s, width) -> their finished slots (N, P, width).
+        """
+        finished = finished_slots(entries, self.form.down_rate, merge)
+        columns, count = self._suffix[layer], finished.size(1)
+        columns[:, self._lead : self._lead + count] = finished
+        lengths = self.lengths.new_full((len(entries),), entries.size(1))
+        if self._lead:
+            columns[:, : self._lead] = seeds(entries, lengths, self.form)
+        elif entries.size(1) % self.form.down_rate:
+            columns[:, count : count + 1] = seeds(entries, lengths, self.form)
 
     def reorder(self, parents: Tensor) -> None:
         """Let row n go on from row parents[n]; the prefix is not touched.

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 import mtla_espnet
 from mtla_espnet import (
+    GroupedLatentAttention,
     GroupedQueryAttention,
     MultiheadAttention,
     MultiheadLatentAttention,
@@ -23,9 +24,16 @@ CLASSES = [
 ]
 
 
+EVERY_KIND = [
+    *((cls, {}) for cls in [*CLASSES, GroupedLatentAttention]),
+    *((MultiheadTemporalLatentAttention, {"down_rate": rate}) for rate in (1, 3, 4)),
+    (MultiheadTemporalLatentAttention, {"q_lora_rank": 12, "bias": True}),
+]
+
+
 def small(cls, **options):
     torch.manual_seed(0)
-    if cls in CLASSES[3:]:
+    if cls in [*CLASSES[3:], GroupedLatentAttention]:
         options = {
             "kv_lora_rank": 16,
             "qk_nope_head_dim": 8,
@@ -117,6 +125,98 @@ def test_stepping_equals_all_at_once(cls):
             assert (model(now, now, now, cache=cache) - whole[:, t : t + 1]).abs().max() < 1e-5
 
 
+SPLITS = st.lists(st.integers(1, 7), min_size=1, max_size=5)
+
+
+@given(st.sampled_from(EVERY_KIND), SPLITS, st.booleans(), st.integers(0, 2**31 - 1))
+def test_positions_reach_the_cache_in_any_split(kind, split, shifted, seed):
+    cls, options = kind
+    model = small(cls, **options)
+    torch.manual_seed(seed)
+    total = sum(split)
+    x = torch.randn(2, total, 32)
+    position = torch.arange(total)[None] * 1.5 + 3 if shifted else None
+    whole = model(x, x, x, position=position)
+    caches = model.init_cache(2, 1), model.init_cache(2, total)
+    begin = 0
+    for count in split:
+        new = x[:, begin : begin + count]
+        numbers = None if position is None else position[:, begin : begin + count]
+        output = model(new, new, new, position=numbers, cache=caches[0])
+        for t in range(count):
+            now, number = new[:, t : t + 1], None if numbers is None else numbers[:, t : t + 1]
+            step = model(now, now, now, position=number, cache=caches[1])
+            assert (output[:, t : t + 1] - step).abs().max() < 1e-5
+        begin += count
+        assert (output - whole[:, begin - count : begin]).abs().max() < 1e-4
+        assert caches[0].nbytes == caches[1].nbytes
+    assert not output.requires_grad
+
+
+@pytest.mark.parametrize("kind", EVERY_KIND, ids=str)
+def test_layers_with_a_cache_each_follow_their_hypotheses(kind):
+    cls, options = kind
+    layers = [small(cls, **options) for _ in range(2)]
+    caches = [layer.init_cache(2, 16) for layer in layers]
+
+    def decode(x, caches=None):
+        for layer, cache in zip(layers, caches or [None, None], strict=True):
+            x = x + layer(x, x, x, cache=cache)
+        return x
+
+    torch.manual_seed(1)
+    prompt, told = torch.randn(2, 5, 32), [torch.randn(6, 1, 32) for _ in range(4)]
+    parents = torch.tensor([2, 0, 1, 5, 5, 3])
+    with torch.no_grad():
+        decode(prompt, caches)
+        for cache in caches:
+            cache.reorder(torch.arange(2).repeat_interleave(3))  # three hypotheses each
+        history = prompt.repeat_interleave(3, dim=0)
+        for new in told:
+            output = decode(new, caches)
+            history = torch.cat((history, new), dim=1)
+            assert (output - decode(history)[:, -1:]).abs().max() < 1e-4
+            for cache in caches:
+                cache.reorder(parents)
+            history = history[parents]
+
+
+class Adapted(torch.nn.Linear):
+    """A linear layer with a low-rank adapter beside it, as LoRA's libraries make them."""
+
+    merged = False
+
+    def forward(self, x):
+        return super().forward(x) + x.mean(-1, keepdim=True)
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_an_adapter_works_or_is_refused(cls):
+    x = torch.randn(1, 3, 32)
+    plain = small(cls)
+    for name, layer in list(plain.named_children()):
+        if not isinstance(layer, torch.nn.Linear):
+            continue
+        model = small(cls)
+        adapted = Adapted(layer.in_features, layer.out_features, bias=layer.bias is not None)
+        adapted.load_state_dict(layer.state_dict())
+        setattr(model, name, adapted)
+        if name == "wkv_b":
+            with pytest.raises(ValueError, match="Adapted computes more .* merge the adapter into"):
+                model(x, x, x)
+            with pytest.raises(ValueError, match="merge the adapter"):
+                model(x[:, :1], x[:, :1], x[:, :1], cache=model.init_cache(1, 3))
+            adapted.merged = True
+            assert model(x, x, x).shape == x.shape
+            continue
+        output = model(x, x, x)
+        assert (output - plain(x, x, x)).abs().max() > 1e-3
+        assert (model(x, x, x, cache=model.init_cache(1, 3)) - output).abs().max() < 1e-5
+        cache = model.init_cache(1, 3)
+        steps = [model(*3 * [x[:, t : t + 1]], cache=cache) for t in range(3)]
+        assert (torch.cat(steps, dim=1) - output).abs().max() < 1e-5
+
+
 @pytest.mark.parametrize("cls", CLASSES)
 def test_only_distances_of_rotary_positions_count(cls):
     """Chunks follow the count of keys, as in the paper's code; angles follow `position`."""
@@ -154,8 +254,10 @@ def test_misuse_gets_one_clear_line():
         model(torch.randn(2, 6, 32), x, x)
     with pytest.raises(ValueError, match=r"key_padding_mask must be bool of shape \(2, 5\)"):
         model(x, x, x, key_padding_mask=torch.zeros(2, 4, dtype=torch.bool))
-    with pytest.raises(ValueError, match="one position of 2 rows"):
-        model(x, x, x, cache=model.init_cache(2, 5))
+    with pytest.raises(ValueError, match=r"the new positions of 3 rows, got \(2, 5\) and \(2, 5\)"):
+        model(x, x, x, cache=model.init_cache(3, 5))
+    with pytest.raises(ValueError, match=r"got \(2, 1\) and \(2, 5\)"):
+        model(x[:, -1:], x, x, cache=model.init_cache(2, 5))
 
 
 @pytest.mark.parametrize("cls", CLASSES)
