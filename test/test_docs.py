@@ -28,3 +28,13 @@ def test_links_lead_to_files(path):
     links = re.findall(r"\]\(([^)#\s]+)\)", text)
     local = [link for link in links if "://" not in link and not link.startswith("mailto:")]
     assert [link for link in local if not (path.parent / link).exists()] == []
+
+
+def test_the_modules_of_the_readme_run():
+    text = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+    section = text.partition("## The attention alone")[2].partition("\n## ")[0]
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", section, re.DOTALL):
+        exec(block, names)
+    assert names["y"].shape == (2, 40, 512) and names["cache"].rows == 6
+    assert names["model"].init_cache(1, 1).nbytes == 0
