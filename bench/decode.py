@@ -38,9 +38,11 @@ KINDS = {
     "gqa": ("gqa", {}),
     "mqa": ("mqa", {}),
     "mla": ("mla", {}),
+    "gla": ("gla", {}),
     "mtla2": ("mtla", {"down_rate": 2}),
     "mtla3": ("mtla", {"down_rate": 3}),
     "mtla4": ("mtla", {"down_rate": 4}),
+    "softmax2": ("mtla_softmax", {"down_rate": 2}),
 }
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 WAYS = ["peer", "copied", "shared", "scorer", "graph", "ctc", "ctc_scorer"]
