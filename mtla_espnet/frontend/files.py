@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mtla_espnet.data.archives.fairseq_zip import (
-    Place,
+    ZipPlace,
     merge_zips,
     parse_place,
     read_manifest,
     write_manifest,
 )
-from mtla_espnet.data.audio.reader import Part, channel_number
+from mtla_espnet.data.audio.reader import SourcePart, channel_number
 from mtla_espnet.data.features.format import (
     Extractor,
     common_dim,
@@ -129,7 +129,7 @@ def _write_manifest(
     set_name: str,
     data_dir: Path,
     zip_name: str,
-    places: Mapping[str, Place],
+    places: Mapping[str, ZipPlace],
     n_frames: Mapping[str, int],
 ) -> None:
     texts = {"tgt_text": read_table(data_dir / arguments.tgt_text)}
@@ -171,7 +171,7 @@ def _check(arguments: argparse.Namespace) -> None:
     channel_number(arguments.channel)
 
 
-def _check_ids(parts: Sequence[Part], set_name: str, seen: dict[str, str]) -> None:
+def _check_ids(parts: Sequence[SourcePart], set_name: str, seen: dict[str, str]) -> None:
     for part in parts:
         if part.utterance in seen:
             raise UserError(

@@ -23,7 +23,7 @@ TRAININGS = (7, 11)
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class ProcessPlace:
     """The place of this run of the recipe among those that train together.
 
     Args:
@@ -69,7 +69,7 @@ def number_of_gpus(options: SimpleNamespace) -> int:
     return int(torch.cuda.is_available())
 
 
-def training_place(options: SimpleNamespace) -> Place:
+def training_place(options: SimpleNamespace) -> ProcessPlace:
     """Find the place of this run by the options and the environment.
 
     Args:
@@ -87,9 +87,9 @@ def training_place(options: SimpleNamespace) -> Place:
         if (options.ngpu or 0) > 1:
             message = "torchrun starts a process for each GPU: say --ngpu 1"
             raise UserError(f"--ngpu {options.ngpu}: {message}", 2)
-        return Place(_variable("RANK"), _variable("WORLD_SIZE"), is_worker=True)
+        return ProcessPlace(_variable("RANK"), _variable("WORLD_SIZE"), is_worker=True)
     if size == 1:
-        return Place()
+        return ProcessPlace()
     wanted = f"--num_nodes {size} needs"
     rank = _variable("RANK", f"{wanted} the number of this machine, 0 to {size - 1}, in RANK")
     if rank >= size:
@@ -100,10 +100,10 @@ def training_place(options: SimpleNamespace) -> Place:
     port = _variable("MASTER_PORT", f"{wanted} a free port of machine 0 in MASTER_PORT")
     meeting = {"world_size": size, "rank": rank, "master_addr": address, "master_port": port}
     words = [word for name, value in meeting.items() for word in (f"--dist_{name}", str(value))]
-    return Place(rank, size, meeting=tuple(words))
+    return ProcessPlace(rank, size, meeting=tuple(words))
 
 
-def check_stages(place: Place, stages: Sequence[int]) -> None:
+def check_stages(place: ProcessPlace, stages: Sequence[int]) -> None:
     """Check that a run which trains together with others does nothing else.
 
     Args:

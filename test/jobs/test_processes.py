@@ -7,7 +7,7 @@ import torch
 from espnet2.train.distributed_utils import DistributedOption, resolve_distributed_mode
 
 from mtla_espnet.files import UserError
-from mtla_espnet.jobs.processes import Place, check_stages, number_of_gpus, training_place
+from mtla_espnet.jobs.processes import ProcessPlace, check_stages, number_of_gpus, training_place
 from mtla_espnet.recipe.options import parse_options
 
 pytestmark = pytest.mark.espnet
@@ -53,7 +53,7 @@ def espnet_understands(arguments):
 )
 def test_on_one_machine_espnet_spawns_for_several_gpus(environment, ngpu, distributed, spawns):
     place = training_place(parse_options(["--ngpu", str(ngpu)]))
-    assert place == Place()
+    assert place == ProcessPlace()
     assert place.log_name == "train.log"
     found = espnet_understands(place.arguments(ngpu))
     assert (found.distributed, found.multiprocessing_distributed) == (distributed, spawns)
@@ -98,7 +98,7 @@ def test_torchrun_starts_every_process(environment, ngpu):
 
 def test_torchrun_with_one_process_is_as_without(environment):
     environment(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", **MACHINES)
-    assert training_place(parse_options(["--ngpu", "1"])) == Place()
+    assert training_place(parse_options(["--ngpu", "1"])) == ProcessPlace()
 
 
 @pytest.mark.parametrize(
@@ -124,12 +124,12 @@ def test_what_does_not_fit_is_named(environment, variables, argv, message):
 
 
 def test_a_training_of_several_runs_alone():
-    check_stages(Place(), [1, 2, 3, 11, 12])
+    check_stages(ProcessPlace(), [1, 2, 3, 11, 12])
     for stages in ([7], [11]):
-        check_stages(Place(1, 2), stages)
+        check_stages(ProcessPlace(1, 2), stages)
     for stages in ([], [10, 11], [7, 11], [12]):
         with pytest.raises(UserError, match="2 processes train together, .* --stage 11"):
-            check_stages(Place(1, 2), stages)
+            check_stages(ProcessPlace(1, 2), stages)
 
 
 def test_gpus_are_counted_where_no_number_is_given(monkeypatch):

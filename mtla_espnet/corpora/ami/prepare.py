@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from mtla_espnet.config import nearest
 from mtla_espnet.corpora.ami.annotations import Speaker, read_meetings, read_segments_of
-from mtla_espnet.corpora.ami.utterances import TIMES, Piece, cut_segment
+from mtla_espnet.corpora.ami.utterances import TIMES, UtterancePiece, cut_segment
 from mtla_espnet.corpora.shared.corpus_set import CorpusSet, leave_out_rejected, write_sets
 from mtla_espnet.corpora.shared.raw_files import add_shared_arguments, durations, require
 from mtla_espnet.data.kaldi.datadir import Segment
@@ -60,7 +60,7 @@ class _Utterance(NamedTuple):
     id: str
     speaker: str
     recording: str
-    piece: Piece
+    piece: UtterancePiece
     place: tuple[str, int]
 
 

@@ -24,7 +24,7 @@ _STOPS = (".", "?")
 _MARKS = re.compile(r"[.,?!:]")
 
 
-class Piece(NamedTuple):
+class UtterancePiece(NamedTuple):
     """An utterance to be: normalised text, start and end in centiseconds."""
 
     text: str
@@ -39,7 +39,7 @@ class _Timed(NamedTuple):
     end_s: float
 
 
-def cut_segment(tokens: Sequence[Token], times: str = "rounded") -> list[Piece] | None:
+def cut_segment(tokens: Sequence[Token], times: str = "rounded") -> list[UtterancePiece] | None:
     """Cut a segment into utterances.
 
     A mark or word without a time takes that of what comes before it, or at the start of the
@@ -55,14 +55,14 @@ def cut_segment(tokens: Sequence[Token], times: str = "rounded") -> list[Piece] 
 
     Example:
         >>> cut_segment([Token("Mm-hmm", False, 1.3, 1.62), Token(",", True, 1.62, 1.62)])
-        [Piece(text='MM-HMM', start_cs=130, end_cs=162)]
+        [UtterancePiece(text='MM-HMM', start_cs=130, end_cs=162)]
     """
     timed = _with_times(tokens)
     if timed is None:
         return None
     centiseconds = {"rounded": round, "kaldi": int}[times]
     return [
-        Piece(
+        UtterancePiece(
             normalise(token.text for token in piece),
             centiseconds(start * 100),
             centiseconds(end * 100),

@@ -13,7 +13,7 @@ _SLOT = re.compile(r"\{(\w+)")
 
 
 @dataclass(frozen=True)
-class Sentence:
+class Command:
     """One command: what is said, what it means, and how it reads in German."""
 
     text: str  # lower-case words
@@ -22,7 +22,7 @@ class Sentence:
     german: str  # true case, no punctuation
 
 
-def read_sentences() -> list[Sentence]:
+def read_sentences() -> list[Command]:
     """Return all sentences of the grammar, in the order of its table.
 
     Raises:
@@ -33,7 +33,7 @@ def read_sentences() -> list[Sentence]:
     return expand(parse_yaml(table, _TABLE))
 
 
-def expand(grammar: dict) -> list[Sentence]:
+def expand(grammar: dict) -> list[Command]:
     """Fill every template of `grammar` with every combination of its slots' values.
 
     Args:
@@ -52,7 +52,7 @@ def expand(grammar: dict) -> list[Sentence]:
         >>> expand(grammar)[0].german
         'Licht im Flur'
     """
-    sentences: dict[str, Sentence] = {}
+    sentences: dict[str, Command] = {}
     for intent, templates in grammar["intents"].items():
         for english, german in templates:
             slots = _SLOT.findall(english)
@@ -66,5 +66,5 @@ def expand(grammar: dict) -> list[Sentence]:
                     raise UserError(
                         f"{_TABLE}: {text!r} is said by both {sentences[text].intent} and {intent}"
                     )
-                sentences[text] = Sentence(text, intent, chosen, german.format(**translated))
+                sentences[text] = Command(text, intent, chosen, german.format(**translated))
     return list(sentences.values())

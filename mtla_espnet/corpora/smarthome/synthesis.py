@@ -34,7 +34,7 @@ import soundfile
 import soxr
 
 from mtla_espnet.corpora.smarthome.espeak import Espeak, open_espeak
-from mtla_espnet.corpora.smarthome.grammar import Sentence
+from mtla_espnet.corpora.smarthome.grammar import Command
 from mtla_espnet.data.audio.sound_file import sound_length
 from mtla_espnet.directories import (
     flush_all,
@@ -86,7 +86,7 @@ class SpeakerPlan:
     speaker: str
     voice: str
     seed: int
-    sentences: dict[str, Sentence]
+    sentences: dict[str, Command]
 
     def digest(self) -> str:
         """Return a digest of all that the bytes of this speaker's files depend on."""
@@ -96,7 +96,7 @@ class SpeakerPlan:
 
 
 def synthesise(
-    root: Path, sizes: dict[str, int], seed: int, n_workers: int, sentences: list[Sentence]
+    root: Path, sizes: dict[str, int], seed: int, n_workers: int, sentences: list[Command]
 ) -> None:
     """Write the corpus under `root`, but for what is there already.
 
@@ -123,7 +123,7 @@ def synthesise(
 
 
 def plan_corpus(
-    sentences: list[Sentence], sizes: dict[str, int], seed: int
+    sentences: list[Command], sizes: dict[str, int], seed: int
 ) -> dict[str, list[SpeakerPlan]]:
     """Decide who says what: a pure function of its arguments.
 
@@ -149,12 +149,12 @@ def plan_corpus(
     return plans
 
 
-def _split_sentences(sentences: list[Sentence], seed: int) -> dict[str, list[Sentence]]:
+def _split_sentences(sentences: list[Command], seed: int) -> dict[str, list[Command]]:
     """Give each set its share of every intent's sentences, no sentence to two sets."""
-    by_intent: dict[str, list[Sentence]] = {}
+    by_intent: dict[str, list[Command]] = {}
     for sentence in sentences:
         by_intent.setdefault(sentence.intent, []).append(sentence)
-    pools: dict[str, list[Sentence]] = {split: [] for split in VOICES}
+    pools: dict[str, list[Command]] = {split: [] for split in VOICES}
     for intent, own in by_intent.items():
         random.Random(f"{seed} {intent}").shuffle(own)
         start = 0
@@ -166,7 +166,7 @@ def _split_sentences(sentences: list[Sentence], seed: int) -> dict[str, list[Sen
     return pools
 
 
-def _endless_shuffle(pool: list[Sentence], generator: random.Random) -> Iterator[Sentence]:
+def _endless_shuffle(pool: list[Command], generator: random.Random) -> Iterator[Command]:
     """Yield all of `pool` in random order, then all of it in another order, and so on."""
     while pool:
         yield from generator.sample(pool, len(pool))

@@ -65,7 +65,7 @@ class Article(NamedTuple):
     line: int | None
 
 
-class Part(NamedTuple):
+class ArticlesPart(NamedTuple):
     """Articles that one job reads.
 
     Args:
@@ -83,7 +83,7 @@ class Part(NamedTuple):
     n_rows: int = 0
 
 
-def find_parts(root: Path, size: int) -> dict[str, list[Part]]:
+def find_parts(root: Path, size: int) -> dict[str, list[ArticlesPart]]:
     """Cut the sets into parts of about `size` articles, in whichever form they are there.
 
     Args:
@@ -111,7 +111,7 @@ def find_parts(root: Path, size: int) -> dict[str, list[Part]]:
     )
 
 
-def read_articles(part: Part) -> Iterator[Article | Rejection]:
+def read_articles(part: ArticlesPart) -> Iterator[Article | Rejection]:
     """Yield the articles of a part, and what cannot be used instead of an article.
 
     Raises:
@@ -126,7 +126,7 @@ def read_articles(part: Part) -> Iterator[Article | Rejection]:
         yield _article(part.path, line, row)
 
 
-def _bbc_parts(root: Path, size: int) -> dict[str, list[Part]]:
+def _bbc_parts(root: Path, size: int) -> dict[str, list[ArticlesPart]]:
     path = root / SPLIT_FILE
     split = read_json(path)
     if not (root / DIRECTORY).is_dir():
@@ -138,7 +138,9 @@ def _bbc_parts(root: Path, size: int) -> dict[str, list[Part]]:
             raise UserError(f'{path}: needs "{name}": a list of the stems of {DIRECTORY}/*.summary')
         ids = sorted(ids)
         cuts = range(0, len(ids), size)
-        parts[name] = [Part(root / DIRECTORY, ids=ids[start : start + size]) for start in cuts]
+        parts[name] = [
+            ArticlesPart(root / DIRECTORY, ids=ids[start : start + size]) for start in cuts
+        ]
     return parts
 
 
@@ -180,20 +182,20 @@ def _files_of(root: Path, name: str, suffix: str) -> list[Path]:
     return sorted(path for path in found if word.search(str(path.relative_to(root))))
 
 
-def _jsonl_parts(path: Path, size: int) -> Iterator[Part]:
+def _jsonl_parts(path: Path, size: int) -> Iterator[ArticlesPart]:
     start = position = row = first_row = 0
     with open_file(path) as stream:
         for line in stream:
             position += len(line)
             row += 1
             if row - first_row == size:
-                yield Part(path, start=start, first_row=first_row, n_rows=row - first_row)
+                yield ArticlesPart(path, start=start, first_row=first_row, n_rows=row - first_row)
                 start, first_row = position, row
     if row > first_row:
-        yield Part(path, start=start, first_row=first_row, n_rows=row - first_row)
+        yield ArticlesPart(path, start=start, first_row=first_row, n_rows=row - first_row)
 
 
-def _jsonl_rows(part: Part) -> Iterator[tuple[int, object]]:
+def _jsonl_rows(part: ArticlesPart) -> Iterator[tuple[int, object]]:
     with open_file(part.path) as stream:
         stream.seek(part.start)
         for line in range(part.first_row + 1, part.first_row + part.n_rows + 1):
@@ -205,11 +207,11 @@ def _jsonl_rows(part: Part) -> Iterator[tuple[int, object]]:
             yield line, parse_json(text, where, "a line of JSON")
 
 
-def _arrow_parts(path: Path, size: int) -> Iterator[Part]:
+def _arrow_parts(path: Path, size: int) -> Iterator[ArticlesPart]:
     """Yield a part a group of rows: Hugging Face writes 1000 rows a group."""
     first_row = 0
     for group, n_rows in enumerate(_group_sizes(path)):
-        yield Part(path, start=group, first_row=first_row, n_rows=n_rows)
+        yield ArticlesPart(path, start=group, first_row=first_row, n_rows=n_rows)
         first_row += n_rows
 
 
@@ -220,7 +222,7 @@ def _group_sizes(path: Path) -> list[int]:
     return [batch.num_rows for batch in _opened(path)]
 
 
-def _arrow_rows(part: Part) -> Iterator[tuple[int, object]]:
+def _arrow_rows(part: ArticlesPart) -> Iterator[tuple[int, object]]:
     table = _opened(part.path)
     with reading(part.path):
         if part.path.suffix == ".parquet":

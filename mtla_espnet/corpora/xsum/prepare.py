@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from mtla_espnet.corpora.shared.raw_files import add_shared_arguments
-from mtla_espnet.corpora.xsum.articles import SETS, Article, Part, find_parts, read_articles
+from mtla_espnet.corpora.xsum.articles import SETS, Article, ArticlesPart, find_parts, read_articles
 from mtla_espnet.data.kaldi.rejected import Rejection, report_rejected
 from mtla_espnet.data.text.moses import normalise_punctuation, tokenise
 from mtla_espnet.data.text.spaces import plain_spaces
@@ -79,7 +79,9 @@ def prepare(args: argparse.Namespace) -> None:
             _move(temporary / name, args.output / name)
 
 
-def _merge_set(args: argparse.Namespace, name: str, parts: Sequence[Part], target: Path) -> None:
+def _merge_set(
+    args: argparse.Namespace, name: str, parts: Sequence[ArticlesPart], target: Path
+) -> None:
     """Write the tables of a set to `target`, and its list of rejected articles."""
     target.mkdir()
     jobs = list(enumerate(parts))
@@ -109,7 +111,7 @@ def _merge_set(args: argparse.Namespace, name: str, parts: Sequence[Part], targe
     logging.info("%s: %d articles", args.output / name, n_kept)
 
 
-def _write_part(target: Path, text_form: str, job: tuple[int, Part]) -> _Written:
+def _write_part(target: Path, text_form: str, job: tuple[int, ArticlesPart]) -> _Written:
     """Write a part to one file, sorted: id, document, raw summary, summary, between tabs."""
     number, part = job
     path = target / f"part{number}"

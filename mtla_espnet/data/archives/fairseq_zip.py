@@ -45,7 +45,7 @@ ARRAY_MARK_BYTES = np.lib.format.MAGIC_LEN
 _DATE = (1980, 1, 1, 0, 0, 0)
 
 
-class Place(NamedTuple):
+class ZipPlace(NamedTuple):
     """Where an array is in a zip file."""
 
     path: str
@@ -56,16 +56,16 @@ class Place(NamedTuple):
         return f"{self.path}:{self.offset}:{self.num_bytes}"
 
 
-def parse_place(entry: str) -> Place | None:
+def parse_place(entry: str) -> ZipPlace | None:
     """Return the place that an entry names; None where it is none.
 
     Example:
         >>> parse_place("a/fbank80.zip:40:1728")
-        Place(path='a/fbank80.zip', offset=40, num_bytes=1728)
+        ZipPlace(path='a/fbank80.zip', offset=40, num_bytes=1728)
         >>> parse_place("a/b.npy")
     """
     match = _PLACE.fullmatch(entry)
-    return Place(match[1], int(match[2]), int(match[3])) if match else None
+    return ZipPlace(match[1], int(match[2]), int(match[3])) if match else None
 
 
 class PlaceReader:
@@ -78,7 +78,7 @@ class PlaceReader:
     def __init__(self):
         self._streams: collections.OrderedDict[str, BinaryIO] = collections.OrderedDict()
 
-    def read(self, place: Place, num_bytes: int | None = None) -> bytearray:
+    def read(self, place: ZipPlace, num_bytes: int | None = None) -> bytearray:
         """Return what is at a place.
 
         Args:
@@ -113,7 +113,7 @@ class PlaceReader:
     def __setstate__(self, state):
         self.__init__()
 
-    def _stream(self, place: Place) -> BinaryIO:
+    def _stream(self, place: ZipPlace) -> BinaryIO:
         stream = self._streams.get(place.path)
         if stream is None:
             if len(self._streams) == _MOST_OPEN_FILES:
@@ -164,7 +164,7 @@ class FeatureZip:
         return info.header_offset + header_bytes, len(content)
 
 
-def merge_zips(shards: Sequence[Path], path: Path) -> dict[str, Place]:
+def merge_zips(shards: Sequence[Path], path: Path) -> dict[str, ZipPlace]:
     """Join zip files of features to one, which appears whole.
 
     Args:
@@ -181,11 +181,11 @@ def merge_zips(shards: Sequence[Path], path: Path) -> dict[str, Place]:
                 with zipfile.ZipFile(shard) as source:
                     for name in source.namelist():
                         offset, size = target.add_bytes(name, source.read(name))
-                        places[name.removesuffix(".npy")] = Place(str(path), offset, size)
+                        places[name.removesuffix(".npy")] = ZipPlace(str(path), offset, size)
     return places
 
 
-def places_of(path: Path) -> dict[str, Place]:
+def places_of(path: Path) -> dict[str, ZipPlace]:
     """Return where the arrays of a zip file are, by its own directory.
 
     Raises:
@@ -201,7 +201,7 @@ def places_of(path: Path) -> dict[str, Place]:
                 name_bytes, extra_bytes = struct.unpack("<HH", stream.read(4))
                 offset = info.header_offset + _LOCAL_HEADER_BYTES + name_bytes + extra_bytes
                 key = info.filename.removesuffix(".npy")
-                places[key] = Place(str(path), offset, info.file_size)
+                places[key] = ZipPlace(str(path), offset, info.file_size)
     return places
 
 

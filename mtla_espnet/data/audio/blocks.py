@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from mtla_espnet.data.audio.reader import Part
+from mtla_espnet.data.audio.reader import SourcePart
 from mtla_espnet.data.kaldi.rejected import Rejection
 from mtla_espnet.directories import flush_all, scratch_directory
 from mtla_espnet.files import UserError, digest, read_json, write_json, write_text
@@ -28,9 +28,9 @@ Written = dict[str, list]
 
 
 def write_blocks(
-    parts: Sequence[Part],
+    parts: Sequence[SourcePart],
     directory: Path,
-    write: Callable[[Path, Sequence[Part], "Collector"], Written],
+    write: Callable[[Path, Sequence[SourcePart], "Collector"], Written],
     settings: Mapping,
     nj: int,
     label: str | None,
@@ -83,7 +83,7 @@ class Collector:
     def __init__(self):
         self.rejections: list[Rejection] = []
 
-    def each(self, parts: Sequence[Part], convert: Callable):
+    def each(self, parts: Sequence[SourcePart], convert: Callable):
         """Yield a part and what `convert(part)` gives; leave out where it raises UserError."""
         for part in parts:
             try:
@@ -94,7 +94,7 @@ class Collector:
                 yield part, value
 
 
-def _block(path: Path, parts: Sequence[Part], write: Callable, settings: Mapping) -> dict:
+def _block(path: Path, parts: Sequence[SourcePart], write: Callable, settings: Mapping) -> dict:
     made_of = digest(
         [dict(settings), [[*part, *map(_stamp, part.source_files())] for part in parts]]
     )

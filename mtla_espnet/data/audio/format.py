@@ -17,7 +17,7 @@ import soxr
 
 from mtla_espnet.data.archives.ark import write_ark_audio
 from mtla_espnet.data.audio.blocks import DIGEST, Collector, Written, write_blocks
-from mtla_espnet.data.audio.reader import AudioReader, Part
+from mtla_espnet.data.audio.reader import AudioReader, SourcePart
 from mtla_espnet.data.kaldi.datadir import Segment, read_segments, validate_data_dir
 from mtla_espnet.data.kaldi.rejected import DEFAULT_PERCENT, Rejection, report_rejected
 from mtla_espnet.data.kaldi.tables import read_table, spk2utt_from, write_table
@@ -75,7 +75,7 @@ def format_audio(
     (out_dir / "wav.scp").unlink(missing_ok=True)
     reader = AudioReader(allow_pipes)
 
-    def formatted(part: Part) -> tuple[np.ndarray, int, int]:
+    def formatted(part: SourcePart) -> tuple[np.ndarray, int, int]:
         samples, rate_hz = reader.read(part.path, part.start_s, part.end_s, part.channel)
         if rate_hz != fs:
             samples = soxr.resample(samples, rate_hz, fs)
@@ -102,7 +102,7 @@ def copy_tables(
     data_dir: Path,
     out_dir: Path,
     tables: Sequence[str],
-    parts: Sequence[Part],
+    parts: Sequence[SourcePart],
     rejections: Sequence[Rejection],
     max_rejected: float,
 ) -> None:
@@ -154,7 +154,7 @@ class WrittenAudio(NamedTuple):
     clipped: float = 0.0
 
 
-def read_parts(data_dir: Path, channel: int | None = 0) -> list[Part]:
+def read_parts(data_dir: Path, channel: int | None = 0) -> list[SourcePart]:
     """Return where the audio of each utterance of a data directory is, sorted by utterance.
 
     Args:
@@ -170,12 +170,12 @@ def read_parts(data_dir: Path, channel: int | None = 0) -> list[Part]:
     if not (data_dir / "segments").exists():
         file = f"{data_dir / 'wav.scp'}"
         return [
-            Part(key, path, channel=channels.get(key, channel), file=file, line=line)
+            SourcePart(key, path, channel=channels.get(key, channel), file=file, line=line)
             for line, (key, path) in enumerate(recordings.items(), 1)
         ]
     segments: dict[str, Segment] = read_segments(data_dir / "segments")
     return [
-        Part(
+        SourcePart(
             key,
             recordings[segment.recording],
             segment.start_s,
@@ -189,9 +189,9 @@ def read_parts(data_dir: Path, channel: int | None = 0) -> list[Part]:
 
 
 def write_parts(
-    parts: Sequence[Part],
+    parts: Sequence[SourcePart],
     directory: Path,
-    convert: Callable[[Part], tuple[np.ndarray, int, int]],
+    convert: Callable[[SourcePart], tuple[np.ndarray, int, int]],
     audio_format: str,
     nj: int,
     label: str | None,
@@ -222,7 +222,7 @@ def write_parts(
         for part in parts:
             _check_file_name(part, container)
 
-    def write(block: Path, block_parts: Sequence[Part], collector: Collector) -> Written:
+    def write(block: Path, block_parts: Sequence[SourcePart], collector: Collector) -> Written:
         utterances = (
             (part.utterance, *_as_int16(samples), *rates)
             for part, (samples, *rates) in collector.each(block_parts, convert)
@@ -235,7 +235,7 @@ def write_parts(
     return {key: WrittenAudio(*fields) for key, fields in written.items()}, rejections
 
 
-def _check_file_name(part: Part, container: str) -> None:
+def _check_file_name(part: SourcePart, container: str) -> None:
     size = len(f"{part.utterance}.{container}".encode())
     if "/" in part.utterance:
         problem = "with '/'"

@@ -162,7 +162,7 @@ class AudioReader:
                 return sound.read_all()
 
 
-class Part(NamedTuple):
+class SourcePart(NamedTuple):
     """Where the audio of an utterance is: a recording, or a part of it.
 
     Args:

@@ -13,7 +13,7 @@ import numpy as np
 import soxr
 
 from mtla_espnet.data.audio.format import read_parts, write_parts
-from mtla_espnet.data.audio.reader import AudioReader, Part
+from mtla_espnet.data.audio.reader import AudioReader, SourcePart
 from mtla_espnet.data.kaldi.datadir import validate_data_dir
 from mtla_espnet.data.kaldi.rejected import DEFAULT_PERCENT, report_rejected
 from mtla_espnet.data.kaldi.tables import read_table, spk2utt_from, write_table
@@ -74,7 +74,7 @@ def perturb_speed(
     prefix = prefix_of(factor)
     reader = AudioReader(allow_pipes)
 
-    def perturbed(part: Part) -> tuple[np.ndarray, int, int]:
+    def perturbed(part: SourcePart) -> tuple[np.ndarray, int, int]:
         samples, rate_hz = reader.read(part.path, part.start_s, part.end_s, part.channel)
         samples = soxr.resample(samples, rate_hz * float(factor), rate_hz)
         if not len(samples):

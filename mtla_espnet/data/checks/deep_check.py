@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mtla_espnet.data.audio.format import MOST_CLIPPED
-from mtla_espnet.data.audio.reader import AudioReader, Part
+from mtla_espnet.data.audio.reader import AudioReader, SourcePart
 from mtla_espnet.data.features.format import parts_of
 from mtla_espnet.data.features.reader import FeatureReader
 from mtla_espnet.data.kaldi.rejected import Rejection
@@ -83,7 +83,7 @@ def check_files(data_dir: str | os.PathLike, nj: int = 1, allow_pipes: bool = Fa
     reader = FeatureReader() if features else AudioReader(allow_pipes)
     said = _said_lengths(data_dir, features)
 
-    def look_at(block: Sequence[Part]) -> list[tuple]:
+    def look_at(block: Sequence[SourcePart]) -> list[tuple]:
         return [_looked(look, reader, part) for part in block]
 
     starts = range(0, len(parts), _BLOCK_UTTERANCES)
@@ -105,14 +105,14 @@ def check_files(data_dir: str | os.PathLike, nj: int = 1, allow_pipes: bool = Fa
     return findings
 
 
-def _looked(look, reader, part: Part) -> tuple[int, int, dict[str, str], str]:
+def _looked(look, reader, part: SourcePart) -> tuple[int, int, dict[str, str], str]:
     try:
         return (*look(reader, part), "")
     except UserError as error:
         return 0, 0, {}, str(error)
 
 
-def _look_at_audio(reader: AudioReader, part: Part) -> tuple[int, int, dict[str, str]]:
+def _look_at_audio(reader: AudioReader, part: SourcePart) -> tuple[int, int, dict[str, str]]:
     """Return samples, rate and remarks."""
     samples, rate_hz = reader.read(part.path, part.start_s, part.end_s, part.channel)
     remarks = {}
@@ -125,7 +125,7 @@ def _look_at_audio(reader: AudioReader, part: Part) -> tuple[int, int, dict[str,
     return len(samples), rate_hz, remarks
 
 
-def _look_at_features(reader: FeatureReader, part: Part) -> tuple[int, int, dict[str, str]]:
+def _look_at_features(reader: FeatureReader, part: SourcePart) -> tuple[int, int, dict[str, str]]:
     """Return frames, features of a frame, and remarks."""
     features = reader.read(part.path)
     constant = len(features) > 1 and not np.ptp(features, axis=0).any()
@@ -146,7 +146,7 @@ def _said_lengths(data_dir: Path, features: bool) -> dict[str, int]:
     return lengths
 
 
-def _about(part: Part, reason: str) -> Rejection:
+def _about(part: SourcePart, reason: str) -> Rejection:
     return Rejection(part.utterance, part.file, part.line, reason)
 
 

@@ -18,7 +18,7 @@ from mtla_espnet.data.archives.ark import has_range, is_ark_place, write_ark_mat
 from mtla_espnet.data.archives.fairseq_zip import FeatureZip, parse_place
 from mtla_espnet.data.audio.blocks import Collector, Written, write_blocks
 from mtla_espnet.data.audio.format import copy_tables, read_parts
-from mtla_espnet.data.audio.reader import AudioReader, Part
+from mtla_espnet.data.audio.reader import AudioReader, SourcePart
 from mtla_espnet.data.features.reader import FeatureReader, is_features_entry
 from mtla_espnet.data.kaldi.datadir import validate_data_dir
 from mtla_espnet.data.kaldi.rejected import DEFAULT_PERCENT, Rejection
@@ -119,7 +119,7 @@ def format_features(
 
 
 def write_features(
-    parts: Sequence[Part],
+    parts: Sequence[SourcePart],
     directory: Path,
     feats_type: str,
     extractor: Extractor,
@@ -153,7 +153,7 @@ def write_features(
     """
     audio, features = AudioReader(allow_pipes), FeatureReader()
 
-    def read(part: Part) -> np.ndarray:
+    def read(part: SourcePart) -> np.ndarray:
         if is_features_entry(part.path):
             return features.read(part.path)
         samples, rate_hz = audio.read(part.path, part.start_s, part.end_s, part.channel)
@@ -164,7 +164,7 @@ def write_features(
             raise UserError(f"{part.path}: is too short, {len(samples)} samples at {fs} Hz")
         return computed
 
-    def write(block: Path, block_parts: Sequence[Part], collector: Collector) -> Written:
+    def write(block: Path, block_parts: Sequence[SourcePart], collector: Collector) -> Written:
         shapes = {}
         staying = hashlib.blake2b(digest_size=16)
 
@@ -213,7 +213,7 @@ def read_frame_shift(data_dir: Path) -> float:
     return shift_s
 
 
-def parts_of(data_dir: Path, allow_pipes: bool, channel: int | None) -> list[Part]:
+def parts_of(data_dir: Path, allow_pipes: bool, channel: int | None) -> list[SourcePart]:
     """Check a data directory, and return where the features or the audio of its utterances are.
 
     Args:
@@ -230,7 +230,7 @@ def parts_of(data_dir: Path, allow_pipes: bool, channel: int | None) -> list[Par
     if not features:
         return read_parts(data_dir, channel)
     return [
-        Part(key, entry, file=str(path), line=line)
+        SourcePart(key, entry, file=str(path), line=line)
         for line, (key, entry) in enumerate(read_table(path).items(), 1)
     ]
 
@@ -257,7 +257,7 @@ def _write_archive(path: Path, matrices, feats_type: str, compress: bool) -> dic
     return places
 
 
-def common_dim(written: Written, parts: Sequence[Part]) -> tuple[int, list[Rejection]]:
+def common_dim(written: Written, parts: Sequence[SourcePart]) -> tuple[int, list[Rejection]]:
     """Return the width that most utterances have, and those that have another."""
     if not written:
         return 0, []

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from mtla_espnet.corpora.smarthome.grammar import Sentence, expand, read_sentences
+from mtla_espnet.corpora.smarthome.grammar import Command, expand, read_sentences
 from mtla_espnet.files import UserError
 
 ROOMS = {"hall": {"in": "im Flur", "the": "den Flur"}, "kitchen": {"in": "in der Küche"}}
@@ -18,10 +18,10 @@ def test_a_template_is_filled_with_all_values():
     }
     sentences = expand(grammar)
     assert sentences[1:3] == [
-        Sentence(
+        Command(
             "make the hall blue", "paint", {"room": "hall", "color": "blue"}, "Mach es im Flur blau"
         ),
-        Sentence(
+        Command(
             "make the kitchen red",
             "paint",
             {"room": "kitchen", "color": "red"},
@@ -29,7 +29,7 @@ def test_a_template_is_filled_with_all_values():
         ),
     ]
     assert len(sentences) == 5
-    assert sentences[-1] == Sentence("stop", "stop", {}, "Halt")
+    assert sentences[-1] == Command("stop", "stop", {}, "Halt")
 
 
 def test_a_slot_in_one_language_only_is_refused():

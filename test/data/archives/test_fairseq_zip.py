@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as arrays
 
 from mtla_espnet.data.archives.fairseq_zip import (
     FeatureZip,
-    Place,
+    ZipPlace,
     features_from_bytes,
     merge_zips,
     places_of,
@@ -46,7 +46,7 @@ def test_any_id_and_array_is_read_where_it_is_said_to_be(tmp_path_factory, writt
         places = {key: archive.add(key, features) for key, features in written.items()}
     for key, features in written.items():
         np.testing.assert_array_equal(as_fairseq(path, *places[key]), features)
-        np.testing.assert_array_equal(read_features(f"{Place(path, *places[key])}"), features)
+        np.testing.assert_array_equal(read_features(f"{ZipPlace(path, *places[key])}"), features)
     assert {
         key: (place.offset, place.num_bytes) for key, place in places_of(path).items()
     } == places
