@@ -27,6 +27,7 @@ from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.runner.checks import check_needs, check_room
 from mtla_espnet.runner.download import use_downloaded
 from mtla_espnet.runner.dry_run import describe_stage
+from mtla_espnet.runner.ending import ending
 from mtla_espnet.runner.parts import parts_of
 from mtla_espnet.task import TASKS
 from mtla_espnet.trust import files_trusted_everywhere
@@ -105,6 +106,9 @@ def _run(options: SimpleNamespace, root: str | os.PathLike, argv: Sequence[str])
     if options.dry_run:
         say("--dry_run true: nothing was run")
     else:
+        if 13 in chosen and not why_left_out(options, 13):
+            for line in ending(recipe):
+                say(line)
         say(f"Successfully finished. [elapsed={round(time.monotonic() - begin)}s]")
 
 
