@@ -23,6 +23,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from mtla_espnet.files import UserError, read_json
 from mtla_espnet.frontend.pretrained import RATE_HZ, Layers, LayerSum, PretrainedFrontend
+from mtla_espnet.network import no_model, unreachable_on_hub
 from mtla_espnet.trust import nothing_runs
 
 WAVEFORM_FAMILIES = ("hubert", "wav2vec2", "wavlm")
@@ -281,6 +282,8 @@ def _load(model: str) -> WaveformEncoder | WhisperEncoder:
     except ImportError:
         raise UserError("frontend transformers: pip install transformers") from None
     _check_folder(model)
+    if not Path(model).is_dir() and (reason := unreachable_on_hub(model)):
+        raise no_model(model, reason)
     with nothing_runs(model):
         return _load_encoder(model, AutoConfig)
 
@@ -356,10 +359,7 @@ def _not_there(model: str, error: Exception) -> UserError:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if Path(model).is_dir():
         return UserError(f"{model}: cannot be loaded: {reason}")
-    return UserError(
-        f"frontend_conf.model: {model} is not in the cache and cannot be fetched: put its "
-        f"config.json and model.safetensors into a folder, and name that ({reason})"
-    )
+    return no_model(model, reason)
 
 
 def _wants_normalized(model: str) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mtla_espnet.data.kaldi.tables import read_table
 from mtla_espnet.files import UserError
+from mtla_espnet.network import no_model, unreachable_on_hub
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.recipe.tokens import text_cleaner, tokenizer
 from mtla_espnet.stages.s09_ngram import PROGRAMS, missing_program
@@ -53,8 +54,21 @@ def check_needs(recipe: Recipe, stages: Sequence[int]) -> None:
             score.check(options)
     if 15 in stages:
         check_hub(recipe)
+    if stages & {10, 11}:
+        _check_frontend(recipe.train_config)
     if (options.ngpu and stages & _TRAINING) or (options.gpu_inference and 12 in stages):
         _check_gpus(options, stages)
+
+
+def _check_frontend(config: Mapping) -> None:
+    """Ask for a front end of the hub before the formatting, which takes long."""
+    conf = config.get("frontend_conf") or {}
+    model = conf.get("model")
+    if config.get("frontend") != "transformers" or not isinstance(model, str):
+        return
+    is_id = model.count("/") < 2 and not model.startswith((".", "/", "~"))
+    if model and is_id and not Path(model).is_dir() and (reason := unreachable_on_hub(model)):
+        raise no_model(model, reason)
 
 
 def _check_scripts(recipe: Recipe, stages: set[int]) -> None:

@@ -14,6 +14,7 @@ from mtla_espnet.files import UserError, check_file, read_json, write_json, writ
 from mtla_espnet.jobs.lock import directory_lock
 from mtla_espnet.jobs.log import say
 from mtla_espnet.jobs.marks import file_digest
+from mtla_espnet.network import unreachable_on_hub
 from mtla_espnet.task import TASKS
 from mtla_espnet.task.record import Task
 from mtla_espnet.trust import are_files_trusted
@@ -133,6 +134,8 @@ def _fetch(name: str, local: Path, directory: Path, task: Task) -> dict[str, Pat
             f"--download_model {name}: no such file, and espnet_model_zoo, which could fetch a "
             "model of that name, is not installed: pip install espnet_model_zoo"
         ) from None
+    if "/" in name and not (directory / "cache").exists() and (why := unreachable_on_hub(name)):
+        raise UserError(f"--download_model {name}: cannot be fetched: {why}")
     try:
         found = ModelDownloader(directory / "cache").download_and_unpack(name)
     except Exception as error:  # of whatever library it fetches by

@@ -9,6 +9,7 @@ import yaml
 from mtla_espnet.files import UserError
 from mtla_espnet.recipe.options import parse_options
 from mtla_espnet.recipe.recipe import Recipe
+from mtla_espnet.runner import download
 from mtla_espnet.runner.download import use_downloaded
 from mtla_espnet.runner.runner import run_recipe
 from mtla_espnet.trust import files_trusted
@@ -104,6 +105,10 @@ def test_a_name_of_the_model_zoo_is_fetched_by_it(tmp_path, monkeypatch):
             "asr_model_file": str(tmp_path / "there/exp/asr/9epoch.pth"),
         }
 
+    with pytest.raises(UserError, match="me/far: cannot be fetched: no network"):
+        monkeypatch.setattr(download, "unreachable_on_hub", lambda name: "no network")
+        used(tmp_path, "me/far")
+    monkeypatch.setattr(download, "unreachable_on_hub", lambda name: None)
     monkeypatch.setattr(downloader.ModelDownloader, "download_and_unpack", download_and_unpack)
     recipe = used(tmp_path, "me/model", "--use_lm", "false")
     assert recipe.paths.exp_dir == tmp_path / "exp/me/model"
