@@ -15,6 +15,7 @@ from pathlib import Path
 
 from mtla_espnet import missing_recipes
 from mtla_espnet.files import UserError, place_error
+from mtla_espnet.other_user import give_what_is_missing
 from mtla_espnet.signals import end_by_exception
 from mtla_espnet.task import TASKS, task_named
 from mtla_espnet.task.record import Task
@@ -50,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         (interrupted). A mistake is one line on stderr.
     """
     end_by_exception()
+    give_what_is_missing()
     # Names of files, and letters that a terminal lacks, are escaped.
     sys.stdout.reconfigure(errors="backslashreplace")
     argv = list(sys.argv[1:] if argv is None else argv)

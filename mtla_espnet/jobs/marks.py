@@ -96,7 +96,7 @@ class Mark:
         for path in self._part.outputs:
             if not path.exists():
                 return f"{path} is missing"
-        for directory, before in read_json(self._done).get("written", {}).items():
+        for directory, before in read_json(self._done).get("directories", {}).items():
             if stamps([directory]) != before:
                 return f"{directory} is not as it was written"
         return None
@@ -159,7 +159,7 @@ class Mark:
                 found = f" (there are {', '.join(beside[:12])})" if beside else ""
                 raise UserError(f"the stage ended without {path}{found}: is it the right name?")
         now = datetime.datetime.now().isoformat(timespec="seconds")
-        more = {"stamps": self._stamps, "written": self._written(), "finished": now}
+        more = {"stamps": self._stamps, "directories": self._written(), "finished": now}
         flush_all(self._part.directory)
         write_json(self._done, {**self._wanted, **more})
         self._begun.unlink()
