@@ -13,6 +13,7 @@ from mtla_espnet.directories import scratch_directory
 from mtla_espnet.files import UserError, write_text
 from mtla_espnet.jobs.log import job_log, say
 from mtla_espnet.jobs.marks import Part
+from mtla_espnet.network import unreachable
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.yaml_files import dump_yaml
 
@@ -69,6 +70,8 @@ def _send(repo: str, folder: Path) -> str:
     from huggingface_hub.errors import HfHubHTTPError
 
     api = HfApi()
+    if why := unreachable(api.endpoint):
+        raise UserError(f"--hf_repo {repo}: {api.endpoint} does not take it: {why}")
     try:
         address = api.create_repo(repo, exist_ok=True)
         api.upload_folder(repo_id=repo, folder_path=folder, commit_message="Update the model")
