@@ -4,14 +4,6 @@ from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.report.decodes import find_decodes
 from mtla_espnet.score.registry import SCORES
 
-# Model -> the verb of `mtla-espnet` that decodes files by it, and what a file is.
-_VERBS = {
-    "asr": ("transcribe", "a.wav"),
-    "st": ("translate", "a.wav"),
-    "slu": ("understand", "a.wav"),
-    "mt": ("summarise", "a.txt"),
-}
-
 
 def ending(recipe: Recipe) -> list[str]:
     """Return the last lines of a run whose decoded sets are scored.
@@ -35,7 +27,7 @@ def ending(recipe: Recipe) -> list[str]:
         count = f" of {decode.utterances} utterances" if decode.utterances else ""
         lines.append(f"{decode.name.removeprefix(f'{tag}/')}{count}: {', '.join(told)}")
         lines += [f"Note: {warning}" for warning in decode.warnings]
-    verb, file = _VERBS[recipe.task.model]
+    verb, file = recipe.task.verb[0], "a.wav" if recipe.task.speech else "a.txt"
     return [
         *lines,
         f"All results are in {exp_dir / 'RESULTS.md'}",

@@ -189,7 +189,9 @@ def test_a_recipe_runs_and_is_done_when_run_again(task, recordings, tmp_path, mo
     assert_packed(exp_dir / f"{EXPECTED[task]}_valid.acc.ave.zip", exp_dir, task)
     run_recipe(arguments(task), task=task)
     again = capsys.readouterr().out.splitlines()
-    assert all("skipped" in line for line in again[:-1]), again
+    stages = [line for line in again if ") Stage " in line]
+    assert len(stages) == 15 and all("skipped" in line for line in stages), again
+    assert f"mtla-espnet {task_named(task).verb[0]} --model" in again[-2]
 
 
 @pytest.mark.espnet
