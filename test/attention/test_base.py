@@ -29,7 +29,7 @@ def count(size, batch=1, device=None):
 def step_by_step(module, x, prefix, beam=1):
     """Decode: the first `prefix` positions as prefix, the rest one at a time."""
     cache = module.new_cache(torch.tensor([prefix]))
-    module.write_prefix(cache, 0, x[:, :prefix], count(prefix))
+    module.write_prefix(cache, 0, x[:, :prefix], count(prefix, device=x.device))
     cache.expand(beam)
     out = []
     for t in range(prefix, x.size(1)):
@@ -312,18 +312,11 @@ def test_cuda_is_within_twice_plain_pytorch(kind, dtype):
         results[name] = (output.detach().float().cpu(), y.grad.float().cpu())
     with torch.no_grad():
         plain = plain_low_precision(kind, module, x.cuda(), count(12, device="cuda")).cpu()
-        on_gpu = x.cuda()
-        cache = module.new_cache(torch.tensor([5]))
-        cache.write_prefix(0, module.entries(on_gpu[:, :5], count(5, device="cuda")))
-        cache.expand(1)
-        steps = []
-        for t in range(5, 12):
-            cache.advance()
-            steps.append(module.step(on_gpu[:, t : t + 1], cache.layer(0)))
+        steps, _ = step_by_step(module, x.cuda(), 5)
     truth, grad = results["exact"]
     allowed = 2 * max((plain - truth).abs().max().item(), 8 * torch.finfo(dtype).eps)
     assert (results["cuda"][0] - truth).abs().max() <= allowed
-    assert (torch.cat(steps, dim=1).float().cpu() - truth[:, 5:]).abs().max() <= allowed
+    assert (steps.float().cpu() - truth[:, 5:]).abs().max() <= allowed
     scale = grad.abs().max().item()
     assert (results["cuda"][1] - grad).abs().max() <= scale * 60 * torch.finfo(dtype).eps + 1e-5
 
