@@ -64,10 +64,11 @@ class _Pack:
         self._extract(configs, _MOST_CONFIG_BYTES)
         named: set[str] = set()
         for config in configs:
-            bases = [str(above) for above in PurePosixPath(config).parents][-_MOST_LEVELS:]
+            bases = [*map(str, PurePosixPath(config).parents[:_MOST_LEVELS]), "."]
             for text in set(_texts(read_yaml(self._directory / config))):
                 if len(text) <= _LONGEST_NAME:
                     named |= {posixpath.normpath(f"{base}/{text}") for base in bases}
+            named -= set(bases)  # the directory of the experiment is no part of the model
         needed = {name for name in self._members if _is_or_is_below(name, named)}
         self._extract(sorted((needed | set(names.values())) - set(configs)))
         return {key: self._directory / name for key, name in names.items()}

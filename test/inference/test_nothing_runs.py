@@ -124,8 +124,8 @@ def checkpoints(canary):
         "Config": {"distiller": text},
         "config": text,
         "task_cfg": {"normalize": False},
-        "model_weight": {},
-        "model": {},
+        "model_weight": 0,
+        "model": 0,
         "dictionaries_symbols": [["a"]],
         "Distiller": {},
     }
