@@ -13,6 +13,7 @@ from hostile_packs import CONFIG, STATISTICS, WEIGHTS, Foreign
 from mtla_espnet.files import UserError
 from mtla_espnet.inference.model_files import unpack
 from mtla_espnet.inference.speech2text import Speech2Text
+from mtla_espnet.task import TASKS
 
 pytestmark = pytest.mark.espnet
 
@@ -108,7 +109,7 @@ def test_damaged_packs(foreign, damage):
 def test_what_no_model_needs_stays_in_the_pack(foreign, tmp_path):
     foreign.members["exp/asr/images/bomb.png"] = bytes(300 << 20)
     foreign.members["../outside"] = b"1"
-    found = unpack(foreign.pack(), tmp_path / "unpacked", "asr")
+    found = unpack(foreign.pack(), tmp_path / "unpacked", TASKS["asr"])
     assert {path.name for path in found.values()} == {"config.yaml", "9epoch.pth"}
     names = [path.name for path in tmp_path.joinpath("unpacked").rglob("*") if path.is_file()]
     assert sorted(names) == ["9epoch.pth", "config.yaml", "meta.yaml", "stats.npz"]

@@ -34,7 +34,7 @@ def foreign(model, tmp_path):
 
 @pytest.fixture(autouse=True)
 def without_network(monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setenv("ESPNET_ALLOW_UNSAFE_TORCH_LOAD", "1")
     monkeypatch.delenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", raising=False)
 
