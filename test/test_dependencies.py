@@ -52,7 +52,7 @@ def imported(directory):
     top = CHECKOUT / directory
     own = {"mtla_espnet"}
     if directory != "mtla_espnet":
-        own |= {path.stem for path in top.iterdir()}
+        own |= {path.stem for path in (*top.iterdir(), *top.rglob("*.py"))}
     for path in sorted(top.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = []

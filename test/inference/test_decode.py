@@ -199,7 +199,7 @@ def test_wrong_input_is_named_and_nothing_is_written(recipe, model, tmp_path):
     output = tmp_path / "out"
     with pytest.raises(UserError, match="wav.scp: no line for 'utt9'"):
         run(recipe, model, output, keys=["utt1", "utt9"])
-    with pytest.raises(ValueError, match="task 'tts' is unknown: say asr, st, slu, mt"):
+    with pytest.raises(ValueError, match="task 'tts' is unknown: say asr, st, slu, sum"):
         run(recipe, model, output, task="tts")
     with pytest.raises(UserError, match="is of a model of speech recognition, not of speech tr"):
         run(recipe, model, output, task="st", inference_config={"beam_size": 3})
