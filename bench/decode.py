@@ -26,9 +26,10 @@ from torch import nn
 
 from mtla_espnet.decoder.decoder_only import DecoderOnly
 from mtla_espnet.decoder.step import DecoderStep
-from mtla_espnet.search.beam import DecoderScorer, SearchOptions, beam_search
+from mtla_espnet.search.beam import DecoderScorer, beam_search
 from mtla_espnet.search.ctc import CTCPrefixScorer
 from mtla_espnet.search.graph.graph import FixedScorer, FixedSearch, StepBuffers
+from mtla_espnet.search.options import SearchOptions
 
 UTTERANCES, POSITIONS, BEAM, TOKENS = 84, 149, 50, 30
 LAYERS, SIZE, HEADS, UNITS, VOCABULARY = 9, 512, 8, 2048, 8000

@@ -50,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0, 1 (a mistake in files or data), 2 (in the command line) or 130
         (interrupted). A mistake is one line on stderr.
     """
+    _open_standard_streams()
     end_by_exception()
     give_what_is_missing()
     # Names of files, and letters that a terminal lacks, are escaped.
@@ -83,6 +84,24 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {told}", file=sys.stderr)
         return told.exit_code
+
+
+def _open_standard_streams() -> None:
+    """Make printing safe: of letters that the output cannot take, and where a stream is closed.
+
+    A letter is then escaped. A file that is opened next would else get the number of the closed
+    stream, and what a library writes there.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
@@ -159,15 +178,21 @@ def _add_decoding_verb(verbs, task: Task) -> None:
         "--model", type=Path, required=True, help="an experiment's directory, or a pack of it (zip)"
     )
     parser.add_argument(
-        "--inference_config", type=Path, help="decoding options (YAML), as of a recipe"
+        "--inference_config",
+        type=Path,
+        help="decoding options (YAML), as of a recipe; default: those kept with the model",
     )
-    parser.add_argument("--beam_size", type=int, help="hypotheses kept; default: 10")
+    parser.add_argument(
+        "--beam_size", type=int, help="hypotheses kept; default: as the model's recipe, or 20"
+    )
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto")
     parser.add_argument("--json", action="store_true", help="a line of JSON for each result")
     add_trust_argument(parser)
     if task.speech:
         parser.add_argument(
-            "--ctc_weight", type=float, help="share of CTC, 0 to 1; default: 0.3, translation: 0"
+            "--ctc_weight",
+            type=float,
+            help="share of CTC, 0 to 1; default: as the model's recipe, or 0.5 (translation: 0)",
         )
         parser.add_argument(
             "--cut",
@@ -179,7 +204,8 @@ def _add_decoding_verb(verbs, task: Task) -> None:
             "--longest", type=float, default=20.0, help="seconds of a piece; default: 20"
         )
     what = "sound file" if task.speech else "text file, a document each"
-    parser.add_argument("file", type=Path, nargs="+", help=what)
+    help_ = f"{what}; a directory or a pattern of them; -: the standard input"
+    parser.add_argument("file", type=Path, nargs="+", help=help_)
 
 
 def _prepare(arguments: argparse.Namespace) -> int:
@@ -259,14 +285,14 @@ def _decode(arguments: argparse.Namespace) -> int:
 
 
 def _decode_recordings(arguments: argparse.Namespace) -> int:
-    from mtla_espnet.inference.from_files import decode_recordings, search_options
+    from mtla_espnet.inference.from_files import decode_recordings
 
-    given = {"beam_size": arguments.beam_size, "ctc_weight": arguments.ctc_weight}
     pieces = decode_recordings(
         arguments.task,
         arguments.model,
         arguments.file,
-        options=search_options(arguments.task, arguments.inference_config, given),
+        inference_config=arguments.inference_config,
+        options=_given(arguments, "beam_size", "ctc_weight"),
         device=arguments.device,
         cut_at=arguments.cut,
         longest_s=arguments.longest,
@@ -281,12 +307,14 @@ def _decode_recordings(arguments: argparse.Namespace) -> int:
 
 
 def _decode_documents(arguments: argparse.Namespace) -> int:
-    from mtla_espnet.inference.from_files import search_options, summarise_documents
+    from mtla_espnet.inference.from_files import summarise_documents
 
-    given = {"beam_size": arguments.beam_size}
-    options = search_options(arguments.task, arguments.inference_config, given)
     found = summarise_documents(
-        arguments.model, arguments.file, options=options, device=arguments.device
+        arguments.model,
+        arguments.file,
+        inference_config=arguments.inference_config,
+        options=_given(arguments, "beam_size"),
+        device=arguments.device,
     )
     for path, text in found:
         if arguments.json:
@@ -296,8 +324,16 @@ def _decode_documents(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _given(arguments: argparse.Namespace, *names: str) -> dict[str, object]:
+    """Return the options that the command line has a value for."""
+    values = {name: getattr(arguments, name) for name in names}
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def _print_json(value: dict) -> None:
-    print(json.dumps(value, ensure_ascii=False), flush=True)
+    # JSON has escapes of its own for what the output cannot take.
+    utf_8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    print(json.dumps(value, ensure_ascii=not utf_8), flush=True)
 
 
 def _log_to_console() -> None:

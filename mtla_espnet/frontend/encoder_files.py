@@ -7,6 +7,7 @@ which learns their weighted sum in training; one layer is a plain feature.
 
 import argparse
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -57,11 +58,13 @@ def write(arguments: argparse.Namespace, kind: str) -> None:
     if arguments.fs != RATE_HZ:
         raise UserError(f"--fs {arguments.fs}: pretrained encoders read {RATE_HZ} Hz", 2)
     layer = _layer(arguments.layer)
+    conf = _frontend_conf(arguments, kind)
     with files_trusted(arguments.trust_files):
-        frontend = _load(arguments, kind).eval().to(arguments.device)
+        frontend = load_encoder(kind, conf).eval().to(arguments.device)
     if layer is not None:
         layer = _check_layer(frontend, layer)
-    extractor = layer_extractor(frontend, _name(arguments, kind), layer)
+    source = {"frontend": kind, "frontend_conf": conf, "layer": layer}
+    extractor = layer_extractor(frontend, _name(arguments, kind), layer, source)
     files.write_files(arguments, extractor, arguments.files_form)
     if layer is None:
         logging.info(
@@ -72,13 +75,19 @@ def write(arguments: argparse.Namespace, kind: str) -> None:
         )
 
 
-def layer_extractor(frontend: PretrainedFrontend, name: str, layer: int | None) -> Extractor:
+def layer_extractor(
+    frontend: PretrainedFrontend,
+    name: str,
+    layer: int | None,
+    source: Mapping[str, object] | None = None,
+) -> Extractor:
     """Return what computes the layers of an utterance.
 
     Args:
         frontend: in evaluation mode.
         name: stands for everything that the features depend on.
         layer: from 0; None: all, side by side.
+        source: see `Extractor`.
     """
 
     def compute(samples: np.ndarray, rate_hz: int) -> np.ndarray:
@@ -91,7 +100,7 @@ def layer_extractor(frontend: PretrainedFrontend, name: str, layer: int | None) 
             stored = torch.cat([state[0, : int(frames[0])].float() for state in chosen], dim=1)
         return stored.cpu().numpy()
 
-    return Extractor(name, compute, frontend.hop_length / RATE_HZ)
+    return Extractor(name, compute, frontend.hop_length / RATE_HZ, source)
 
 
 def _device(frontend: PretrainedFrontend) -> torch.device:
@@ -99,22 +108,38 @@ def _device(frontend: PretrainedFrontend) -> torch.device:
     return next((each.device for each in frontend.parameters()), torch.device("cpu"))
 
 
-def _load(arguments: argparse.Namespace, kind: str) -> PretrainedFrontend:
+def load_encoder(kind: str, conf: Mapping[str, object]) -> PretrainedFrontend:
+    """Load a pretrained front end.
+
+    Args:
+        kind: "s3prl" or "transformers".
+        conf: its options.
+
+    Raises:
+        UserError: it cannot be loaded.
+    """
     if kind == "transformers":
         from mtla_espnet.frontend.transformers import TransformersFrontend
 
-        return TransformersFrontend(arguments.model, dtype=arguments.dtype)
+        return TransformersFrontend(**conf)
     from mtla_espnet.frontend.s3prl import S3prlFrontend
 
+    return S3prlFrontend(**conf)
+
+
+def _frontend_conf(arguments: argparse.Namespace, kind: str) -> dict:
+    """Return the options of the front end that the command names."""
+    if kind == "transformers":
+        return {"model": arguments.model, "dtype": arguments.dtype}
     options = {"upstream": arguments.model}
     if arguments.path_or_url:
         options["path_or_url"] = arguments.path_or_url
-    return S3prlFrontend(
-        frontend_conf=options,
-        download_dir=arguments.download_dir,
-        multilayer_feature=True,
-        dtype=arguments.dtype,
-    )
+    return {
+        "frontend_conf": options,
+        "download_dir": arguments.download_dir,
+        "multilayer_feature": True,
+        "dtype": arguments.dtype,
+    }
 
 
 def _layer(text: str) -> int | None:

@@ -114,7 +114,8 @@ def fbank_extractor(n_mels: int = 80) -> Extractor:
         n_mels: Mel bands.
     """
     compute = functools.partial(fbank_of, n_mels=n_mels)
-    return Extractor(f"fbank{n_mels}", compute, _FRAME_SHIFT_S)
+    source = {"frontend": "fbank", "frontend_conf": {"n_mels": n_mels}}
+    return Extractor(f"fbank{n_mels}", compute, _FRAME_SHIFT_S, source)
 
 
 class FbankFrontend(AbsFrontend):

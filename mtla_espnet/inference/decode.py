@@ -1,5 +1,6 @@
 """Decode a shard of a set: the body of a recipe's stage 12."""
 
+import collections
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,8 @@ from mtla_espnet.inference.trained_model import (
 )
 from mtla_espnet.search.batching import in_batches
 
+_KILLED = "two runs were killed while it was decoded alone (out of memory?)"
+
 
 def decode(
     *,
@@ -42,6 +45,7 @@ def decode(
     progress: bool,
     known: Mapping[str, Rows] | None = None,
     journal: Journal | None = None,
+    killed: Sequence[Sequence[str]] = (),
 ) -> tuple[dict | None, dict[str, str]]:
     """Decode utterances of a formatted data directory.
 
@@ -68,7 +72,9 @@ def decode(
         progress: show a bar on a terminal. The log has a line now and then anyway.
         known: id -> what an earlier run found; these are not decoded again, and do not count
             in `efficiency.json`.
-        journal: where each batch is noted when it is decoded.
+        journal: where each batch is noted when it begins and when it is decoded.
+        killed: batches in which earlier runs were killed: there are half as many utterances in
+            a batch now, and one that was alone in two of them is left out.
 
     Returns:
         What `efficiency.json` holds (see `mtla_espnet.score.efficiency`), None where all is
@@ -86,10 +92,12 @@ def decode(
             raise UserError(f"decoding option {key!r} is not known here (known: {legal})")
     data = eval_set(data_dir, keys, kind)
     found: dict[str, Rows] = {key: known[key] for key in data.keys if key in (known or {})}
-    waiting = [key for key in data.keys if key not in found]
+    alone = collections.Counter(batch[0] for batch in killed if len(batch) == 1)
+    failed = {key: _KILLED for key in data.keys if alone[key] > 1}
+    waiting = [key for key in data.keys if key not in found and key not in failed]
     if not waiting:
         _write_tables(output_dir, found)
-        return None, {}
+        return None, failed
     if found:
         logging.info(f"{len(found)} utterances were decoded by an earlier run")
     device = "cuda" if ngpu else "cpu"
@@ -100,9 +108,10 @@ def decode(
     lengths = data.lengths(model, waiting)
     meter = Meter(model.device)
     decoded: dict[str, Rows] = {}
-    failed: dict[str, str] = {}
 
     def recognize(batch: list[str]) -> dict[str, list[Result]]:
+        if journal:
+            journal.begin(batch)
         inputs: dict[str, Inputs] = {}
         for key in batch:
             try:
@@ -124,6 +133,10 @@ def decode(
     most = _affordable_length(model, max_memory_bytes)
     if batch_length:
         most = min(most, max(batch_length, *lengths.values()))
+    for batch in killed:
+        if 1 < len(batch) <= 2 * batch_size:
+            batch_size = len(batch) // 2
+            logging.warning(f"a run was killed in the batch of {' '.join(batch)}: half as many now")
     with _Progress(len(lengths), progress) as advance, meter.whole():
         for batch, results in in_batches(lengths, batch_size, recognize, most):
             if results is None:

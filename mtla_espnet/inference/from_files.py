@@ -3,23 +3,22 @@
 import dataclasses
 import itertools
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import soxr
 import torch
 
-from mtla_espnet.config import check_keys
 from mtla_espnet.data.audio.cut_recordings import cut
 from mtla_espnet.data.audio.reader import read_audio
 from mtla_espnet.files import UserError
+from mtla_espnet.inference.decoding_config import read_decoding_config
+from mtla_espnet.inference.inputs import SOUND_SUFFIXES, TEXT_SUFFIXES, Inputs
 from mtla_espnet.inference.models import model_class
-from mtla_espnet.inference.trained_model import DECODING_OPTIONS, TrainedModel
-from mtla_espnet.yaml_files import load_yaml
+from mtla_espnet.inference.samples import resampled
+from mtla_espnet.inference.trained_model import DECODING_OPTIONS, Outcome, TrainedModel
 
 LONGEST_S = 20.0
-BEAM_SIZE, CTC_WEIGHT = 10, 0.3
 _BATCH = 8
 
 
@@ -53,6 +52,7 @@ def decode_recordings(
     model: Path,
     audio_paths: Sequence[Path],
     *,
+    inference_config: Path | None = None,
     options: Mapping[str, object] | None = None,
     device: str = "auto",
     cut_at: str = "silence",
@@ -60,11 +60,15 @@ def decode_recordings(
 ) -> Iterator[Piece]:
     """Recognise, translate or understand recordings, long ones in pieces.
 
+    A recording that cannot be used costs itself alone: the log names it, and the others come.
+
     Args:
         task: its name: asr, st or slu.
         model: see `TrainedModel.from_pretrained`.
-        audio_paths: recordings of any format, rate and length; channels are mixed.
-        options: of the search, see `TrainedModel`.
+        audio_paths: recordings of any format, rate and length, of which channels are mixed;
+            directories and patterns of them, and `-`, see `mtla_espnet.inference.inputs`.
+        inference_config: a YAML file of `DECODING_OPTIONS`; None: what is kept with the model.
+        options: of the search, over those of the configuration; see `TrainedModel`.
         device: of torch; "auto": CUDA where there is a GPU, else the CPU.
         cut_at: where longer recordings are cut: `silence`, `length` or `none`.
         longest_s: of a piece, in seconds; about what the model was trained on.
@@ -73,27 +77,34 @@ def decode_recordings(
         The pieces of each recording, in order.
 
     Raises:
-        UserError: a recording is missing, truncated or empty, an option means nothing, or the
-            model is not whole or of another task. All recordings are looked at first.
+        UserError: an option means nothing, or the model is not whole or of another task. After
+            the last piece: recordings were left out.
     """
     cut(np.zeros(1), 1, longest_s, cut_at)  # wrong options are told before the model is loaded
-    for path in audio_paths:
-        read_audio(path, channel=None)  # and let go: all together may not fit into memory
-    hears = load(task, model, options, device)
-    pieces = _pieces(audio_paths, hears.rate_hz, cut_at, longest_s)
+    if inference_config is not None:
+        read_decoding_config(inference_config, DECODING_OPTIONS)
+    inputs = Inputs(audio_paths, SOUND_SUFFIXES, _read_recording)
+    recordings = inputs.read()
+    hears = load(task, model, inference_config, options, device)
+    pieces = _pieces(recordings, hears.rate_hz, cut_at, longest_s)
     for batch in itertools.batched(pieces, _BATCH):
-        waves = [wave for _, wave in batch]
-        for (piece, _), results in zip(batch, hears(waves), strict=True):
-            if not results:
+        outcomes = _outcomes(hears, [(piece.name, wave) for piece, wave in batch])
+        for (piece, _), outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, UserError):
+                inputs.leave_out(piece.path, UserError(f"{piece.name}: {outcome}"))
+                continue
+            if not outcome:
                 logging.warning(f"{piece.path}: nothing was recognised from {piece.start_s:.2f} s")
-            text = (results[0][0] or "") if results else ""
+            text = (outcome[0][0] or "") if outcome else ""
             yield dataclasses.replace(piece, text=text)
+    inputs.tell()
 
 
 def summarise_documents(
     model: Path,
     text_paths: Sequence[Path],
     *,
+    inference_config: Path | None = None,
     options: Mapping[str, object] | None = None,
     device: str = "auto",
 ) -> Iterator[tuple[Path, str]]:
@@ -101,79 +112,84 @@ def summarise_documents(
 
     Args:
         model: see `TrainedModel.from_pretrained`.
-        text_paths: UTF-8 files; white space and line ends count as blanks.
-        options: of the search, see `TrainedModel`.
-        device: see `decode_recordings`.
+        text_paths: UTF-8 files, in which white space and line ends count as blanks; directories
+            and patterns of them, and `-`, see `mtla_espnet.inference.inputs`.
+        inference_config: a YAML file of `DECODING_OPTIONS`; None: what is kept with the model.
+        options: of the search, over those of the configuration; see `TrainedModel`.
+        device: of torch; "auto": CUDA where there is a GPU, else the CPU.
 
     Yields:
         Path and summary of each document, in order.
 
     Raises:
-        UserError: a document is missing, empty or not text, or as `decode_recordings`. All
-            documents are looked at first.
+        UserError: an option means nothing, or the model is not whole or of another task. After
+            the last summary: documents were left out.
     """
-    documents = [(path, _read_document(path)) for path in text_paths]
-    writes = load("sum", model, options, device)
-    for first in range(0, len(documents), _BATCH):
-        batch = documents[first : first + _BATCH]
-        for (path, _), results in zip(batch, writes([text for _, text in batch]), strict=True):
-            if not results:
+    if inference_config is not None:
+        read_decoding_config(inference_config, DECODING_OPTIONS)
+    inputs = Inputs(text_paths, TEXT_SUFFIXES, _read_document)
+    documents = inputs.read()
+    writes = load("sum", model, inference_config, options, device)
+    for batch in itertools.batched(documents, _BATCH):
+        outcomes = _outcomes(writes, [(str(path), text) for path, text in batch])
+        for (path, _), outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, UserError):
+                inputs.leave_out(path, UserError(f"{path}: {outcome}"))
+                continue
+            if not outcome:
                 logging.warning(f"{path}: nothing was written")
-            yield path, (results[0][0] or "") if results else ""
+            yield path, (outcome[0][0] or "") if outcome else ""
+    inputs.tell()
 
 
 def load(
-    task: str, model: Path, options: Mapping[str, object] | None = None, device: str = "auto"
+    task: str,
+    model: Path,
+    inference_config: Path | None = None,
+    options: Mapping[str, object] | None = None,
+    device: str = "auto",
 ) -> TrainedModel:
     """Load a trained model of a task.
 
     Raises:
-        UserError: see `TrainedModel`.
+        UserError: see `TrainedModel.from_pretrained`.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return model_class(task).from_pretrained(model, device=device, **(options or {}))
+    given = options or {}
+    return model_class(task).from_pretrained(model, inference_config, device=device, **given)
 
 
-def search_options(
-    task: str, config: Path | None, given: Mapping[str, object | None]
-) -> dict[str, object]:
-    """Lay options of a command line over those of a decoding configuration, or over defaults.
-
-    Args:
-        task: its name.
-        config: a YAML file of `DECODING_OPTIONS`; None: there is none.
-        given: option -> value; None: not given.
-
-    Raises:
-        UserError: the file is missing or wrong, or has an option that is not one of decoding.
-    """
-    options: dict[str, object] = {"beam_size": BEAM_SIZE}
-    if model_class(task).default_ctc_weight:
-        options["ctc_weight"] = CTC_WEIGHT
-    if config:
-        configured = load_yaml(config)
-        check_keys(configured, sorted(DECODING_OPTIONS), str(config))
-        options |= configured
-    return options | {name: value for name, value in given.items() if value is not None}
+def _outcomes(model: TrainedModel, values: Sequence[tuple[str, object]]) -> list[Outcome]:
+    """Return what a model makes of named inputs, in one search."""
+    found: dict[int, Outcome] = {}
+    prepared = {}
+    for number, (name, value) in enumerate(values):
+        try:
+            prepared[number] = model.prepare(name, value)
+        except UserError as error:
+            found[number] = error
+    found |= zip(prepared, model.decode_prepared(list(prepared.values())), strict=True)
+    return [found[number] for number in range(len(values))]
 
 
 def _pieces(
-    audio_paths: Sequence[Path], rate_hz: int, cut_at: str, longest_s: float
+    recordings: Iterable[tuple[Path, tuple[np.ndarray, int]]],
+    rate_hz: int,
+    cut_at: str,
+    longest_s: float,
 ) -> Iterator[tuple[Piece, np.ndarray]]:
     """Cut recordings, one in memory at a time; yield pieces without text, and their samples."""
-    for path in audio_paths:
-        samples, own_rate_hz = read_audio(path, channel=None)
+    for path, (samples, own_rate_hz) in recordings:
         bounds = cut(samples, own_rate_hz, longest_s, cut_at)
         for start, end in bounds:
             times = start / own_rate_hz, end / own_rate_hz
             piece = Piece(path, *times, text="", whole=len(bounds) == 1)
-            yield piece, _resampled(samples[start:end], own_rate_hz, rate_hz)
+            yield piece, resampled(samples[start:end], own_rate_hz, rate_hz)
 
 
-def _resampled(samples: np.ndarray, rate_hz: int, wanted_hz: int) -> np.ndarray:
-    # a copy: a piece shall not keep its recording
-    return samples.copy() if rate_hz == wanted_hz else soxr.resample(samples, rate_hz, wanted_hz)
+def _read_recording(path: Path) -> tuple[np.ndarray, int]:
+    return read_audio(path, channel=None)
 
 
 def _read_document(path: Path) -> str:

@@ -1,6 +1,7 @@
 """What a decode has found so far, on disk as it comes: a killed one loses a batch at most.
 
-A journal is one run of one job: a line that names what it decodes and how, then a line a batch.
+A journal is one run of one job: a line that names what it decodes and how, then two lines a
+batch: one when it begins, one when it is decoded. The last line says that the run was not killed.
 A line is whole or, where the run was killed in it, left out; nothing is ever rewritten.
 """
 
@@ -8,7 +9,7 @@ import contextlib
 import json
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 # Of one utterance: a row a hypothesis, table -> value (text, token, token_int, score).
@@ -29,6 +30,10 @@ class Journal:
         self._stream = open(path, "w", encoding="utf-8")  # noqa: SIM115  (closed on exit)
         self._write({"identity": identity})
 
+    def begin(self, keys: Sequence[str]) -> None:
+        """Note that a batch begins: a run that is killed in it is not to meet it again."""
+        self._write({"begun": list(keys)})
+
     def add(self, found: Mapping[str, Rows], cost: dict) -> None:
         """Note a batch.
 
@@ -46,6 +51,7 @@ class Journal:
         return self
 
     def __exit__(self, *exception):
+        self._write({"ended": True})  # also by an exception or an interruption
         self._stream.close()
 
 
@@ -66,11 +72,30 @@ def read_journals(directory: Path, identity: str) -> tuple[dict[str, Rows], list
         if head.get("identity") != identity:
             os.unlink(path)
             continue
+        batches = [line for line in batches if "found" in line]
         for batch in batches:
             found |= batch["found"]
         if batches:
             costs.append(batches[-1]["cost"])
     return found, costs
+
+
+def killed_batches(directory: Path, identity: str) -> list[list[str]]:
+    """Return the batches in which earlier runs were killed, such as for their memory.
+
+    Args:
+        directory: of the journals of a set; it need not exist.
+        identity: names model, configuration, arguments and data.
+
+    Returns:
+        The ids of each batch, once a run.
+    """
+    batches = []
+    for path in sorted(directory.glob("*.jsonl")):
+        head, *lines = _whole_lines(path) or [{}]
+        if head.get("identity") == identity and lines and "begun" in lines[-1]:
+            batches.append(lines[-1]["begun"])
+    return batches
 
 
 def _whole_lines(path: Path) -> list[dict]:

@@ -16,7 +16,7 @@ from mtla_espnet.config import check_choices
 from mtla_espnet.files import UserError, reading
 from mtla_espnet.inference.model_config import check_config
 from mtla_espnet.inference.named_files import home_of, resolve_files
-from mtla_espnet.inference.packs import unpack_model
+from mtla_espnet.inference.packs import unpack_model, unpacked_model
 from mtla_espnet.inference.weights import check_parameters, no_larger_than, read_parameters
 from mtla_espnet.task import TASKS, task_of
 from mtla_espnet.task.record import Task
@@ -31,8 +31,8 @@ def model_files(path: Path, task: Task = TASKS["asr"]) -> Iterator[dict[str, Pat
     """Find the configuration and the parameters of a trained model.
 
     Args:
-        path: an experiment's directory with `config.yaml` and one of `MODEL_FILES`, or a zip
-            file of stage 14 or `espnet2.bin.pack`.
+        path: an experiment's directory with `config.yaml` and one of `MODEL_FILES`, a zip file
+            of stage 14 or `espnet2.bin.pack`, or the directory of an unpacked one.
         task: that it is of.
 
     Yields:
@@ -43,6 +43,9 @@ def model_files(path: Path, task: Task = TASKS["asr"]) -> Iterator[dict[str, Pat
         UserError: it is neither, or lacks a file.
     """
     path = Path(path)
+    if path.is_dir() and (path / "meta.yaml").is_file():
+        yield _of_task(unpacked_model(path, _keys(task)), path, task)
+        return
     if path.is_dir():
         if not (path / "config.yaml").is_file():
             raise UserError(f"{path}: has no config.yaml: not the directory of a trained model")
@@ -81,9 +84,18 @@ def unpack(path: Path, directory: Path, task: Task) -> dict[str, Path]:
     Raises:
         UserError: it is not whole, not such a pack, or too large unpacked.
     """
-    needed = (f"{task.model}_train_config", f"{task.model}_model_file")
-    found = unpack_model(path, directory, (*needed, "lm_train_config", "lm_file"))
-    for key in needed:
+    return _of_task(unpack_model(path, directory, _keys(task)), path, task)
+
+
+def _keys(task: Task) -> tuple[str, ...]:
+    """Return the keys of a pack that a model of a task has; the first two are needed."""
+    lms = ("lm_train_config", "lm_file")
+    return f"{task.model}_train_config", f"{task.model}_model_file", *lms
+
+
+def _of_task(found: dict[str, Path], path: Path, task: Task) -> dict[str, Path]:
+    """Return the files of a pack, which must be one of the task."""
+    for key in _keys(task)[:2]:
         if key not in found:
             raise UserError(f"{path}: has no {key}: not the pack of {task.does}")
     return found

@@ -102,13 +102,27 @@ def resolve_files(config: dict, path: Path, home: Path | None) -> None:
             section[key] = str(found)
         elif keys in _NEEDED:
             raise UserError(
-                f"{path}: names {value}, which is not there: not in a directory above it"
+                f"{path}: names {value}, which is not there: not in a directory above it; stage "
+                "14 packs a model with all its files"
             )
         elif home is not None and looks_like_one and _leads_out(value):
             raise UserError(
                 f"{path}: {where}: {value} is not a file of the model: what is from elsewhere "
                 "names files of its own directory alone (--trust_files true allows others)"
             )
+
+
+def find_file(name: str, config: Path) -> Path | None:
+    """Find a file that is named relative to a directory above a configuration.
+
+    Args:
+        name: of the file.
+        config: the configuration, in the directory of the model.
+
+    Returns:
+        None: it is not there, or lies where files of the model may not be (see `home_of`).
+    """
+    return _find(name, config, home_of(config))
 
 
 def _texts(value, where: str = "") -> Iterator[tuple[dict | list, str | int, str]]:

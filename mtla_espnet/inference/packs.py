@@ -15,6 +15,8 @@ from mtla_espnet.yaml_files import parse_yaml, read_yaml
 # Weights hardly compress. So much more than a pack's own size is no model.
 MOST_TIMES = 10
 SPARE_BYTES = 64 << 20
+# What stage 14 packs in the directory of a model's configuration.
+BESIDE = ("inference.yaml", "extractor.yaml")
 _MOST_META_BYTES = 1 << 20
 _MOST_CONFIG_BYTES = 16 << 20
 _LONGEST_NAME = 4096
@@ -45,6 +47,31 @@ def unpack_model(path: Path, directory: Path, wanted: Iterable[str]) -> dict[str
             return _Pack(path, archive, directory).unpack(wanted)
 
 
+def unpacked_model(directory: Path, wanted: Iterable[str]) -> dict[str, Path]:
+    """Find the files of a model in the directory that its pack was unpacked to.
+
+    Args:
+        directory: with the pack's `meta.yaml`.
+        wanted: keys of it, such as `asr_train_config`.
+
+    Returns:
+        Those of `wanted` that are there: key -> file.
+
+    Raises:
+        UserError: its `meta.yaml` is not that of a pack, or names what is not there.
+    """
+    listed = _listed(directory)
+    found = {}
+    for key in wanted:
+        if key in listed:
+            found[key] = directory / posixpath.normpath(str(listed[key]).lstrip("/"))
+            inside = found[key].resolve().is_relative_to(directory.resolve())
+            if not inside or not found[key].is_file():
+                shown = str(listed[key])[:200]
+                raise UserError(f"{directory}: meta.yaml: {key} names {shown!r}: not in the pack")
+    return found
+
+
 class _Pack:
     def __init__(self, path: Path, archive: zipfile.ZipFile, directory: Path):
         self._path, self._archive, self._directory = path, archive, directory
@@ -58,9 +85,16 @@ class _Pack:
 
     def unpack(self, wanted: Iterable[str]) -> dict[str, Path]:
         """See `unpack_model`."""
-        listed = self._listed()
+        self._extract(["meta.yaml"], _MOST_META_BYTES)
+        listed = _listed(self._directory, self._path)
         names = {key: self._member(key, listed[key]) for key in wanted if key in listed}
         configs = [name for key, name in names.items() if key.endswith("_config")]
+        configs += [
+            beside
+            for name in tuple(configs)
+            for beside in (posixpath.join(posixpath.dirname(name), each) for each in BESIDE)
+            if beside in self._members
+        ]
         self._extract(configs, _MOST_CONFIG_BYTES)
         named: set[str] = set()
         for config in configs:
@@ -72,19 +106,6 @@ class _Pack:
         needed = {name for name in self._members if _is_or_is_below(name, named)}
         self._extract(sorted((needed | set(names.values())) - set(configs)))
         return {key: self._directory / name for key, name in names.items()}
-
-    def _listed(self) -> dict:
-        """Return what `meta.yaml` lists: key -> name."""
-        self._extract(["meta.yaml"], _MOST_META_BYTES)
-        where = f"{self._path}: its meta.yaml is not that of espnet2.bin.pack"
-        content = (self._directory / "meta.yaml").read_bytes()
-        with reading(where, "not UTF-8 text"):
-            text = content.decode("utf-8")
-        meta = parse_yaml(text, where)
-        parts = [meta.get(key) for key in ("yaml_files", "files")] if isinstance(meta, dict) else []
-        if len(parts) != 2 or not all(isinstance(part, dict) for part in parts):
-            raise UserError(f"{where}: it has no yaml_files and files")
-        return parts[0] | parts[1]
 
     def _member(self, key: str, name: object) -> str:
         # names of files that were packed from elsewhere are absolute, their members are not
@@ -117,6 +138,24 @@ class _Pack:
             with self._archive.open(info) as source, open(target, "wb") as stream:
                 for block in iter(lambda: source.read(1 << 20), b""):
                     stream.write(block)
+
+
+def _listed(directory: Path, pack: Path | None = None) -> dict:
+    """Return what the `meta.yaml` of a directory lists: key -> name.
+
+    Args:
+        directory: that the pack was unpacked to.
+        pack: for messages; None: the directory.
+    """
+    where = f"{pack or directory}: its meta.yaml is not that of espnet2.bin.pack"
+    content = (directory / "meta.yaml").read_bytes()
+    with reading(where, "not UTF-8 text"):
+        text = content.decode("utf-8")
+    meta = parse_yaml(text, where)
+    parts = [meta.get(key) for key in ("yaml_files", "files")] if isinstance(meta, dict) else []
+    if len(parts) != 2 or not all(isinstance(part, dict) for part in parts):
+        raise UserError(f"{where}: it has no yaml_files and files")
+    return parts[0] | parts[1]
 
 
 def _is_or_is_below(name: str, named: Container[str]) -> bool:

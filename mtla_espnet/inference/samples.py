@@ -7,14 +7,13 @@ import soxr
 import torch
 
 from mtla_espnet.data.audio.reader import read_audio
+from mtla_espnet.data.audio.sound_file import HIGHEST_HZ, LOWEST_HZ
 from mtla_espnet.files import UserError
 
 # What integers of audio files are divided by; those of 8 bits lie around 128.
 _FULL_SCALE = {"int16": 1 << 15, "int32": 1 << 31}
 # Floats as loud as that are integers that were not scaled; 1 is full scale.
 _LOUDEST = 100.0
-# Resampling from or to another rate would take gigabytes, or make silence.
-_RATES_HZ = 1_000, 1_000_000
 
 
 def samples_of(value, rate_hz: int) -> np.ndarray:
@@ -90,9 +89,8 @@ def resampled(samples: np.ndarray, rate_hz: float, wanted_hz: int) -> np.ndarray
     Raises:
         UserError: no audio has such a rate.
     """
-    least, most = _RATES_HZ
-    if not least <= rate_hz <= most:
-        raise UserError(f"has a rate of {rate_hz} Hz: it must be in {least} to {most}")
+    if not LOWEST_HZ <= rate_hz <= HIGHEST_HZ:
+        raise UserError(f"has a rate of {rate_hz} Hz: it must be in {LOWEST_HZ} to {HIGHEST_HZ}")
     return samples.copy() if rate_hz == wanted_hz else soxr.resample(samples, rate_hz, wanted_hz)
 
 

@@ -1,13 +1,21 @@
 """What the models of speech share: samples in, and how their encoder takes them."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from mtla_espnet.data.features.format import DEFAULT_FRAME_SHIFT_S
+from mtla_espnet.data.features.format import (
+    DEFAULT_FRAME_SHIFT_S,
+    EXTRACTOR_FILE,
+    Extractor,
+)
 from mtla_espnet.files import UserError
 from mtla_espnet.inference.model_config import rate_of
+from mtla_espnet.inference.online_features import kept_extractor
 from mtla_espnet.inference.samples import array_of, is_pair, samples_of
 from mtla_espnet.inference.trained_model import Inputs, TrainedModel
 
@@ -18,13 +26,30 @@ class SpeechModel(TrainedModel):
     """A model that hears.
 
     An input is (T,) samples at `rate_hz`, a pair (samples, rate) or the path of a recording, see
-    `mtla_espnet.inference.samples`; (T, D) features where the model was trained on features in
-    files.
+    `mtla_espnet.inference.samples`. A model that was trained on features in files takes (T, D)
+    features, and, where `from_pretrained` finds how they were made, audio too.
     """
+
+    _extractor: Extractor | UserError | None = None  # of features; or why there is none
+    _extractor_rate_hz = 0
+
+    def load_beside(self, train_config: Path) -> None:
+        """See `TrainedModel.load_beside`: what makes features of audio, for a model on features."""
+        if not self.feature_size:
+            return
+        try:
+            found = kept_extractor(train_config)
+        except UserError as error:  # features are welcome all the same
+            self._extractor = error
+            return
+        if found:
+            self._extractor, self._extractor_rate_hz = found
 
     @property
     def rate_hz(self) -> int:
         """Sampling rate that the model's front end expects; 16 kHz is ESPnet's default."""
+        if self._extractor_rate_hz:
+            return self._extractor_rate_hz
         return rate_of(self.train_args.frontend_conf or {}, "config.yaml")
 
     @property
@@ -49,16 +74,28 @@ class SpeechModel(TrainedModel):
         Raises:
             UserError: they are none; the message goes on from the name of the utterance.
         """
-        features = array_of(value).astype(np.float32)
         size = self.feature_size
+        if is_pair(value) or isinstance(value, str | os.PathLike) or array_of(value).ndim < 2:
+            features = self._extract(samples_of(value, self.rate_hz))
+        else:
+            features = array_of(value).astype(np.float32)
         if features.ndim != 2 or features.shape[1] != size:
-            has = f"{features.shape[1]} in a frame" if features.ndim == 2 else "samples"
-            raise UserError(f"has {has}, the model takes {size} features")
+            raise UserError(f"has {features.shape[-1]} in a frame, the model takes {size} features")
         if not len(features):
             raise UserError("has no frames")
         if not np.isfinite(features).all():
             raise UserError("has features that are not finite numbers")
         return features
+
+    def _extract(self, samples: np.ndarray) -> np.ndarray:
+        if self._extractor is None:
+            raise UserError(
+                f"has samples, the model takes {self.feature_size} features, and no "
+                f"{EXTRACTOR_FILE} beside it says how they were made"
+            )
+        if isinstance(self._extractor, UserError):
+            raise UserError(f"has samples, and their features cannot be made: {self._extractor}")
+        return self._extractor.compute(samples, self.rate_hz)
 
     def _are_several(self, value) -> bool:
         return super()._are_several(value) and not is_pair(value)

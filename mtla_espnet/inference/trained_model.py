@@ -13,31 +13,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtla_espnet.attention.ops import choose
-from mtla_espnet.decoder.decoder_only import DecoderOnly
-from mtla_espnet.decoder.step import PREFIX_CACHES, DecoderStep
+from mtla_espnet.decoder.step import PREFIX_CACHES
 from mtla_espnet.files import UserError
+from mtla_espnet.inference.decoding_config import kept_config, read_decoding_config
+from mtla_espnet.inference.engine import Engine
 from mtla_espnet.inference.language_models import PART, load_lm, load_ngram
 from mtla_espnet.inference.meter import Meter
 from mtla_espnet.inference.model_files import load_model, model_files
 from mtla_espnet.inference.tokenizer import load_tokenizer
-from mtla_espnet.search.beam import (
-    DecoderScorer,
-    Hypothesis,
-    SearchOptions,
-    beam_search,
-    check_number,
-)
-from mtla_espnet.search.ctc import CTCPrefixScorer
-from mtla_espnet.search.espnet_scorer import ESPnetOfferScorer, ESPnetScorer
-from mtla_espnet.search.graph.graph import FixedScorer, FixedSearch, StepBuffers, why_no_graph
+from mtla_espnet.search.history import Hypothesis
+from mtla_espnet.search.options import SearchOptions, check_options
 from mtla_espnet.task.record import Task
 from mtla_espnet.trust import files_trusted
 
 _DTYPES = ("float32", "bfloat16", "float16", "float64")
-_MOST_WEIGHT = 100
-# Where a search finds nothing, it is repeated with a minlenratio so much smaller, as in ESPnet.
-_MINLENRATIO_STEP = 0.1
 # No encoder needs more samples of speech, frames or tokens.
 _LONGEST_LEAST = 1 << 18
 
@@ -70,7 +59,8 @@ class TrainedModel:
         dtype: of the decoder and the language model; the encoder stays in float32.
         beam_size: hypotheses an utterance, at most the tokens of the vocabulary.
         ctc_weight: of CTC's scores, in 0 to 1; the decoder has the rest. None: that of
-            ESPnet's class: 0.5, and 0 in translation and in models of text.
+            ESPnet's class, 0.5, and 0 in translation, in models of text and where a model has
+            no CTC.
         lm_weight: of the language model's.
         ngram_weight: of the n-gram's.
         penalty: see `SearchOptions`, as the others.
@@ -106,7 +96,7 @@ class TrainedModel:
         bpemodel: str | os.PathLike | None = None,
         device: str = "cpu",
         dtype: str = "float32",
-        beam_size: int = 20,
+        beam_size: int = SearchOptions.beam_size,
         ctc_weight: float | None = None,
         lm_weight: float = 1.0,
         ngram_weight: float = 0.9,
@@ -128,12 +118,11 @@ class TrainedModel:
         if dtype not in _DTYPES:
             raise UserError(f"dtype {dtype!r} is unknown: say {', '.join(_DTYPES)}")
         self.dtype = dtype
-        if ctc_weight is None:
-            ctc_weight = self.default_ctc_weight
+        is_default = ctc_weight is None
         self.options = SearchOptions(
             beam_size=beam_size,
             nbest=nbest,
-            ctc_weight=ctc_weight,
+            ctc_weight=self.default_ctc_weight if is_default else ctc_weight,
             penalty=penalty,
             temperature=temperature,
             maxlenratio=maxlenratio,
@@ -142,56 +131,71 @@ class TrainedModel:
             pre_beam_ratio=pre_beam_ratio,
         )
         self.options.check()
-        for name, weight in (("lm_weight", lm_weight), ("ngram_weight", ngram_weight)):
-            check_number(name, weight, 0, _MOST_WEIGHT)
+        check_options({"lm_weight": lm_weight, "ngram_weight": ngram_weight})
         # Here: ESPnet's tasks take ten seconds to import, and a wrong path need not wait.
         from mtla_espnet.tasks.register import register, task_class
 
         register()
         espnet_task = task_class(self.task)
         self.model, self.train_args = load_model(espnet_task, train_config, model_file, self.task)
+        if is_default and self._ctc() is None:
+            self.options = dataclasses.replace(self.options, ctc_weight=0.0)
         self._check_model(train_config)
-        self._weights = {"decoder": 1.0 - ctc_weight}
-        self._fixed: FixedSearch | None = None  # keeps its buffers from batch to batch
-        self._buffers: StepBuffers | None = None  # likewise
-        self._packed: DecoderStep | None = None
-        self._lm = None
-        if lm_train_config is not None and lm_weight != 0:
-            self._lm = load_lm(lm_train_config, lm_file, self.model.token_list, self.device)
-            self._weights["lm"] = lm_weight
-            self._lm.to(getattr(torch, dtype))
-        self._ngram, self._ngram_offers = None, ngram_scorer == PART
-        if ngram_file is not None and ngram_weight != 0:
-            self._ngram = load_ngram(Path(ngram_file), ngram_scorer, self.model.token_list)
-            self._weights["ngram"] = ngram_weight
-        if ctc_weight:
-            self._weights["ctc"] = ctc_weight
         self.model.to(self.device)
         self.model.decoder.to(getattr(torch, dtype))
-        self._no_graph = self._why_no_graph()
-        logging.debug(f"The decoder's steps run {self._how_steps_run()}")
+        self._engine = Engine(self.model, self._ctc(), self.options, self._blank, prefix_cache)
+        tokens = self.model.token_list
+        if lm_train_config is not None and lm_weight != 0:
+            lm = load_lm(lm_train_config, lm_file, tokens, self.device)
+            self._engine.add_lm(lm, lm_weight)
+        if ngram_file is not None and ngram_weight != 0:
+            ngram = load_ngram(Path(ngram_file), ngram_scorer, tokens)
+            self._engine.add_ngram(ngram, ngram_weight, offers=ngram_scorer == PART)
 
         self.tokenizer, self._preprocess = load_tokenizer(
             espnet_task, self.train_args, Path(train_config), token_type, bpemodel
         )
 
     @classmethod
-    def from_pretrained(cls, model: str | os.PathLike, trust_files: bool = False, **options):
+    def from_pretrained(
+        cls,
+        model: str | os.PathLike,
+        inference_config: str | os.PathLike | None = None,
+        trust_files: bool = False,
+        **options,
+    ):
         """Load a trained model. What comes with it runs no code.
 
+        It decodes as its recipe did, by the configuration that is kept beside it.
+
         Args:
-            model: an experiment's directory, or a zip file of stage 14 or `espnet2.bin.pack`.
+            model: an experiment's directory, a pack of stage 14 or `espnet2.bin.pack` (zip), or
+                the directory of an unpacked one.
+            inference_config: a file of decoding options, in place of those that are kept.
             trust_files: let its files run code, and lie anywhere; for models whose maker you
                 trust as yourself.
-            options: arguments of the class, such as `beam_size`.
+            options: arguments of the class, such as `beam_size`: they win.
 
         Raises:
             UserError: it is not whole; or as the class.
         """
         with files_trusted(trust_files), model_files(Path(model), cls.task) as files:
-            return cls(**files | options)
+            if inference_config is None:
+                kept = kept_config(files[f"{cls.task.model}_train_config"], DECODING_OPTIONS)
+            else:
+                kept = read_decoding_config(Path(inference_config), DECODING_OPTIONS)
+            loaded = cls(**files | kept | options)
+            loaded.load_beside(files[f"{cls.task.model}_train_config"])
+            return loaded
 
     # What the tasks have of their own
+
+    def load_beside(self, train_config: Path) -> None:
+        """Load what lies beside the model and is needed in some uses of it alone.
+
+        Args:
+            train_config: the `config.yaml` of the model.
+        """
 
     def prepare(self, name: int | str, value) -> Inputs:
         """Return the inputs that an utterance is for the model.
@@ -307,7 +311,7 @@ class TrainedModel:
                 (outcomes[number],) = self.decode_prepared([utterances[number]], meter)
             return outcomes
         with meter.part("search_s"):
-            found = self._search(encoded, lengths, meter)
+            found = self._engine.search(encoded, lengths, meter)
         for number, hypotheses in zip(taken, found, strict=True):
             if hypotheses is None:
                 outcomes[number] = UserError(
@@ -345,97 +349,6 @@ class TrainedModel:
     def _too_short(self, length: int) -> str:
         """Say that an input is too short."""
         return f"an input of length {length} is too short for the encoder"
-
-    def _search(
-        self, encoded: Tensor, lengths: Tensor, meter: Meter
-    ) -> list[list[Hypothesis] | None]:
-        """Search, and again with a smaller minlenratio what found nothing, as ESPnet does."""
-        options = self.options
-        found = self._search_once(encoded, lengths, options, meter)
-        while options.minlenratio >= _MINLENRATIO_STEP:
-            empty = [row for row, hypotheses in enumerate(found) if hypotheses == []]
-            if not empty:
-                break
-            least = max(0.0, options.minlenratio - _MINLENRATIO_STEP)
-            logging.warning(
-                f"{len(empty)} utterances found nothing: now with minlenratio {least:.3g}"
-            )
-            options = dataclasses.replace(options, minlenratio=least)
-            again = self._search_once(encoded[empty], lengths[empty], options, meter)
-            for row, hypotheses in zip(empty, again, strict=True):
-                found[row] = hypotheses
-        return found
-
-    def _search_once(
-        self, encoded: Tensor, lengths: Tensor, options: SearchOptions, meter: Meter
-    ) -> list[list[Hypothesis] | None]:
-        decoder, model = self.model.decoder, self.model
-        inputs = encoded.to(getattr(torch, self.dtype))
-        n_scorers = 1 + (self._lm is not None) + (self._ngram is not None)
-        alone = n_scorers == 1 and not options.ctc_weight and options is self.options
-        if alone and not self._no_graph:
-            if self._fixed is None:
-                self._fixed = FixedSearch(decoder, model.eos, options, self._blank)
-            with meter.part("decoder_s"):
-                found = self._fixed(inputs, lengths)
-            meter.note_cache(self._fixed.cache)
-            return found
-        with meter.part("decoder_s"):
-            scorers = {"decoder": self._decoder_scorer(inputs, lengths, options)}
-            text = inputs[:, :0].float()
-            if self._lm is not None:
-                scorers["lm"] = ESPnetScorer(self._lm, inputs[:, :0], lengths)
-            offer_scorers = {}
-            if self._ngram is not None and self._ngram_offers:
-                offer_scorers["ngram"] = ESPnetOfferScorer(self._ngram, text, lengths)
-            elif self._ngram is not None:
-                scorers["ngram"] = ESPnetScorer(self._ngram, text, lengths)
-        for scorer in (*scorers.values(), *offer_scorers.values()):
-            meter.watch("decoder_s", scorer, "score", "reorder", "select")
-        ctc = None
-        if options.ctc_weight:
-            with meter.part("ctc_s"):
-                posteriors = self._ctc().log_softmax(encoded)
-                skip = getattr(model, "ctc_skip_tokens", 0)
-                ctc = CTCPrefixScorer(posteriors, lengths, self._blank, model.eos, skip)
-            meter.watch("ctc_s", ctc, "start", "score", "extend", "select")
-        if options.ctc_weight == 1.0:  # no decoder chooses what CTC scores
-            options = dataclasses.replace(options, pre_beam_ratio=len(model.token_list))
-        return beam_search(
-            scorers, self._weights, lengths.tolist(), model.eos, options, self.device, ctc,
-            offer_scorers, self._blank,
-        )  # fmt: skip
-
-    def _decoder_scorer(self, inputs: Tensor, lengths: Tensor, options: SearchOptions):
-        """Return what scores by the decoder among others, or where no graph serves."""
-        decoder = self.model.decoder
-        if not isinstance(decoder, DecoderOnly):
-            return ESPnetScorer(decoder, inputs, lengths, options.temperature)
-        beam, temperature = options.beam_size, options.temperature
-        if not self._no_graph:
-            size = len(lengths), inputs.size(1), beam
-            if self._buffers is None or not self._buffers.fits(*size):
-                self._buffers = None  # freed before the next are made
-                self._buffers = StepBuffers(decoder, *size)
-            return FixedScorer(decoder, inputs, lengths, beam, temperature, self._buffers)
-        self._packed = self._packed or DecoderStep(decoder)
-        cache = self._packed.init_cache(inputs, lengths, self.prefix_cache, beam)
-        return DecoderScorer(self._packed, inputs, lengths, temperature, cache=cache)
-
-    def _how_steps_run(self) -> str:
-        if self._no_graph:
-            return f"without CUDA graphs: {self._no_graph}"
-        plain = choose.no_decode_kernels(self.model.decoder.blocks[0].attention)
-        kernels = f"plain operations, not kernels: {plain}" if plain else "Triton kernels"
-        return f"in CUDA graphs on {self.device}, by {kernels}"
-
-    def _why_no_graph(self) -> str:
-        """Return why the decoder's steps do not run in CUDA graphs; empty if they do."""
-        decoder = self.model.decoder
-        why = why_no_graph(decoder, self.device)
-        if not why and decoder.keeps_latents and self.prefix_cache == "latent":
-            why = "prefix_cache is latent, and they keep keys and values"
-        return why
 
     def _result(self, hypothesis: Hypothesis) -> Result:
         token_int = [token for token in hypothesis.yseq[1:-1] if token != self._blank]

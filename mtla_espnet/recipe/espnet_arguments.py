@@ -31,9 +31,15 @@ def training_inputs(recipe: Recipe) -> dict[Path, int]:
     return {text.tokens.token_list: 5 for text in recipe.texts} | files
 
 
-def frontend_files(recipe: Recipe) -> list[Path]:
-    """Return the files of a pretrained encoder that the front end reads, where they are local."""
-    conf = recipe.train_config.get("frontend_conf") or {}
+def frontend_files(recipe: Recipe, conf: Mapping | None = None) -> list[Path]:
+    """Return the files of a pretrained encoder that a front end reads, where they are local.
+
+    Args:
+        recipe: whose directory they are relative to.
+        conf: options of the front end; None: of the training configuration.
+    """
+    if conf is None:
+        conf = recipe.train_config.get("frontend_conf") or {}
     inner = conf.get("frontend_conf") or {}
     names = [conf.get("model"), inner.get("path_or_url")]
     paths = [recipe.root / str(name) for name in names if name]

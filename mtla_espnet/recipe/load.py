@@ -18,6 +18,7 @@ from mtla_espnet.recipe.espnet_options import check_values, espnet_table
 from mtla_espnet.recipe.names import check_names
 from mtla_espnet.recipe.options import check_supported, default_of
 from mtla_espnet.recipe.recipe import Recipe
+from mtla_espnet.search.options import check_options
 from mtla_espnet.yaml_files import load_yaml
 
 # ESPnet's own default where encoder_conf does not say the model size.
@@ -101,6 +102,12 @@ def _load_inference_config(recipe: Recipe) -> dict:
     if options.inference_args:
         config = apply_arguments(config, options.inference_args, "--inference_args")
         check_keys(config, espnet_table()["inference"]["options"], "--inference_args")
+    try:
+        check_options(config)
+    except UserError as error:
+        given = options.inference_args and "--inference_args"
+        source = " with ".join(filter(None, (options.inference_config, given)))
+        raise UserError(f"{source}: {error}") from None
     files = recipe.paths.lm_files | recipe.paths.ngram_files
     return config | {name: str(path) for name, path in files.items()}
 

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-from mtla_espnet.data.features.format import FEATURE_TYPES, read_frame_shift
+from mtla_espnet.data.features.format import EXTRACTOR_FILE, FEATURE_TYPES, read_frame_shift
 from mtla_espnet.data.kaldi.tables import read_table
 from mtla_espnet.files import UserError
 from mtla_espnet.recipe.options import USUAL_RATE_HZ
@@ -52,9 +52,9 @@ class SpeechInput:
         return ["feats_type", *more]
 
     def facts_of(self, set_dir: Path) -> list[str]:
-        """Return `facts`, and `content_digest` where there is one: dumps of ESPnet lack it."""
-        digest = ["content_digest"] if (set_dir / "content_digest").exists() else []
-        return [*self.facts, *digest]
+        """Return `facts`, and those of our own dumps that ESPnet's lack, where there are any."""
+        ours = ("content_digest", EXTRACTOR_FILE)
+        return [*self.facts, *(name for name in ours if (set_dir / name).exists())]
 
     @property
     def loader(self) -> str:

@@ -6,7 +6,7 @@ With `--feats_type extracted` or `fairseq_zip` features are checked or computed 
 from pathlib import Path
 
 from mtla_espnet.data.audio.format import format_audio
-from mtla_espnet.data.features.format import format_features
+from mtla_espnet.data.features.format import EXTRACTOR_FILE, format_features
 from mtla_espnet.jobs.log import job_log
 from mtla_espnet.jobs.marks import Part
 from mtla_espnet.recipe.recipe import Recipe
@@ -43,8 +43,8 @@ def parts(recipe: Recipe) -> list[Part]:
 def _sources(recipe: Recipe, data_dir: Path) -> list[str]:
     """Return the files of a data directory that say where its audio or its features are."""
     if recipe.speech.is_features and (data_dir / "feats.scp").exists():
-        shift = ["frame_shift"] if (data_dir / "frame_shift").exists() else []
-        return ["feats.scp", *shift]
+        facts = ("frame_shift", EXTRACTOR_FILE)
+        return ["feats.scp", *(name for name in facts if (data_dir / name).exists())]
     return ["wav.scp", *(table for table in _OF_AUDIO if (data_dir / table).exists())]
 
 

@@ -15,6 +15,7 @@ from mtla_espnet.recipe.espnet_arguments import (
 )
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.recipe.tokens import text_inputs
+from mtla_espnet.stages.shared.decoding import keep_beside_model
 from mtla_espnet.stages.shared.limits import leave_out, limits_dir
 from mtla_espnet.stages.shared.splits import in_splits
 from mtla_espnet.stages.shared.training import (
@@ -103,6 +104,8 @@ def run(recipe: Recipe, part: Part) -> None:
         left_out["train"],
     )
     run_training(recipe, recipe.task.program, argv, exp_dir)
+    if is_first:
+        keep_beside_model(recipe)
 
 
 def _is_merged(recipe: Recipe) -> bool:

@@ -1,5 +1,6 @@
 """Stage 12: decode the test sets."""
 
+import math
 import os
 import shlex
 import shutil
@@ -16,9 +17,11 @@ from mtla_espnet.report.decodes import FAILED
 from mtla_espnet.report.tables import write_results
 from mtla_espnet.score.efficiency import FILE, merge_runs, rtf_log
 from mtla_espnet.score.registry import retire_results
+from mtla_espnet.stages.shared.decoding import keep_beside_model
 
 TITLE = "Decode"
 _TABLES = ("text", "token", "token_int", "score")
+_MOST_NAMED = 5  # of utterances, in a line
 
 
 def parts(recipe: Recipe) -> list[Part]:
@@ -66,7 +69,7 @@ def run(recipe: Recipe, part: Part) -> None:
     options = recipe.options
     load_espnet()  # once: the jobs are forked children
     from mtla_espnet.inference.decode import decode
-    from mtla_espnet.inference.journal import Journal, read_journals
+    from mtla_espnet.inference.journal import Journal, killed_batches, read_journals
     from mtla_espnet.search.batching import available_memory  # here: they load ESPnet
 
     data_dir = recipe.sets.evaluated[part.name]
@@ -76,6 +79,7 @@ def run(recipe: Recipe, part: Part) -> None:
         shutil.rmtree(journals, ignore_errors=True)
     identity = identity_of(part, _device_name(options.gpu_inference))
     known, earlier = read_journals(journals, identity)
+    killed = killed_batches(journals, identity)
     if known:
         say(f"{part.name}: {len(known)} utterances were decoded by an interrupted run")
     keys = list(read_table(data_dir / _tables_read(recipe, data_dir)[0]))
@@ -107,6 +111,7 @@ def run(recipe: Recipe, part: Part) -> None:
                 progress=n_jobs == 1,
                 known=known,
                 journal=journal,
+                killed=killed,
             )
 
     logs = log_dir / f"{recipe.task.model}_inference.*.log"
@@ -121,6 +126,8 @@ def run(recipe: Recipe, part: Part) -> None:
     write_text(log_dir / "calculate_rtf.log", rtf_log(cost))
     write_json(part.directory / FILE, cost)
     failed = {key: reason for _, failures in decoded for key, reason in failures.items()}
+    keep_beside_model(recipe)
+    tell_empty(part.directory / "score", part.name)
     try:
         report_failed(failed, len(keys), part.directory / FAILED)
     except UserError:
@@ -172,6 +179,20 @@ def report_failed(failed: dict[str, str], n_utterances: int, path: Path) -> None
         f"{len(failed)} of {n_utterances} utterances were not decoded (listed in {path}): "
         f"{first}: {failed[first]}"
     )
+
+
+def tell_empty(scores: Path, name: str) -> None:
+    """Say of how many utterances nothing was recognised: nothing found is no success.
+
+    Args:
+        scores: table of the best hypotheses' scores; minus infinity where there is none.
+        name: of the set.
+    """
+    table = read_table(scores)
+    empty = [key for key, score in table.items() if float(score) == -math.inf]
+    if empty:
+        named = " ".join(empty[:_MOST_NAMED]) + (" ..." if len(empty) > _MOST_NAMED else "")
+        say(f"{name}: nothing was recognised of {len(empty)} of {len(table)} utterances: {named}")
 
 
 def join_tables(outputs: list[Path], target: Path) -> None:

@@ -13,6 +13,11 @@ from mtla_espnet.jobs.marks import Part
 from mtla_espnet.recipe.espnet_arguments import frontend_files, load_espnet
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.recipe.tokens import text_inputs
+from mtla_espnet.stages.shared.decoding import (
+    extractor_conf,
+    keep_beside_model,
+    kept_files,
+)
 
 TITLE = "Pack the model"
 
@@ -25,13 +30,15 @@ def parts(recipe: Recipe) -> list[Part]:
     inputs |= {path: 9 for path in recipe.paths.ngram_files.values()}
     inputs |= {text.tokens.bpe_model: 5 for text in recipe.texts if text.tokens.bpe_model}
     inputs |= recipe.normalization | text_inputs(recipe)
-    inputs |= {path: 0 for path in frontend_files(recipe)}
+    for conf in (None, extractor_conf(recipe)):  # of the front end, and of stored features
+        inputs |= {path: 0 for path in frontend_files(recipe, conf)}
     if results.exists():
         inputs[results] = 13
+    options = {"config": recipe.inference_config}
     return [
         Part(
             directory=recipe.paths.exp_dir,
-            options={},
+            options=options,
             inputs=inputs,
             outputs=[recipe.paths.packed_model],
         )
@@ -58,6 +65,7 @@ def run(recipe: Recipe, part: Part) -> None:
 
     (packed,) = part.outputs
     (command,) = commands(recipe, part)
+    keep_beside_model(recipe)
     named = _named(recipe)
     configs = {name: path for name, path in named.items() if name.endswith("_config")}
     files = {name: path for name, path in named.items() if name not in configs}
@@ -77,8 +85,9 @@ def _named(recipe: Recipe) -> dict[str, Path]:
 
 
 def _others(recipe: Recipe, part: Part) -> list[Path]:
-    """Return what else is packed: files that the configuration names, results, plots."""
+    """Return what else is packed: files that the configuration names, options, results, plots."""
     named = set(_named(recipe).values())
     images = recipe.paths.exp_dir / "images"
     others = [path for path in part.inputs if path not in named]
+    others += kept_files(recipe)
     return [*others, images] if images.is_dir() else others

@@ -12,6 +12,7 @@ from mtla_espnet.files import UserError
 from mtla_espnet.inference import decode as decode_module
 from mtla_espnet.inference.decode import decode
 from mtla_espnet.inference.journal import Journal, read_journals
+from mtla_espnet.inference.trained_model import TrainedModel
 from mtla_espnet.score.efficiency import (
     SEARCH_PARTS,
     merge_efficiency,
@@ -269,3 +270,40 @@ def test_an_interrupted_decode_goes_on_and_ends_with_the_same_bytes(
         tmp_path / "out/1best_recog/text"
     )
     assert merge_runs(earlier, [])["utterances"] == 5
+
+
+def test_a_batch_that_killed_a_run_is_decoded_in_halves_and_then_left_out(recipe, model, tmp_path):
+    batches = []
+
+    class Noting(Journal):
+        def begin(self, keys):
+            batches.append(keys)
+
+    killed = [["utt2", "utt4", "utt1", "utt5"], ["utt3"]]
+    options = {"batch_size": 5, "killed": killed}
+    with Noting(tmp_path / "journals", "a") as journal:
+        _, failed = run(recipe, model, tmp_path / "once", journal=journal, **options)
+    assert batches == [["utt2", "utt4"], ["utt1", "utt5"], ["utt3"]] and not failed
+    options["killed"] = [*killed, ["utt3"]]
+    cost, failed = run(recipe, model, tmp_path / "twice", **options)
+    assert failed == {"utt3": "two runs were killed while it was decoded alone (out of memory?)"}
+    assert cost["utterances"] == 4
+    rest = tables_of(tmp_path / "once")["text"]
+    del rest["utt3"]
+    assert tables_of(tmp_path / "twice")["text"] == rest
+
+
+def test_what_the_model_cannot_take_is_left_out_and_named(recipe, model, tmp_path, monkeypatch):
+    prepared = TrainedModel.decode_prepared
+
+    def decode(self, utterances, meter=None):
+        outcomes = prepared(self, utterances, meter)
+        return [
+            UserError("its scores are not finite numbers") if len(each["speech"]) == 9000 else found
+            for each, found in zip(utterances, outcomes, strict=True)
+        ]
+
+    monkeypatch.setattr(TrainedModel, "decode_prepared", decode)
+    cost, failed = run(recipe, model, tmp_path, batch_size=5)
+    assert failed == {"utt2": "its scores are not finite numbers"}
+    assert cost["utterances"] == 4 and "utt2" not in tables_of(tmp_path)["text"]

@@ -1,6 +1,10 @@
 """Recordings and documents in files, by Python and by the command line."""
 
+import io
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,7 +13,7 @@ import soxr
 
 from mtla_espnet.cli import main
 from mtla_espnet.files import UserError
-from mtla_espnet.inference.from_files import decode_recordings, search_options
+from mtla_espnet.inference.from_files import decode_recordings, load
 from mtla_espnet.inference.speech2text import Speech2Text
 
 pytestmark = pytest.mark.espnet
@@ -49,13 +53,13 @@ def test_any_format_and_channels(model, wave, tmp_path):
 
 
 def test_short_recordings_share_a_batch(model, wave, tmp_path, monkeypatch):
-    sizes, original = [], Speech2Text.__call__
+    sizes, original = [], Speech2Text.decode_prepared
 
-    def call(self, waves):
+    def decode(self, waves):
         sizes.append(len(waves))
         return original(self, waves)
 
-    monkeypatch.setattr(Speech2Text, "__call__", call)
+    monkeypatch.setattr(Speech2Text, "decode_prepared", decode)
     paths = [tmp_path / f"{number}.wav" for number in range(9)]
     for number, path in enumerate(paths):
         soundfile.write(path, wave[: 8_000 + 1_200 * number], RATE_HZ, subtype="FLOAT")
@@ -68,12 +72,14 @@ def test_short_recordings_share_a_batch(model, wave, tmp_path, monkeypatch):
 
 def test_another_rate_is_resampled(model, wave, tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(Speech2Text, "__call__", lambda self, waves: seen.extend(waves) or [[]])
+    monkeypatch.setattr(
+        Speech2Text, "decode_prepared", lambda self, inputs: seen.extend(inputs) or [[]]
+    )
     path = tmp_path / "a.wav"
     soundfile.write(path, np.repeat(wave, 2), 2 * RATE_HZ, subtype="FLOAT")
     (piece,) = recognise(model, [path])
     assert (piece.text, piece.end_s) == ("", 2.5)
-    assert len(seen[0]) == len(wave)
+    assert len(seen[0]["speech"]) == len(wave)
 
 
 def test_a_long_recording_is_cut_at_its_pauses_and_keeps_its_times(model, wave, tmp_path):
@@ -130,9 +136,126 @@ def test_a_model_on_a_pretrained_encoder_finds_its_folder(on_whisper, wave, tmp_
     assert "downloads/whisper" in error and len(error.splitlines()) == 1
 
 
-def test_options_of_the_search():
-    assert search_options("asr", None, {"beam_size": None}) == {"beam_size": 10, "ctc_weight": 0.3}
-    assert search_options("st", None, {"beam_size": 4}) == {"beam_size": 4}
+class TestDecodingConfiguration:
+    """Every use of a model decodes as its recipe did, unless told otherwise."""
+
+    @pytest.fixture
+    def kept(self, model):
+        path = model.directory / "inference.yaml"
+        path.write_text("beam_size: 4\nctc_weight: 0.25\nmaxlenratio: -7\n")
+        yield path
+        path.unlink()
+
+    def options(self, found):
+        return found.options.beam_size, found.options.ctc_weight, found.options.maxlenratio
+
+    def test_without_one_defaults_are_one_set(self, model):
+        for found in (
+            load("asr", model.directory),
+            Speech2Text.from_pretrained(model.directory),
+            Speech2Text(model.config_file, model.file),
+        ):
+            assert self.options(found) == (20, 0.5, 0.0)
+
+    def test_that_which_is_kept_is_used_and_explicit_options_win(self, model, kept, tmp_path):
+        assert self.options(load("asr", model.directory)) == (4, 0.25, -7)
+        more = {"beam_size": 3}
+        assert self.options(load("asr", model.directory, None, more)) == (3, 0.25, -7)
+        found = Speech2Text.from_pretrained(model.directory, ctc_weight=0.0)
+        assert self.options(found) == (4, 0.0, -7)
+        other = tmp_path / "decode.yaml"
+        other.write_text("ctc_weight: 0.75\n")
+        assert self.options(load("asr", model.directory, other, more)) == (3, 0.75, 0.0)
+
+    def test_a_wrong_one_is_named(self, model, kept):
+        kept.write_text("beam: 4\n")
+        with pytest.raises(UserError, match=r"inference.yaml: .*beam"):
+            load("asr", model.directory)
+        kept.write_text("lm_train_config: exp/lm/config.yaml\n")
+        with pytest.raises(UserError, match=r"exp/lm/config.yaml is not there: .*Stage 14 packs"):
+            load("asr", model.directory)
+
+
+class TestManyFiles:
+    @pytest.fixture
+    def calls(self, wave, tmp_path):
+        names = ("a.wav", "b/c.FLAC", "b/d.ogg", "b/.hidden.wav", ".git/e.wav", "b/notes.txt")
+        for name in names:
+            path = tmp_path / "calls" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if name.endswith("txt"):
+                path.write_text("not audio")
+            else:
+                soundfile.write(path, wave, RATE_HZ)
+        return tmp_path / "calls"
+
+    def names(self, found, calls):
+        return [str(piece.path.relative_to(calls)) for piece in found]
+
+    def test_a_directory_and_a_pattern(self, model, calls):
+        assert self.names(recognise(model, [calls]), calls) == ["a.wav", "b/c.FLAC", "b/d.ogg"]
+        pattern = calls / "b" / "*.[Fo]*"
+        assert self.names(recognise(model, [pattern]), calls) == ["b/c.FLAC", "b/d.ogg"]
+        with pytest.raises(UserError, match=r"calls/\*.mp3: no file has such a name"):
+            recognise(model, [calls / "*.mp3"])
+        (calls / "empty").mkdir()
+        with pytest.raises(UserError, match="empty: no file in it is one of .aac, "):
+            recognise(model, [calls / "empty"])
+
+    def test_standard_input(self, model, calls, wave, monkeypatch, capsys):
+        expected = recognise(model, [calls / "a.wav"])[0].text
+        for content, code in ((calls / "a.wav").read_bytes(), 0), (b"not audio", 1), (b"", 1):
+            monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+            call = ["transcribe", "--model", str(model.directory), "--device", "cpu"]
+            config = calls / "decode.yaml"
+            config.write_text(json.dumps(OPTIONS))
+            assert main([*call, "--inference_config", str(config), "-"]) == code
+            captured = capsys.readouterr()
+            if code:
+                assert captured.err.startswith("error: -: ") and captured.err.count("\n") == 1
+            else:
+                assert captured.out == f"-: {expected}\n"
+
+    def test_a_bad_one_costs_itself_alone(self, model, calls, capsys, caplog):
+        (calls / "bad.wav").write_text("not audio")
+        (calls / "empty.wav").touch()
+        config = calls / "decode.yaml"
+        config.write_text(json.dumps(OPTIONS))
+        call = ["transcribe", "--model", str(model.directory), "--inference_config", str(config)]
+        assert main([*call, str(calls), str(calls / "none.wav")]) == 1
+        captured = capsys.readouterr()
+        assert [line.split(":")[0] for line in captured.out.splitlines()] == [
+            str(calls / name) for name in ("a.wav", "b/c.FLAC", "b/d.ogg")
+        ]
+        bad = [str(calls / name) for name in ("bad.wav", "empty.wav", "none.wav")]
+        for name in bad:
+            assert f"{name}: " in caplog.text
+        assert captured.err.endswith(f"error: 3 of 6 files could not be used: {', '.join(bad)}\n")
+
+    def test_a_recording_of_scores_that_are_no_numbers(self, model, calls, monkeypatch):
+        original = Speech2Text.decode_prepared
+
+        def decode(self, inputs):
+            return [UserError("its scores are not finite numbers"), *original(self, inputs)[1:]]
+
+        monkeypatch.setattr(Speech2Text, "decode_prepared", decode)
+        found = decode_recordings("asr", model.directory, [calls], options=OPTIONS, device="cpu")
+        with pytest.raises(UserError, match="1 of 3 files could not be used: .*a.wav$"):
+            found_names = []
+            for piece in found:
+                found_names.append(piece.path.name)
+        assert found_names == ["c.FLAC", "d.ogg"]
+
+    @pytest.mark.parametrize("encoding", ["ascii", "iso-8859-1", "utf-8"])
+    def test_an_output_that_is_not_utf_8_gets_escaped_letters(self, encoding, tmp_path):
+        name = tmp_path / "日本 é.wav"
+        command = [sys.executable, "-m", "mtla_espnet", "transcribe", "--model", "m", str(name)]
+        done = subprocess.run(
+            command, env=os.environ | {"PYTHONIOENCODING": encoding}, capture_output=True
+        )
+        assert done.returncode == 1
+        told = str(name).encode(encoding, "backslashreplace")
+        assert done.stderr == b"error: " + told + b": no such file\n"
 
 
 class TestMistakes:

@@ -1,8 +1,9 @@
 """What survives when a decode is killed."""
 
+import contextlib
 from pathlib import Path
 
-from mtla_espnet.inference.journal import Journal, read_journals
+from mtla_espnet.inference.journal import Journal, killed_batches, read_journals
 
 ROW = {"text": "ü", "token": "ü", "token_int": "7", "score": "-1.0000"}
 
@@ -31,7 +32,7 @@ def test_of_a_cut_journal_the_whole_lines_count(tmp_path):
     for size in range(len(whole) + 1):
         Path(tmp_path / "cut").mkdir(exist_ok=True)
         (tmp_path / "cut/x.jsonl").write_bytes(whole[:size])
-        lines = whole[:size].count(b"\n")
+        lines = min(3, whole[:size].count(b"\n"))  # the last one says that it ended
         found, costs = read_journals(tmp_path / "cut", "a")
         assert list(found) == ["utt1", "utt2"][: max(0, lines - 1)]
         assert [cost["utterances"] for cost in costs] == [lines - 1][: lines > 1]
@@ -43,3 +44,23 @@ def test_journals_of_another_decoding_are_removed(tmp_path):
     assert read_journals(tmp_path, "b") == ({}, [])
     assert not list(tmp_path.iterdir())
     assert read_journals(tmp_path / "none", "b") == ({}, [])
+
+
+def test_a_run_that_was_killed_is_told_from_one_that_was_interrupted(tmp_path):
+    def run(how):
+        with Journal(tmp_path, "a") as journal:
+            journal.begin(["utt2", "utt1"])
+            journal.add({"utt1": [ROW], "utt2": [ROW]}, {"utterances": 2})
+            journal.begin(["utt3"])
+            if how == "killed":
+                journal._stream.close()
+                journal._write = lambda value: None
+            if how == "interrupted":
+                raise KeyboardInterrupt
+
+    for how in ("interrupted", "killed", "killed"):
+        with contextlib.suppress(KeyboardInterrupt):
+            run(how)
+    assert killed_batches(tmp_path, "a") == [["utt3"], ["utt3"]]
+    assert killed_batches(tmp_path, "b") == []
+    assert set(read_journals(tmp_path, "a")[0]) == {"utt1", "utt2"}

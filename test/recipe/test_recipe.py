@@ -86,6 +86,21 @@ def test_attention_and_arguments_are_laid_over_training_alone(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("written", "arguments", "message"),
+    [
+        ("maxlenratio: 1.0e+9", "", "^d.yaml: maxlenratio must be in -100000 to 20, not"),
+        ("lm_weight: -1", "", "^d.yaml: lm_weight must be in 0 to 100, not -1$"),
+        ("beam_size: 3", "--nbest 0", "^d.yaml with --inference_args: nbest must be in 1 to 10000"),
+    ],
+)
+def test_what_no_search_can_do_is_told_before_stage_1(tmp_path, written, arguments, message):
+    (tmp_path / "d.yaml").write_text(f"{written}\n")
+    argv = [*ARGV, "--inference_config", "d.yaml", "--inference_args", arguments]
+    with pytest.raises(UserError, match=message):
+        load_recipe(parse_options(argv), tmp_path)
+
+
+@pytest.mark.parametrize(
     ("task", "argv", "message"),
     [
         ("slu", ["--two_pass", "true"], "--two_pass true needs --use_transcript true"),

@@ -1,15 +1,11 @@
-import math
-import re
-from dataclasses import fields
-
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtla_espnet.files import UserError
-from mtla_espnet.search.beam import DecoderScorer, SearchOptions, beam_search
+from mtla_espnet.search.beam import DecoderScorer, beam_search
 from mtla_espnet.search.ctc import CTCPrefixScorer
+from mtla_espnet.search.options import SearchOptions
 from reference import beam as reference
 from strategies import KINDS, SIZE, build_decoder, kinds, lengths, seeds
 
@@ -205,47 +201,3 @@ def test_a_score_becomes_no_number_late():
     decoder.step = spoilt
     decoder.output_layer.bias.data[SOS_EOS] = -50.0
     assert search(decoder, ctc_layer, encoder_output([9], 0), [9], SearchOptions(3)) == [None]
-
-
-class TestOptions:
-    """Whatever they are, they are refused or end a search within bounds."""
-
-    numbers = st.floats() | st.integers() | st.floats(-3, 3) | st.integers(-9, 9)
-
-    @given(st.dictionaries(st.sampled_from([f.name for f in fields(SearchOptions)]), numbers),
-           st.integers(1, 3000))  # fmt: skip
-    def test_bounds(self, given_options, frames):
-        chosen = SearchOptions(**given_options)
-        try:
-            chosen.check()
-        except UserError as error:
-            assert any(name in str(error) for name in given_options)
-            return
-        assert 1 <= chosen.beam_size <= 10_000 and 1 <= chosen.nbest <= 10_000
-        least, most = chosen.length_limits(frames)
-        assert 0 <= least <= most <= max(100_000, 20 * frames) and most >= 1
-        assert chosen.minlenratio <= 20
-
-    @pytest.mark.parametrize(
-        ("options", "message"),
-        [
-            ({"beam_size": True}, "beam_size must be a whole number, not True"),
-            ({"nbest": 1e9}, "nbest must be a whole number, not 1000000000.0"),
-            ({"nbest": 10**9}, "nbest must be in 1 to 10000, not 1000000000"),
-            ({"penalty": math.inf}, "penalty must be a number, not inf"),
-            ({"maxlenratio": 1e9}, "maxlenratio must be in -100000 to 20, not 1000000000.0"),
-            ({"minlenratio": 1e6}, "minlenratio must be in -100000 to 20, not 1000000.0"),
-            ({"maxlenratio": -0.5}, "maxlenratio below 0 is minus a number of tokens, not -0.5"),
-            ({"minlenratio": 0.6, "maxlenratio": 0.5}, "0.6 is more than maxlenratio 0.5 allows"),
-            ({"minlenratio": -50, "maxlenratio": -3}, "-50 is more than maxlenratio -3 allows"),
-            ({"minlenratio": 1.5}, "minlenratio 1.5 is more than maxlenratio 0.0 allows"),
-            ({"normalize_length": 1}, "normalize_length must be true or false, not 1"),
-        ],
-    )
-    def test_message(self, options, message):
-        with pytest.raises(UserError, match=re.escape(message)):
-            SearchOptions(**options).check()
-
-    def test_as_many_tokens_as_the_limit_leaves(self):
-        assert SearchOptions(minlenratio=-50).length_limits(30) == (29, 30)
-        assert SearchOptions(minlenratio=-5, maxlenratio=1.0).length_limits(30) == (5, 30)

@@ -1,8 +1,9 @@
 import pytest
 import torch
 
-from mtla_espnet.search.beam import SearchOptions, beam_search
+from mtla_espnet.search.beam import beam_search
 from mtla_espnet.search.espnet_scorer import ESPnetOfferScorer, ESPnetScorer
+from mtla_espnet.search.options import SearchOptions
 
 pytestmark = pytest.mark.espnet
 

@@ -12,7 +12,12 @@ from mtla_espnet.recipe.options import parse_options
 from mtla_espnet.report.rows import gather
 from mtla_espnet.score.efficiency import KEYS
 from mtla_espnet.stages import s12_decode, s13_score
-from mtla_espnet.stages.s12_decode import identity_of, join_tables, report_failed
+from mtla_espnet.stages.s12_decode import (
+    identity_of,
+    join_tables,
+    report_failed,
+    tell_empty,
+)
 
 SETS = ["--train_set", "train", "--valid_set", "valid", "--test_sets", "test", "--use_lm", "false"]
 
@@ -37,6 +42,18 @@ def test_what_was_left_out_is_listed_and_an_error(tmp_path):
         f"2 of 9 utterances were not decoded (listed in {path}): a: a.wav: no such file"
     )
     assert raised.value.exit_code == 1
+
+
+def test_of_how_many_nothing_was_recognised_is_told(tmp_path, capsys):
+    scores = {f"utt{number}": "-inf" if number < 7 else "-1.5" for number in range(9)}
+    write_table(tmp_path / "score", scores)
+    tell_empty(tmp_path / "score", "test")
+    assert capsys.readouterr().out.endswith(
+        "test: nothing was recognised of 7 of 9 utterances: utt0 utt1 utt2 utt3 utt4 ...\n"
+    )
+    write_table(tmp_path / "score", {"utt1": "-1.5"})
+    tell_empty(tmp_path / "score", "test")
+    assert not capsys.readouterr().out
 
 
 def test_an_old_list_goes_when_all_are_decoded(tmp_path):

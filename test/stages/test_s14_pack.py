@@ -107,6 +107,7 @@ def test_espnet_loads_what_is_packed(tmp_path):
         assert set(archive.namelist()) == {
             "meta.yaml",
             "exp/asr_tiny/config.yaml",
+            "exp/asr_tiny/inference.yaml",
             "exp/asr_tiny/3epoch.pth",
             "exp/asr_tiny/RESULTS.md",
             "exp/asr_tiny/images/loss.png",

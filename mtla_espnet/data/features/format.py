@@ -7,7 +7,7 @@ computed from the audio, and written in blocks, as `mtla_espnet.data.audio.forma
 import collections
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,10 +24,13 @@ from mtla_espnet.data.kaldi.datadir import validate_data_dir
 from mtla_espnet.data.kaldi.rejected import DEFAULT_PERCENT, Rejection
 from mtla_espnet.data.kaldi.tables import read_table, write_table
 from mtla_espnet.files import UserError, read_text, write_text
+from mtla_espnet.yaml_files import dump_yaml
 
 FEATURE_TYPES = ("extracted", "fairseq_zip")
 DEFAULT_FRAME_SHIFT_S = 0.01
 _STAYING = "digest_of_features_in_place"
+# In a set of features: how they are made of audio, so that a model can be given audio later.
+EXTRACTOR_FILE = "extractor.yaml"
 _ARCHIVES = {"extracted": "feats.ark", "fairseq_zip": "feats.zip"}
 
 
@@ -38,11 +41,14 @@ class Extractor(NamedTuple):
         name: such as fbank80; it stands for everything that the features depend on.
         compute: (T,) float32 in [-1, 1) and the rate in Hz -> (N, D) float32.
         frame_shift_s: time from frame to frame.
+        source: front end that makes them, `frontend` and `frontend_conf` as in a training
+            configuration, and the `layer` of a pretrained one; None: it is not kept.
     """
 
     name: str
     compute: Callable[[np.ndarray, int], np.ndarray]
     frame_shift_s: float = DEFAULT_FRAME_SHIFT_S
+    source: Mapping[str, object] | None = None
 
 
 def format_features(
@@ -63,10 +69,10 @@ def format_features(
 ) -> None:
     """Copy a data directory for training on features.
 
-    Writes `tables`, `utt2spk spk2utt feats.scp feats_shape feats_dim feats_type frame_shift`
-    and, where features are computed, archives under `data/format.N/`. `feats.scp` is written
-    last, and removed first. An utterance that cannot be used is left out, and listed in
-    `rejected.tsv`.
+    Writes `tables`, `utt2spk spk2utt feats.scp feats_shape feats_dim feats_type frame_shift`,
+    `extractor.yaml` where it is known how the features are made of audio, and, where features
+    are computed, archives under `data/format.N/`. `feats.scp` is written last, and removed
+    first. An utterance that cannot be used is left out, and listed in `rejected.tsv`.
 
     Args:
         data_dir: what to copy. With `feats.scp`, whose entries may be places in Kaldi
@@ -115,6 +121,7 @@ def format_features(
     there = (data_dir / "feats.scp").exists()
     shift_s = read_frame_shift(data_dir) if there else extractor.frame_shift_s
     write_text(out_dir / "frame_shift", f"{shift_s:g}\n")
+    _keep_extractor(data_dir if there else None, out_dir, extractor, fs)
     write_table(out_dir / "feats.scp", {key: written[key][0] for key in kept})
 
 
@@ -193,6 +200,24 @@ def write_features(
         if in_place and part.utterance in written and _stays(part.path, feats_type):
             written[part.utterance][0] = part.path
     return written, rejections
+
+
+def _keep_extractor(data_dir: Path | None, out_dir: Path, extractor: Extractor, fs: int) -> None:
+    """Write how the features are made of audio, where that is known.
+
+    Args:
+        data_dir: where they were made before; None: they are made now.
+        out_dir: where to write.
+        extractor: that makes them now.
+        fs: rate of the audio that it is given, in Hz.
+    """
+    kept = out_dir / EXTRACTOR_FILE
+    if data_dir is not None and (data_dir / EXTRACTOR_FILE).exists():
+        write_text(kept, (data_dir / EXTRACTOR_FILE).read_text(encoding="utf-8"))
+    elif data_dir is None and extractor.source is not None:
+        write_text(kept, dump_yaml({"fs": fs, **extractor.source}))
+    else:
+        kept.unlink(missing_ok=True)
 
 
 def read_frame_shift(data_dir: Path) -> float:

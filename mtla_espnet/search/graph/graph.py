@@ -17,9 +17,10 @@ from mtla_espnet.attention.ops import choose
 from mtla_espnet.cache.graph import GraphCache
 from mtla_espnet.decoder.decoder_only import DecoderOnly
 from mtla_espnet.decoder.graph import GraphDecoder
-from mtla_espnet.search.beam import Ends, SearchOptions
+from mtla_espnet.search.beam import Ends
 from mtla_espnet.search.graph.select import best_tokens
 from mtla_espnet.search.history import Hypothesis, nbest
+from mtla_espnet.search.options import SearchOptions
 
 _NOTHING = float("-inf")
 # Buffers are made for so many tokens at first (fewer if fewer are allowed), then doubled.

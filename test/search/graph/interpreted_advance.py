@@ -4,9 +4,10 @@ import sys
 
 import torch
 
-from mtla_espnet.search.beam import Ends, SearchOptions
+from mtla_espnet.search.beam import Ends
 from mtla_espnet.search.graph import advance_kernels
 from mtla_espnet.search.graph.graph import settle
+from mtla_espnet.search.options import SearchOptions
 
 BATCH, BEAMS, STEPS, EOS = 3, 5, 9, 4
 

@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interpreted import run_interpreted
-from mtla_espnet.search.beam import DecoderScorer, SearchOptions, beam_search
+from mtla_espnet.search.beam import DecoderScorer, beam_search
 from mtla_espnet.search.ctc import CTCPrefixScorer
 from mtla_espnet.search.graph import graph
 from mtla_espnet.search.graph.graph import FixedScorer, FixedSearch
+from mtla_espnet.search.options import SearchOptions
 from strategies import KINDS, SIZE, build_decoder, kinds, lengths, seeds
 
 VOCABULARY = 70  # two groups and a part of one
