@@ -1,6 +1,7 @@
 """Stage 14: the zip file is all that ESPnet needs to load the model."""
 
 import argparse
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 import yaml
 
+import mtla_espnet
 from mtla_espnet.data.text.token_list import build_token_list
+from mtla_espnet.files import UserError
 from mtla_espnet.recipe.options import parse_options
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.stages import s14_pack
@@ -98,7 +101,8 @@ def pack(recipe, *argv):
 def test_espnet_loads_what_is_packed(tmp_path):
     recipe, unpacked = tmp_path / "recipe", tmp_path / "unpacked"
     weights = trained(recipe)
-    done = pack(recipe)
+    (recipe / "decode.yaml").write_text("beam_size: 2\nmaxlenratio: -9\n")
+    done = pack(recipe, "--inference_config", "decode.yaml")
     assert done.returncode == 0, done.stderr
     assert f"The model is {ZIP}" in done.stdout
     assert "adding" not in done.stdout
@@ -114,7 +118,7 @@ def test_espnet_loads_what_is_packed(tmp_path):
             "exp/stats/train/feats_stats.npz",
             "data/token_list/bpe_unigram22/bpe.model",
         }
-    again = pack(recipe)
+    again = pack(recipe, "--inference_config", "decode.yaml")
     assert "Stage 14: Pack the model: done already, skipped" in again.stdout
 
     from espnet2.bin.asr_inference import Speech2Text
@@ -122,7 +126,15 @@ def test_espnet_loads_what_is_packed(tmp_path):
 
     packed = (recipe / ZIP).rename(tmp_path / "model.zip")
     recipe.rename(tmp_path / "elsewhere")  # nothing of it is needed
+    for place in (packed, tmp_path / "elsewhere/exp/asr_tiny"):
+        ours = mtla_espnet.Speech2Text.from_pretrained(place)
+        assert (ours.options.beam_size, ours.options.maxlenratio) == (2, -9)
     loaded = Speech2Text.from_pretrained(**unpack(packed, unpacked), beam_size=2)
+    assert mtla_espnet.Speech2Text.from_pretrained(unpacked).options.maxlenratio == -9
+    (unpacked / "meta.yaml").unlink()
+    shutil.copytree(unpacked / "exp/asr_tiny", tmp_path / "copied")
+    with pytest.raises(UserError, match="bpe.model, which is not there: .*; stage 14 packs"):
+        mtla_espnet.Speech2Text.from_pretrained(tmp_path / "copied")
     state = loaded.asr_model.state_dict()
     assert state.keys() == weights.keys()
     for name, value in weights.items():
