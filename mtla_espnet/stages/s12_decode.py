@@ -1,6 +1,5 @@
 """Stage 12: decode the test sets."""
 
-import math
 import os
 import shlex
 import shutil
@@ -189,7 +188,7 @@ def tell_empty(scores: Path, name: str) -> None:
         name: of the set.
     """
     table = read_table(scores)
-    empty = [key for key, score in table.items() if float(score) == -math.inf]
+    empty = [key for key, score in table.items() if score == "-inf"]
     if empty:
         named = " ".join(empty[:_MOST_NAMED]) + (" ..." if len(empty) > _MOST_NAMED else "")
         say(f"{name}: nothing was recognised of {len(empty)} of {len(table)} utterances: {named}")
