@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from mtla_espnet.signals import signals_held
+
 _GRACE_S = 5.0
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -38,12 +40,16 @@ def run_program(command: Sequence[str | os.PathLike], **options) -> subprocess.C
     """
     if options.pop("capture_output", False):
         options |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with start_program(command, **options) as process:
-        try:
-            output, errors = process.communicate()
-        except BaseException:
-            stop_program(process)
-            raise
+    process = None
+    try:
+        with signals_held():  # one that arrives while it starts would leave it without a parent
+            process = start_program(command, **options)
+        output, errors = process.communicate()
+    except BaseException:
+        if process is not None:
+            with process:  # closes its pipes
+                stop_program(process)
+        raise
     return subprocess.CompletedProcess(command, process.returncode, output, errors)
 
 
@@ -66,12 +72,12 @@ def start_program(command: Sequence[str | os.PathLike], **options) -> subprocess
 def stop_program(process: subprocess.Popen) -> None:
     """End a program and the programs that it started: ask them first, then kill them."""
     pids = [process.pid, *_descendants(process.pid)]
-    _send(pids, signal.SIGTERM)
-    deadline = time.monotonic() + _GRACE_S
-    while time.monotonic() < deadline and any(map(_runs, pids)):
-        process.poll()  # an ended child is there until it is asked for
-        time.sleep(0.02)
-    _send(pids, signal.SIGKILL)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        _send(pids, number)
+        deadline = time.monotonic() + _GRACE_S
+        while time.monotonic() < deadline and any(map(_runs, pids)):
+            process.poll()  # an ended child is there until it is asked for
+            time.sleep(0.02)
     process.wait()
 
 

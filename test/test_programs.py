@@ -69,6 +69,31 @@ def test_an_interrupted_parent_ends_the_program_and_what_it_started(tmp_path, nu
         assert not any(map(alive, pids))
 
 
+def test_a_signal_while_the_program_starts_ends_it_and_what_it_started(tmp_path):
+    script = "(sleep 60; :) & echo $! >> pid; echo $$ >> pid; wait"
+    program = f"""
+import os, signal, subprocess, time
+from pathlib import Path
+from mtla_espnet.programs import run_program
+from mtla_espnet.signals import end_by_exception
+
+def started(self, *arguments, **options):
+    start(self, *arguments, **options)
+    while not Path("pid").exists() or Path("pid").read_text().count(chr(10)) < 2:
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.01)
+
+start, subprocess.Popen.__init__ = subprocess.Popen.__init__, started
+end_by_exception()
+run_program(["sh", "-c", {script!r}])
+"""
+    with open(tmp_path / "errors", "wb") as errors:  # a pipe would stay open with what is left
+        subprocess.run([sys.executable, "-c", program], cwd=tmp_path, stderr=errors)
+    assert (tmp_path / "errors").read_text().endswith("KeyboardInterrupt\n")
+    assert not any(map(alive, pids_in(tmp_path / "pid", 2)))
+
+
 def test_a_program_that_does_not_listen_is_killed(tmp_path, monkeypatch):
     monkeypatch.setattr("mtla_espnet.programs._GRACE_S", 0.2)
     script = "trap '' TERM; echo $$ > pid; while :; do sleep 0.1; done"
