@@ -154,7 +154,8 @@ def read_text(path: str | os.PathLike) -> str:
     """Read a whole file of UTF-8 text; line ends stay as they are.
 
     Raises:
-        UserError: it cannot be opened (see `open_file`), or is not UTF-8 (with the line).
+        UserError: it is missing, no regular file, cannot be read, or is not UTF-8 (with the
+            line).
     """
     with open_file(path) as stream, reading(path):
         content = stream.read()

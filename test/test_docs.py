@@ -1,5 +1,6 @@
 """What the pages tell a reader to type is there."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -38,3 +39,27 @@ def test_the_modules_of_the_readme_run():
         exec(block, names)
     assert names["y"].shape == (2, 40, 512) and names["cache"].rows == 6
     assert names["model"].init_cache(1, 1).nbytes == 0
+
+
+# A docstring is read alone, in an editor: it says what it means instead of where that is said.
+POINTERS = re.compile(r"\bsee (there|above|below)\b|\blikewise\b|:\s+see `|^\s*See `", re.I | re.M)
+
+
+@pytest.mark.parametrize("room", sorted(path.name for path in CHECKOUT.glob("mtla_espnet/*")))
+def test_docstrings_can_be_read_alone(room):
+    path = CHECKOUT / "mtla_espnet" / room
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    found = [
+        f"{module.relative_to(CHECKOUT)}: {match.group()!r} in {getattr(node, 'name', 'header')}"
+        for module in (path.rglob("*.py") if path.is_dir() else [path])
+        if module.suffix == ".py"
+        for node in ast.walk(ast.parse(module.read_text(encoding="utf-8")))
+        if isinstance(node, kinds)
+        for match in POINTERS.finditer(ast.get_docstring(node) or "")
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=page_id)
+def test_pages_say_what_they_mean(path):
+    assert re.findall(r"\b(?:see there|likewise)\b", path.read_text(encoding="utf-8"), re.I) == []

@@ -198,7 +198,7 @@ class TemporalLatent(Latent):
     def _attend(
         self, query: Tensor, entry: Tensor, query_position: Positions, key_position: Positions
     ) -> Tensor:
-        """Attend over finished chunks and the own partial; see the class."""
+        """Attend from each query to the finished chunks before its own, and to its own partial."""
         rate = self.down_rate
         dropout = self.dropout if self.training else 0.0
         query = query.transpose(1, 2)

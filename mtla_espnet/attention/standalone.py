@@ -290,7 +290,7 @@ class MultiheadTemporalLatentAttention(StandAlone, TemporalLatent):
         embed_dim: d, model size.
         num_heads: H.
         dropout: of the attention weights, in training.
-        bias: of the projections; that of `wkv_b` is loaded and never used, as there.
+        bias: of the projections; that of `wkv_b` is loaded and, as in the package, never used.
         q_lora_rank: rank of a low-rank query projection; 0 is a full one.
         kv_lora_rank: r, width of the latent.
         qk_nope_head_dim: a head's width without position.

@@ -249,7 +249,7 @@ class DecoderOnly(AbsDecoder, BatchScorerInterface):
                 n * B // N.
             states: one state of the batch, or one a row, as ESPnet's search selects.
             xs: (N, P, d), unused: the prefix is in the cache.
-            xs_mask: unused likewise.
+            xs_mask: unused: the cache knows the lengths.
 
         Returns:
             Log probabilities (N, vocab_size) and the state of the batch.

@@ -184,6 +184,6 @@ class Conv1dConformerEncoder(_Conv1dInput, ConformerEncoder):
 class Conv1dTransformerEncoder(_Conv1dInput, TransformerEncoder):
     """ESPnet's Transformer behind Conv1d sub-sampling (YAML `encoder: conv1d_transformer`).
 
-    Args and errors: see `Conv1dConformerEncoder`; options are those of ESPnet's
+    Arguments and errors are those of `Conv1dConformerEncoder`; the options are those of ESPnet's
     TransformerEncoder but `input_layer`.
     """

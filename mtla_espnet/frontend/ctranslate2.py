@@ -59,7 +59,7 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
     """Read the tensors of a Whisper in CTranslate2's format.
 
     Raises:
-        UserError: see `import_whisper`.
+        UserError: the file is missing, cut off, of another kind or version, or quantised.
     """
     with open_file(path) as stream, reading(path, "cut off or damaged"):
         version = _number(stream, "I")

@@ -44,14 +44,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def write(arguments: argparse.Namespace, kind: str) -> None:
-    """Write the layers; see `mtla_espnet.frontend.files.write_files`.
+    """Write the layers of an encoder as features of data directories.
 
     Args:
-        arguments: see `add_arguments`.
+        arguments: of the command, as `add_arguments` declares them.
         kind: "s3prl" or "transformers".
 
     Raises:
-        UserError: the encoder cannot be loaded, or has no such layer; or see `write_files`.
+        UserError: the encoder cannot be loaded or has no such layer, a data directory is bad, or
+            too many utterances are left out.
     """
     if arguments.device != "cpu" and arguments.nj != 1:
         raise UserError(f"--device {arguments.device}: one process has it, add --nj 1", 2)
@@ -87,7 +88,8 @@ def layer_extractor(
         frontend: in evaluation mode.
         name: stands for everything that the features depend on.
         layer: from 0; None: all, side by side.
-        source: see `Extractor`.
+        source: `frontend`, `frontend_conf` and `layer`, kept beside the features so that a model
+            can be given audio later.
     """
 
     def compute(samples: np.ndarray, rate_hz: int) -> np.ndarray:

@@ -71,7 +71,7 @@ def fbank(
 
     Returns:
         (B, N, n_mels) float32, N = the most frames of an utterance, 0 in the padding; and
-        (B,) int64 frames of each, see `num_frames`.
+        (B,) int64 frames of each.
     """
     frame_length, shift = _frame_samples(rate_hz)
     lengths = lengths.to(device=speech.device, dtype=torch.int64)
@@ -123,10 +123,11 @@ class FbankFrontend(AbsFrontend):
 
     Args:
         fs: sampling rate in Hz, or as in "16k".
-        n_mels: see `fbank`, as the others.
-        fmin: see there.
-        fmax: see there.
-        dither: see there; in training only, so that decoding gives the same twice.
+        n_mels: Mel bands.
+        fmin: lower end of the lowest band, in Hz.
+        fmax: upper end of the highest band, in Hz; 0 or less: counted from half of the rate.
+        dither: standard deviation of noise that is added, in steps of 16 bits; in training
+            only, so that decoding twice gives the same.
     """
 
     def __init__(
@@ -153,7 +154,8 @@ class FbankFrontend(AbsFrontend):
             input_lengths: (B,) int.
 
         Returns:
-            See `fbank`.
+            (B, N, n_mels) float32, N = the most frames of an utterance, 0 in the padding; and
+            (B,) int64 frames of each.
         """
         dither = self.dither if self.training else 0.0
         return fbank(input, input_lengths, self.rate_hz, self.n_mels, self.fmin, self.fmax, dither)

@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def write(arguments: argparse.Namespace, form: str) -> None:
-    """Write the features; see `write_files`."""
+    """Write the features of data directories as `zip` or `ark`."""
     if arguments.n_mels < 4:
         raise UserError(f"--n_mels must be at least 4, not {arguments.n_mels}", exit_code=2)
     files.write_files(arguments, fbank_extractor(arguments.n_mels), form)

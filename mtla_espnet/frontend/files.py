@@ -57,7 +57,7 @@ def write_files(arguments: argparse.Namespace, extractor: Extractor, form: str) 
     """Write the features of data directories.
 
     Args:
-        arguments: see `add_arguments`.
+        arguments: of the command, as `add_arguments` declares them.
         extractor: what computes them.
         form: "zip" or "ark".
 

@@ -120,7 +120,7 @@ class PretrainedFrontend(AbsFrontend):
 
     @abc.abstractmethod
     def run_encoder(self, speech: Tensor, lengths: Tensor) -> Layers:
-        """Encode a padded batch, see `layers`."""
+        """Encode (B, T) padded samples of (B,) lengths; return every layer's output, and frames."""
 
     @abc.abstractmethod
     def reload_pretrained_parameters(self) -> None:
@@ -163,7 +163,7 @@ class PretrainedFrontend(AbsFrontend):
             (B, N, D) float32, 0 in the padding, and (B,) int64 frames of each.
 
         Raises:
-            UserError: see `layers`.
+            UserError: the encoder cannot take an utterance so long.
         """
         states, lengths = self.layers(input, input_lengths)
         features = self.layer_sum(states)

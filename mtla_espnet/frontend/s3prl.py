@@ -40,10 +40,11 @@ class S3prlFrontend(PretrainedFrontend):
             that each frame is repeated).
         download_dir: where S3PRL keeps checkpoints.
         multilayer_feature: the weighted sum of all layers; else the last layer.
-        layer: take this layer alone; -1: see `multilayer_feature`.
+        layer: take this layer alone; -1: as `multilayer_feature` says.
         freeze: the upstream does not learn.
         dtype: precision of the upstream, `float32` or `bfloat16`.
-        batching: `exact` or `padded`, see above.
+        batching: `exact`: utterances of one length together, so that padding changes nothing;
+            `padded`: the batch as it is.
 
     Raises:
         UserError: S3PRL is not installed, an option is wrong, or the checkpoint cannot be
@@ -101,7 +102,7 @@ class S3prlFrontend(PretrainedFrontend):
         return self.upstream.hidden_sizes[0]
 
     def run_encoder(self, speech: Tensor, lengths: Tensor) -> Layers:
-        """Encode a padded batch, see `layers`."""
+        """Encode (B, T) padded samples of (B,) lengths; return every layer's output, and frames."""
         if self.batching == "padded":
             states, frames = self.upstream(speech, lengths)
             return self._tiled(states, frames[0].to(torch.int64))
@@ -146,7 +147,8 @@ def load_upstream(options: dict, download_dir: str | None = None) -> torch.nn.Mo
         S3PRL's `S3PRLUpstream`, whose gradients are not scaled down.
 
     Raises:
-        UserError: see `S3prlFrontend`; or the checkpoint would run code.
+        UserError: S3PRL is not installed, an option is wrong, or the checkpoint cannot be loaded
+            or fetched, or would run code.
     """
     try:
         import s3prl.util.download

@@ -87,7 +87,7 @@ class TransformersFrontend(PretrainedFrontend):
         return self.encoder.width
 
     def run_encoder(self, speech: Tensor, lengths: Tensor) -> Layers:
-        """Encode a padded batch, see `layers`."""
+        """Encode (B, T) padded samples of (B,) lengths; return every layer's output, and frames."""
         states, frames = self.encoder(speech, lengths)
         if self.normalize:
             states = [layer_norm(state.float(), state.shape[-1:]) for state in states]

@@ -60,7 +60,7 @@ def decode(
         model_file: the model.
         token_list: the tokens that the model must have, one a line; None: any.
         inference_config: `DECODING_OPTIONS`, such as `beam_size`.
-        data_dir: as stage 3 writes it, see `mtla_espnet.inference.eval_set`.
+        data_dir: as stage 3 writes it: `wav.scp`, `feats.scp` or `src_text`, and lengths.
         keys: ids to decode; None: all.
         output_dir: where to write.
         batch_size: utterances decoded together, at most.
@@ -77,7 +77,7 @@ def decode(
             a batch now, and one that was alone in two of them is left out.
 
     Returns:
-        What `efficiency.json` holds (see `mtla_espnet.score.efficiency`), None where all is
+        What `efficiency.json` holds: times, memory and cache of the decode; None where all is
         known and nothing was decoded, and id -> reason of the utterances that were left out.
 
     Raises:

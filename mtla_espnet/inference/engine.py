@@ -31,7 +31,7 @@ class Engine:
         ctc: its CTC layer over the tokens that are written; None: it has none.
         options: of the search.
         blank: the token that is never emitted.
-        prefix_cache: see `TrainedModel`.
+        prefix_cache: what the decoder keeps of an utterance: `latent`, `materialised` or `auto`.
     """
 
     def __init__(

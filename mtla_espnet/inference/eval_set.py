@@ -90,7 +90,7 @@ class SpeechSet(EvalSet):
         self._transcripts: dict[str, str] | None = None
 
     def lengths(self, model: TrainedModel, keys: Iterable[str]) -> dict[str, int]:
-        """See `EvalSet`: samples."""
+        """Return the lengths of utterances: samples, or frames where the set has features."""
         self._check_input(model)
         if isinstance(model, Speech2Understand) and model.reads_transcripts:
             path = self._path.with_name("transcript")
@@ -99,14 +99,14 @@ class SpeechSet(EvalSet):
         return {key: self._lengths[key] for key in keys}
 
     def read(self, key: str, model: SpeechModel) -> Inputs:
-        """See `EvalSet`."""
+        """Return an utterance as `model.prepare` does; a UserError names the file."""
         speech = self._read(self._entries[key], model)
         if self._transcripts is None:
             return model.prepare(key, speech)
         return model.prepare(key, (speech, self._transcripts[key]))
 
     def audio_s(self, model: SpeechModel, keys: Iterable[str]) -> float:
-        """See `EvalSet`."""
+        """Return the seconds of speech of utterances, from their samples."""
         return sum(self._lengths[key] for key in keys) / model.rate_hz
 
     def _check_input(self, model: SpeechModel) -> None:
@@ -131,7 +131,7 @@ class FeatureSet(SpeechSet):
         self._frame_shift_s = read_frame_shift(data_dir)
 
     def audio_s(self, model: SpeechModel, keys: Iterable[str]) -> float:
-        """See `EvalSet`."""
+        """Return the seconds of speech of utterances, from their frames."""
         return sum(self._lengths[key] for key in keys) * self._frame_shift_s
 
     def _check_input(self, model: SpeechModel) -> None:
@@ -162,12 +162,12 @@ class TextSet(EvalSet):
         self._inputs: dict[str, Inputs] = {}
 
     def lengths(self, model: TrainedModel, keys: Iterable[str]) -> dict[str, int]:
-        """See `EvalSet`: tokens."""
+        """Return the lengths of utterances: tokens of their sources."""
         self._inputs = {key: model.prepare(key, self._entries[key]) for key in keys}
         return {key: length_of(inputs) for key, inputs in self._inputs.items()}
 
     def read(self, key: str, model: TrainedModel) -> Inputs:
-        """See `EvalSet`."""
+        """Return an utterance as `model.prepare` does; a UserError names the file."""
         return self._inputs[key]
 
 

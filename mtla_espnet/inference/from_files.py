@@ -64,11 +64,12 @@ def decode_recordings(
 
     Args:
         task: its name: asr, st or slu.
-        model: see `TrainedModel.from_pretrained`.
+        model: an experiment's directory, a pack of stage 14 or `espnet2.bin.pack` (zip), or the
+            directory of an unpacked one.
         audio_paths: recordings of any format, rate and length, of which channels are mixed;
-            directories and patterns of them, and `-`, see `mtla_espnet.inference.inputs`.
+            directories and patterns of them; `-`: the standard input.
         inference_config: a YAML file of `DECODING_OPTIONS`; None: what is kept with the model.
-        options: of the search, over those of the configuration; see `TrainedModel`.
+        options: of the search, over those of the configuration, such as `beam_size`.
         device: of torch; "auto": CUDA where there is a GPU, else the CPU.
         cut_at: where longer recordings are cut: `silence`, `length` or `none`.
         longest_s: of a piece, in seconds; about what the model was trained on.
@@ -111,11 +112,12 @@ def summarise_documents(
     """Summarise documents, one a file.
 
     Args:
-        model: see `TrainedModel.from_pretrained`.
+        model: an experiment's directory, a pack of stage 14 or `espnet2.bin.pack` (zip), or the
+            directory of an unpacked one.
         text_paths: UTF-8 files, in which white space and line ends count as blanks; directories
-            and patterns of them, and `-`, see `mtla_espnet.inference.inputs`.
+            and patterns of them; `-`: the standard input.
         inference_config: a YAML file of `DECODING_OPTIONS`; None: what is kept with the model.
-        options: of the search, over those of the configuration; see `TrainedModel`.
+        options: of the search, over those of the configuration, such as `beam_size`.
         device: of torch; "auto": CUDA where there is a GPU, else the CPU.
 
     Yields:
@@ -152,7 +154,8 @@ def load(
     """Load a trained model of a task.
 
     Raises:
-        UserError: see `TrainedModel.from_pretrained`.
+        UserError: the model is not whole or of another task, an option means nothing, or there
+            is no such device.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -82,10 +82,10 @@ def resolve_files(config: dict, path: Path, home: Path | None) -> None:
         config: of `path`; it is changed.
         path: the `config.yaml`. Files that it names are looked for in the directories above
             it, up to its home.
-        home: see `home_of`.
+        home: the directory that they must lie in, of `home_of`; None: any file will do.
 
     Raises:
-        UserError: a file is missing, or lies outside of the model's home (see `home_of`).
+        UserError: a file is missing, or lies outside of the model's home.
     """
     for section, key, where in _texts(config):
         value = section[key]
@@ -120,7 +120,7 @@ def find_file(name: str, config: Path) -> Path | None:
         config: the configuration, in the directory of the model.
 
     Returns:
-        None: it is not there, or lies where files of the model may not be (see `home_of`).
+        None: it is not there, or lies where files of the model may not be.
     """
     return _find(name, config, home_of(config))
 

@@ -84,7 +84,7 @@ class _Pack:
         self._left_bytes = MOST_TIMES * path.stat().st_size + SPARE_BYTES
 
     def unpack(self, wanted: Iterable[str]) -> dict[str, Path]:
-        """See `unpack_model`."""
+        """Write the wanted files, by their keys in `meta.yaml`, and what belongs beside them."""
         self._extract(["meta.yaml"], _MOST_META_BYTES)
         listed = _listed(self._directory, self._path)
         names = {key: self._member(key, listed[key]) for key in wanted if key in listed}

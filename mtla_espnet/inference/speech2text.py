@@ -15,7 +15,8 @@ class Speech2Text(SpeechModel):
         options: the other arguments of `TrainedModel`.
 
     Raises:
-        UserError: see there.
+        UserError: a file is missing, corrupt or of another model or task, an option has a
+            value that it cannot have, or there is no such device.
 
     Example:
         >>> import soundfile

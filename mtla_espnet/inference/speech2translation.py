@@ -18,7 +18,8 @@ class Speech2Translation(SpeechModel):
             was trained with `st_mtlalpha`, that is with CTC over the translation.
 
     Raises:
-        UserError: see there.
+        UserError: a file is missing, corrupt or of another model or task, an option has a
+            value that it cannot have, or there is no such device.
     """
 
     task = st.TASK

@@ -26,7 +26,8 @@ class Speech2Understand(SpeechModel):
         options: the other arguments of `TrainedModel`.
 
     Raises:
-        UserError: see there.
+        UserError: a file is missing, corrupt or of another model or task, an option has a
+            value that it cannot have, or there is no such device.
     """
 
     task = slu.TASK
@@ -49,14 +50,15 @@ class Speech2Understand(SpeechModel):
             transcript: words of the one utterance, for a model of two passes.
 
         Returns:
-            See `TrainedModel.__call__`.
+            The n best hypotheses as (text, token, token_int, hypothesis), best first; for a
+            list a list of them.
         """
         if transcript is None:
             return super().__call__(speech)
         return self.batch_decode([(speech, transcript)])[0]
 
     def prepare(self, name: int | str, value) -> Inputs:
-        """See `TrainedModel.prepare`; a pair has the words of a transcript."""
+        """Return the inputs of speech, or of a pair of speech and the words of its transcript."""
         speech, transcript = value if _has_transcript(value) else (value, None)
         inputs = dict(super().prepare(name, speech))
         if self.reads_transcripts:

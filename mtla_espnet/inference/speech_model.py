@@ -34,7 +34,7 @@ class SpeechModel(TrainedModel):
     _extractor_rate_hz = 0
 
     def load_beside(self, train_config: Path) -> None:
-        """See `TrainedModel.load_beside`: what makes features of audio, for a model on features."""
+        """For a model on features: load what makes them of audio, if that is beside the model."""
         if not self.feature_size:
             return
         try:
@@ -60,7 +60,7 @@ class SpeechModel(TrainedModel):
         return getattr(self.model.frontend, "feature_size", None)
 
     def prepare(self, name: int | str, value) -> Inputs:
-        """See `TrainedModel.prepare`."""
+        """Return the input that speech, named for messages, is for the model."""
         try:
             speech = self._features(value) if self.feature_size else samples_of(value, self.rate_hz)
         except UserError as error:

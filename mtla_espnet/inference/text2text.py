@@ -26,7 +26,8 @@ class Text2Text(TrainedModel):
         options: the other arguments of `TrainedModel`.
 
     Raises:
-        UserError: see there.
+        UserError: a file is missing, corrupt or of another model or task, an option has a
+            value that it cannot have, or there is no such device.
     """
 
     task = sum.TASK
@@ -38,7 +39,7 @@ class Text2Text(TrainedModel):
         super().__init__(mt_train_config, mt_model_file, **options)
 
     def prepare(self, name: int | str, value: str | np.ndarray | Tensor) -> Inputs:
-        """See `TrainedModel.prepare`."""
+        """Return the input that a text, or (T,) ids of tokens, is for the model."""
         if isinstance(value, str):
             if not value.split():
                 raise UserError(f"text {name} is empty")

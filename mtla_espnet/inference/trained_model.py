@@ -52,7 +52,8 @@ class TrainedModel:
         lm_train_config: `config.yaml` of a language model over the same tokens.
         lm_file: its parameters.
         ngram_file: KenLM's n-gram of the tokens, ARPA or binary; needs the package `kenlm`.
-        ngram_scorer: `full` or `part`, see `mtla_espnet.inference.language_models.load_ngram`.
+        ngram_scorer: `full`: it scores every token; `part`: those alone that the others like
+            best.
         token_type: bpe, char or word; None: as trained.
         bpemodel: sentencepiece model; None: as trained.
         device: of torch.
@@ -63,17 +64,19 @@ class TrainedModel:
             no CTC.
         lm_weight: of the language model's.
         ngram_weight: of the n-gram's.
-        penalty: see `SearchOptions`, as the others.
-        nbest: see there.
-        maxlenratio: see there.
-        minlenratio: see there.
-        normalize_length: see there.
-        temperature: see there.
-        pre_beam_ratio: see there.
+        penalty: added for each token (length bonus).
+        nbest: hypotheses returned, at most.
+        maxlenratio: most tokens, of encoder frames; 0: as many as frames, with end detection;
+            below 0: minus so many tokens.
+        minlenratio: least tokens, of encoder frames; below 0: minus so many tokens.
+        normalize_length: rank by score a token.
+        temperature: divides the decoder's logits.
+        pre_beam_ratio: with CTC, each hypothesis offers int(ratio * beam_size) tokens, and the
+            end.
         prefix_cache: what the decoder keeps of an utterance for its hypotheses to share:
             `latent` (smallest), `materialised` keys and values, or what is faster: `auto`.
-            A GPU's graphs take the second; with `latent` it decodes without them. Kinds
-            whose slots are keys and values know no difference.
+            A GPU's graphs take the second; with `latent` it decodes without them. MHA,
+            GQA and MQA ignore this option.
 
     Raises:
         UserError: a file is missing, corrupt or of another model or task, an option has a
@@ -232,7 +235,7 @@ class TrainedModel:
         """Recognise one input, or a list of them.
 
         Args:
-            value: see the class; or a list of such.
+            value: an input, as `prepare` takes it, or a list of inputs.
 
         Returns:
             The n best hypotheses as (text, token, token_int, hypothesis), best first; for a
@@ -258,7 +261,8 @@ class TrainedModel:
             meter: adds up what it costs.
 
         Returns:
-            See `__call__`, in the order of the inputs.
+            Of each input, in their order, the n best hypotheses as (text, token, token_int,
+            hypothesis), best first.
 
         Raises:
             UserError: an input is not one that the model takes, or its scores are no numbers.

@@ -145,7 +145,7 @@ def late_peak(rates: Sequence[float]) -> str | None:
 
 
 class _BatchBar(logging.Handler):
-    """A bar of the batches of an epoch, on a terminal only; see `tasks.progress`."""
+    """A bar of the batches of an epoch, on a terminal only."""
 
     def __init__(self, console: TextIO):
         super().__init__(logging.DEBUG)

@@ -75,12 +75,12 @@ class DecoderScorer:
         self.cache.expand(len(lengths))
 
     def score(self, tokens: Tensor) -> Tensor:
-        """See `Scorer.score`."""
+        """Take the newest token of each row, (N,); return (N, V) log probabilities."""
         logits = self._decoder.step(tokens, self.cache)
         return (logits.float() / self._temperature).log_softmax(dim=-1)
 
     def reorder(self, parents: Tensor) -> None:
-        """See `Scorer.reorder`."""
+        """Let row n go on from row parents[n], (N',) int64."""
         if self._copied and len(parents) > self.cache.rows:
             self._copies = len(parents) // self.cache.rows
             rows = torch.arange(self.cache.rows, device=parents.device)
@@ -89,7 +89,7 @@ class DecoderScorer:
             self.cache.reorder(parents)
 
     def select(self, utterances: Tensor) -> None:
-        """See `Scorer.select`."""
+        """Keep the rows of these utterances, (B',) int64."""
         copy = torch.arange(self._copies, device=utterances.device)
         self.cache.select((utterances[:, None] * self._copies + copy).flatten())
 

@@ -1,7 +1,7 @@
 """CTC prefix scores of a whole beam at once, without a loop over frames or labels.
 
 The score of a prefix g extended by label v is the probability that the input's
-labelling begins with g v (Watanabe et al. 2017, algorithm 2; notation as there):
+labelling begins with g v (Watanabe et al. 2017, algorithm 2, in its notation):
 
     psi(g v) = sum_t phi_{t-1}(g, v) * p_t(v)
     phi_t(g, v) = r^b_t(g) + (r^n_t(g) unless v repeats g's last label)
@@ -26,7 +26,8 @@ class CTCState:
 
     Attributes:
         blank: (B, W, T) r^b: the prefix has been emitted by frame t, which is blank.
-        either: (B, W, T): likewise, and frame t is blank or the last label (r^n).
+        either: (B, W, T) r^b + r^n: the prefix has been emitted by frame t, which is blank or
+            its last label.
         prefix: (B, W) psi of the prefix itself.
         last: (B, W) int64, its last label; -1 of the empty prefix.
         skip: labels that come next and that CTC does not know.
@@ -141,7 +142,7 @@ class CTCPrefixScorer:
         total = frames.cumsum(dim=-1)
         earlier = _shift(total, 0.0)
         nonblank = total + (_shifted(before, chosen) - earlier).logcumsumexp(dim=-1)
-        # r^b_t = b_t (r^b_{t-1} + r^n_{t-1}), likewise
+        # r^b_t = b_t (r^b_{t-1} + r^n_{t-1}), divided by the product of b up to t
         blank_sum = self._blank_sum[:, None]
         arrived = _shift(nonblank, _NOTHING) - _shift(blank_sum, 0.0)
         blank = blank_sum + arrived.logcumsumexp(dim=-1)

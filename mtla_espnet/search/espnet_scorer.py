@@ -33,7 +33,7 @@ class ESPnetScorer:
         self._spread: dict[str, Tensor] = {}
 
     def score(self, tokens: Tensor) -> Tensor:
-        """See `mtla_espnet.search.beam.Scorer`."""
+        """Take the newest token of each row, (N,); return (N, V) log probabilities."""
         self._sequences = torch.cat((self._sequences, tokens[:, None]), dim=1)
         if not self._spread or len(self._spread["xs"]) != len(tokens):
             self._spread = self._spread_over(len(tokens) // len(self._lengths))
@@ -46,13 +46,13 @@ class ESPnetScorer:
         return (scores / self._temperature).log_softmax(dim=-1)
 
     def reorder(self, parents: Tensor) -> None:
-        """See `mtla_espnet.search.beam.Scorer`."""
+        """Let row n go on from row parents[n], (N',) int64."""
         self._sequences = self._sequences[parents]
         select = self._scorer.select_state
         self._states = [select(self._states, row) for row in parents.tolist()]
 
     def select(self, utterances: Tensor) -> None:
-        """See `mtla_espnet.search.beam.Scorer`."""
+        """Keep the rows of these utterances, (B',) int64."""
         width = len(self._sequences) // len(self._lengths)
         rows = utterances[:, None] * width + torch.arange(width, device=utterances.device)
         self.reorder(rows.flatten())
@@ -88,7 +88,7 @@ class ESPnetOfferScorer:
         self._sequences = torch.zeros(len(lengths), 0, dtype=torch.int64, device=encoded.device)
 
     def score(self, tokens: Tensor, offered: Tensor) -> Tensor:
-        """See `mtla_espnet.search.beam.OfferScorer`."""
+        """Take the newest token (N,) and next ones (N, S); return their (N, S) scores."""
         self._sequences = torch.cat((self._sequences, tokens[:, None]), dim=1)
         width = len(tokens) // len(self._encoded)
         scored = [
@@ -101,12 +101,12 @@ class ESPnetOfferScorer:
         return torch.stack(scores).float()
 
     def reorder(self, parents: Tensor) -> None:
-        """See `mtla_espnet.search.beam.Scorer`."""
+        """Let row n go on from row parents[n], (N',) int64."""
         self._sequences = self._sequences[parents]
         self._states = [self._states[row] for row in parents.tolist()]
 
     def select(self, utterances: Tensor) -> None:
-        """See `mtla_espnet.search.beam.Scorer`."""
+        """Keep the rows of these utterances, (B',) int64."""
         width = len(self._sequences) // len(self._encoded)
         rows = utterances[:, None] * width + torch.arange(width, device=utterances.device)
         self.reorder(rows.flatten())

@@ -58,7 +58,12 @@ def parts(recipe: Recipe) -> list[Part]:
 
 
 def run(recipe: Recipe, part: Part) -> None:
-    """Make one copy, or join them; see `perturb_speed` and `join_speeds` for the errors."""
+    """Make one copy, or join them.
+
+    Raises:
+        UserError: a data directory is bad, too many utterances are left out, or two copies have
+            the same id.
+    """
     original = recipe.sets.data_dir(recipe.sets.original_train)
     copies = _copies(recipe)
     if part.name in copies:

@@ -52,7 +52,8 @@ def run(recipe: Recipe, part: Part) -> None:
     """Format one set.
 
     Raises:
-        UserError: see `format_audio` and `format_features`.
+        UserError: the data directory is bad, or too many utterances are left out; names utterance
+            and file.
         JobFailed: a job failed; its traceback is in `logs/format.log`.
     """
     options = recipe.options

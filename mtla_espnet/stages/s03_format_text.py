@@ -26,7 +26,8 @@ def run(recipe: Recipe, part: Part) -> None:
     """Copy the tables of one set.
 
     Raises:
-        UserError: see `validate_text_dir`.
+        UserError: a table is missing, empty or malformed, or two have not the same ids; names the
+            file and the line or id.
     """
     tables = recipe.tables
     validate_text_dir(recipe.sets.data_dir(part.name), tables)

@@ -67,7 +67,7 @@ def run(recipe: Recipe, part: Part) -> None:
     """Collect in nj jobs, and add their results up.
 
     Raises:
-        UserError: a token list is not of the text, see `check_token_list`.
+        UserError: a token list was not made of the training text.
         JobFailed: ESPnet's program failed.
     """
     for text in recipe.texts:

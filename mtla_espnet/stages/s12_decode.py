@@ -62,8 +62,8 @@ def run(recipe: Recipe, part: Part) -> None:
 
     Raises:
         JobFailed: decoding failed.
-        UserError: see `mtla_espnet.inference.decode.decode`; or utterances were left out, which
-            are listed in `failed.tsv` beside the results of the others.
+        UserError: the model or the set is not whole, or utterances were left out, which are
+            listed in `failed.tsv` beside the results of the others.
     """
     options = recipe.options
     load_espnet()  # once: the jobs are forked children

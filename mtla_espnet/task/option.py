@@ -17,7 +17,7 @@ class Option:
         choices: the values that mean something; empty: any.
         unsupported: value -> why this project cannot do it yet; `...` stands for every
             value but the default.
-        of: traits of a task, of which one is enough to have it, see `Task.traits`; empty: all
+        of: traits of a task, of which one is enough to have it; empty: all
             tasks have it.
         changes: stages whose results it changes, and which are done anew with another value,
             beside those whose directories it names. What a score depends on is said in

@@ -104,7 +104,7 @@ def average_kept_models(
         reporter: of all its epochs.
         best_model_criterion: (phase, name, min or max).
         nbest: how many models to average.
-        suffix: see ESPnet's function.
+        suffix: put behind the name of an averaged file; None: nothing.
     """
     present = _WithoutMissing(reporter, output_dir)
     numbers = [nbest] if isinstance(nbest, int) else list(nbest)

@@ -129,7 +129,7 @@ class ModelLimits:
         of an encoder that pads otherwise are not looked at.
 
         Args:
-            shapes: as in `refused`, without the refused.
+            shapes: id -> (T,) samples, or (T, D) features, of what the encoder can take.
             counts: name of a text -> id -> (L,), its tokens.
             texts: name of a text -> id -> the text.
 

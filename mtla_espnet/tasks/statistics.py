@@ -37,7 +37,7 @@ def collect_stats(
     Args:
         model: ESPnet's, with `collect_feats`; None: shapes alone.
         train_iter: batches of (ids, name -> (B, ...), name_lengths -> (B,)).
-        valid_iter: likewise.
+        valid_iter: batches of the validation set, in the same form.
         output_dir: of the job.
         ngpu: must be 0 or None: statistics are collected on the CPU.
         log_interval: batches between two lines in the log.

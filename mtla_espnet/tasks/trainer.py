@@ -134,7 +134,7 @@ def _torch_replaced(replacement) -> Iterator[None]:
 class Trainer(espnet2.train.trainer.Trainer):
     """ESPnet's Trainer that writes every model file as a whole, and `training.json`.
 
-    A training that goes on is made whole first, see `rebuild`; one that had stopped early
+    A training that goes on is made whole first, by `rebuild`; one that had stopped early
     stays so.
     """
 

@@ -27,7 +27,7 @@ def operator(
             It must not depend on autocast, which operators do not see; products write to
             `out=`, which autocast leaves alone (to switch it off takes 0.05 ms).
         fake: of the forward, on tensors without data.
-        backward: annotated likewise.
+        backward: with annotated arguments and results, which make its operator's schema.
         fake_backward: of the backward.
         save: (context, inputs, output), as `setup_context` of an operator.
         gradients: (context, backward, *gradients of the output): calls the backward that

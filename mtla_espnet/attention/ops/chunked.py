@@ -34,7 +34,7 @@ def attend(
         query: (B, H, T, D).
         key: (B, H, T, D): row t is the partial of t's chunk up to t, so a finished
             chunk is its last member's row.
-        value: (B, H, T, Dv), likewise.
+        value: (B, H, T, Dv): row t is the partial value of t's chunk up to t.
         down_rate: s, positions a chunk.
         scale: of the scores.
         dropout: of the weights, with 'efficient'.

@@ -138,7 +138,7 @@ def backward_own(
 
     Args:
         grad: (B, T, H, v) contiguous, of the output.
-        folded: of `fold_query`.
+        folded: (B, J, H * s, width), the queries that `fold_query` returned.
         key_value: (B, T, H, packed) contiguous.
         output: (B, T, H, v) contiguous.
         lse: of `merge_own`.
@@ -203,8 +203,8 @@ def gather_gradients(
         grad: (B, T, H, v) contiguous, of the output.
         folded: of `fold_query`.
         key_value: (B, T, H, packed) contiguous.
-        cosine: as in `fold_query`.
-        sine: likewise.
+        cosine: (B or 1, T, rope / 2) float32, contiguous, of the queries' angles.
+        sine: (B or 1, T, rope / 2) float32, contiguous, of the same angles.
         weights: the last two results of `backward_own`.
         parts: the kernel's gradients of query (B, H * s, J - first, width), key and value
             (B, H, J - first, at least their width), last axes contiguous.

@@ -62,7 +62,7 @@ def attend(
         key_value: (B, T, H, packed), by `pack_weight`, the rotary part turned: row t is
             the partial of t's chunk up to t.
         cosine: (B or 1, T, rope / 2) float32, of the query's angles.
-        sine: likewise.
+        sine: (B or 1, T, rope / 2) float32, of the same angles.
         down_rate: s, positions a chunk.
         value_width: v.
         scale: of the scores.

@@ -99,7 +99,7 @@ def fold_query(query: Tensor, cosine: Tensor, sine: Tensor, sizes: RowSizes) -> 
     Args:
         query: (B, T, H, nope + rope), last axis contiguous; the last `rope` are turned.
         cosine: (B or 1, T, rope / 2) float32, contiguous.
-        sine: likewise.
+        sine: (B or 1, T, rope / 2) float32, contiguous.
         sizes: of the problem.
 
     Returns:

@@ -29,13 +29,13 @@ def latent_entries(
     Args:
         joint: (B, T, r + rope) [latent before LayerNorm ; rotary key before its turn].
         gain: (r,) of LayerNorm.
-        bias: (r,) likewise.
+        bias: (r,) of LayerNorm.
         network: the hyper-network's input PE(j), (J, r), then weight (r / 4, r) and bias
             (r / 4,) of fc_c and of fc_p. None: latents are not weighted and not merged,
             and `down_rate` is 1.
         position: (B or 1, T) int64, -1 where padded.
         cosine: (B or 1, T, rope / 2) float32, of the rotary angles.
-        sine: likewise.
+        sine: (B or 1, T, rope / 2) float32, of the same angles.
         down_rate: s.
         eps: of LayerNorm.
 

@@ -10,7 +10,7 @@ Choices, and why:
 - `mdm8` is eight microphones after beamforming, which nothing here does: give a tree of
   `<meeting>_MDM8.wav`, such as BeamformIt makes for Kaldi's recipe.
 
-Raw layout (annotations: see `annotations`):
+Raw layout (annotations: in `annotations`):
 
     <AMI>/annotations/{words,segments,corpusResources}/
     <AMI>/ES2099a/audio/ES2099a.Headset-0.wav

@@ -3,7 +3,7 @@
 - A segment lasts from the first to the last time of its words and marks, not as long as
   the transcriber said.
 - It is cut at `.` and `?`. A piece of more than 30 words and marks (they count in Kaldi) is
-  cut at the comma nearest to its middle, and its parts likewise.
+  cut at the comma nearest to its middle, and so are its parts.
 - Upper case; `. , ? ! :` dropped; `-` is a space; `X_M_L` is `X. M. L`; `MM HMM` and
   `UH HUH` are written with a hyphen.
 """

@@ -1,6 +1,7 @@
 """pydocs: docstrings of installed Python packages; the task is to write the first paragraph.
 
-Raw layout: the packages' own sources, see `docstrings.py`; nothing is downloaded or imported.
+Raw layout: the packages' own sources, as `docstrings.py` reads them. Nothing is downloaded
+or imported.
 Choices, and why:
 - The packages are a fixed list of what `make env` installs, with the standard library; none that
   the tests alone need, so that the corpus is the same after `make test`. All pairs of a package

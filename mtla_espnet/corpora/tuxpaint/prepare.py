@@ -50,7 +50,7 @@ SETS = ("train", "valid", "test")
 _TEST_STAMPS, _VALID_STAMPS = 10, 5
 _FEWEST_RECORDINGS = 300
 _MOST_CHARACTERS_PER_S = 30.0
-# Whole recordings of Catalan's symbols are cut off, see above.
+# Whole recordings of Catalan's symbols are cut off (0.3 s each).
 _MAX_REJECTED = 25.0
 # duck_desc_fr.ogg, duck_desc.ogg (English), and one duck_desc_da.ogg.ogg
 _RECORDING = re.compile(r"(?P<stamp>.+)_desc(?:_(?P<lang>[A-Za-z_]+))?(?P<end>\.ogg(?:\.ogg)*)")

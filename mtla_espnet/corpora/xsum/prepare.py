@@ -8,7 +8,7 @@ Choices, and why:
 - An article without a document or a summary is rejected.
 - Articles are never held together: jobs write sorted parts, which are merged.
 
-Raw layout: see `articles`. Data directories `train`, `validation` and `test`: `text` (the
+Raw layout: as `articles` reads it. Data directories `train`, `validation` and `test`: `text` (the
 summary), `src_text` (the document), `utt2spk` and `spk2utt` (each article by itself).
 """
 

@@ -43,7 +43,7 @@ def write_blocks(
         directory: of the blocks; what else it holds is removed. `DIGEST` in it tells one
             content of all their files from another.
         write: writes a block's files to a directory, and returns for each utterance its
-            place there and what else is to be known of it; see `Collector`.
+            place there and what else is to be known of it. Its `Collector` takes the failures.
         settings: what the result depends on beside `parts` and the files that they name.
         nj: blocks that are written side by side, at most one a processor.
         label: of a progress bar; None: no bar.

@@ -59,8 +59,8 @@ def format_audio(
         nj: blocks of utterances formatted side by side, at most one a processor.
         progress: show a progress bar in a terminal.
         tables: tables by utterance that are copied too, such as `text.tc.de`.
-        max_rejected: see `report_rejected`.
-        allow_pipes: run commands in `wav.scp`, see `mtla_espnet.data.kaldi.pipes`.
+        max_rejected: per cent of the utterances that may be left out; more are an error.
+        allow_pipes: run the commands that `wav.scp` has.
         channel: the channel to take, from 0; None: the mean of all. `utt2ref_channels` in
             `data_dir` says it for each utterance instead.
         fresh: write also what an interrupted run has written.
@@ -116,7 +116,7 @@ def copy_tables(
         tables: their names, beside `utt2spk` and `spk2utt`.
         parts: all utterances.
         rejections: those that are left out.
-        max_rejected: see `report_rejected`.
+        max_rejected: per cent of the utterances that may be left out; more are an error.
 
     Raises:
         UserError: too many are left out, or a table lacks an utterance.
@@ -202,14 +202,14 @@ def write_parts(
 
     Args:
         parts: the utterances.
-        directory: see `write_blocks`, as for what is not said here.
+        directory: of the blocks; block N is `format.N` in it.
         convert: gives an utterance as (T,) float32 in [-1, 1), the rate in Hz, and that of
             the recording; a UserError leaves the utterance out.
         audio_format: one of AUDIO_FORMATS.
-        nj: see there.
-        label: see there.
+        nj: blocks written side by side, at most one a processor.
+        label: of a progress bar in a terminal; None: no bar.
         settings: what `convert` depends on.
-        fresh: see there.
+        fresh: write also the blocks that an interrupted run has written.
 
     Returns:
         Utterance -> what was written, and the utterances that are left out.

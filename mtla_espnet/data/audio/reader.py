@@ -100,10 +100,20 @@ class AudioReader:
         end_s: float | None = None,
         channel: int | None = 0,
     ) -> tuple[np.ndarray, int]:
-        """Read a part; see `read_audio`, of which `entry` is the path or a command.
+        """Read one channel of a recording, or of a part of it.
+
+        Args:
+            entry: path of a file, a place in an archive or a zip, or a command.
+            start_s: where the part starts, in seconds; the beginning if None.
+            end_s: where it ends; the end of the recording if None.
+            channel: from 0; None: the mean of all.
+
+        Returns:
+            (T,) float32 in [-1, 1), and the sample rate in Hz.
 
         Raises:
-            UserError: see there; or a command that is not allowed, or fails.
+            UserError: it cannot be used, or is a command that is not allowed, or fails; the
+                message starts with the entry.
         """
         if self._kept is not None and self._kept[0] == entry:
             found = self._cut(entry, start_s, end_s)
@@ -168,9 +178,9 @@ class SourcePart(NamedTuple):
     Args:
         utterance: its id.
         path: of the recording, as in `wav.scp`.
-        start_s: see `read_audio`, as the next two.
-        end_s: see there.
-        channel: see there.
+        start_s: where the part starts, in seconds; None: the beginning.
+        end_s: where it ends; None: the end of the recording.
+        channel: from 0; None: the mean of all.
         file: the table that says so.
         line: where in that table, from 1.
     """

@@ -74,7 +74,7 @@ class Sound:
         return self.claim.proven
 
     def length(self, exact: bool = True) -> tuple[int, int]:
-        """Return rate in Hz and number of samples; see `sound_length`."""
+        """Return the rate in Hz and the number of samples."""
         if self.proven or (self.claim.samples and not exact):
             rate_hz, samples = self._file.samplerate, self.claim.samples
         else:
@@ -137,7 +137,7 @@ def sound_length(entry: str, exact: bool = True) -> tuple[int, int]:
     """Return how long a sound file is; only what no header proves is decoded.
 
     Args:
-        entry: see `Sound`.
+        entry: a file, or a place in a zip file, `a.zip:<offset>:<bytes>`.
         exact: False: for an estimate, what the header says is enough.
 
     Returns:

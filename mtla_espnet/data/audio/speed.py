@@ -59,10 +59,10 @@ def perturb_speed(
         nj: blocks of utterances written side by side, at most one a processor.
         progress: show a progress bar in a terminal.
         tables: tables of text that are copied too.
-        max_rejected: see `mtla_espnet.data.audio.format.format_audio`, as the others.
-        allow_pipes: see there.
-        channel: see there.
-        fresh: see there.
+        max_rejected: per cent of the utterances that may be left out; more are an error.
+        allow_pipes: run the commands that `wav.scp` has.
+        channel: the channel to take, from 0; None: the mean of all.
+        fresh: write also what an interrupted run has written.
 
     Raises:
         UserError: `data_dir` is bad, or too many utterances are left out; the message names

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Make the data directory; see `data_dir_from_manifest`."""
+    """Make the data directory of a manifest."""
     data_dir_from_manifest(
         arguments.manifest, arguments.data_dir, arguments.src_lang, arguments.tgt_lang
     )

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Write the manifest; see `manifest_from_data_dir`."""
+    """Write the manifest of a data directory."""
     manifest_from_data_dir(
         arguments.data_dir, arguments.manifest, arguments.tgt_text, arguments.src_text
     )

@@ -82,14 +82,14 @@ def format_features(
             is there in another form is written anew.
         extractor: makes features of audio.
         fs: rate of the audio that it is given, in Hz.
-        nj: see `mtla_espnet.data.audio.format.format_audio`, as the others.
-        progress: see there.
-        tables: see there.
-        max_rejected: see there.
-        allow_pipes: see there.
-        channel: see there.
+        nj: blocks of utterances written side by side, at most one a processor.
+        progress: show a progress bar in a terminal.
+        tables: tables by utterance that are copied too, such as `text.tc.de`.
+        max_rejected: per cent of the utterances that may be left out; more are an error.
+        allow_pipes: run the commands that `wav.scp` has.
+        channel: the channel to take, from 0; None: the mean of all.
         compress: write Kaldi archives with a byte a value.
-        fresh: see there.
+        fresh: write also what an interrupted run has written.
 
     Raises:
         UserError: `data_dir` is bad, or too many utterances are left out; the message names
@@ -143,15 +143,15 @@ def write_features(
 
     Args:
         parts: the utterances; a path may also name features.
-        directory: of the blocks; the other arguments are those of `format_features`.
-        feats_type: see there.
-        extractor: see there.
-        fs: see there.
-        nj: see there.
+        directory: of the blocks.
+        feats_type: "extracted": Kaldi archives; "fairseq_zip": zips and `.npy` files.
+        extractor: makes features of audio.
+        fs: rate of the audio that it is given, in Hz.
+        nj: blocks of utterances written side by side, at most one a processor.
         label: of a progress bar; None: no bar.
-        allow_pipes: see there.
-        compress: see there.
-        fresh: see there.
+        allow_pipes: run the commands that `wav.scp` has.
+        compress: write Kaldi archives with a byte a value.
+        fresh: write also the blocks that an interrupted run has written.
         in_place: False: write also the features that training could read where they are.
 
     Returns:
@@ -242,9 +242,9 @@ def parts_of(data_dir: Path, allow_pipes: bool, channel: int | None) -> list[Sou
     """Check a data directory, and return where the features or the audio of its utterances are.
 
     Args:
-        data_dir: see `format_features`, as the others.
-        allow_pipes: see there.
-        channel: see there.
+        data_dir: with `feats.scp` or `wav.scp`.
+        allow_pipes: accept the commands that `wav.scp` has.
+        channel: the channel to take, from 0; None: the mean of all.
 
     Raises:
         UserError: it is bad; names the file and the line or id.

@@ -85,7 +85,7 @@ class FeatureTable(Mapping):
 
 
 def read_features(entry: str) -> np.ndarray:
-    """Read the features of one utterance; see `FeatureReader.read`."""
+    """Read the features of one utterance, (N, D) float32, where its entry says they are."""
     return FeatureReader().read(entry)
 
 

@@ -157,7 +157,8 @@ def check_text(path: Path, table: Mapping[str, object], name: str) -> None:
         name: of that.
 
     Raises:
-        UserError: see `validate_data_dir`.
+        UserError: it is malformed, or has other ids; the message names the file and the line or
+            id.
     """
     text = _read_filled(path, values=False)
     _check_words(path, text)

@@ -65,11 +65,11 @@ def run_command(entry: str, output: BinaryIO) -> None:
     """Run a command and write what its last program prints.
 
     Args:
-        entry: see `programs_of`.
+        entry: a command, `program arguments |`.
         output: an open file.
 
     Raises:
-        UserError: see `programs_of`; or a program is not there, or fails: gives the last
+        UserError: it is no command that is run, a program is not there, or fails: gives the last
             line that it printed as an error.
     """
     programs = programs_of(entry)

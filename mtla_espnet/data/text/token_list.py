@@ -46,7 +46,7 @@ def build_token_list(
 
     `tokens.txt` is written last: with it, all is there. The same texts give the same
     bytes. Characters and words are ordered by falling count, then by code point. What bpe cannot
-    give back is told, see `tell_changed_lines`.
+    give back is told.
 
     Args:
         texts: transcripts, without ids.

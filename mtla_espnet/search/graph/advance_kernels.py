@@ -97,7 +97,7 @@ def settle(
     rows: Tensor,
     history: tuple[Tensor, Tensor, Tensor],
 ) -> None:
-    """See `graph.settle`."""
+    """Do what `graph.settle` does, in one kernel: same arguments and results."""
     batch, beams = chosen.shape
     nbest = ends.found.size(1)
     _settle[(batch,)](

@@ -195,8 +195,8 @@ class _Buffers:
     """The state of a search of B utterances, and one step of it.
 
     Args:
-        decoder: of the search, as the next two.
-        sos_eos: of the search.
+        decoder: the decoder-only model.
+        sos_eos: the token that starts and ends a hypothesis.
         options: of the search.
         batch: B.
         positions: of the longest prefix.
@@ -404,7 +404,7 @@ class FixedScorer:
         return self._buffers.cache
 
     def score(self, tokens: Tensor) -> Tensor:
-        """See `Scorer.score`."""
+        """Take the newest token of each row, (N,); return (N, V) log probabilities."""
         if self._done == self.cache.max_length:
             self._buffers.grow(2 * self._done)
         self._done += 1
@@ -414,12 +414,12 @@ class FixedScorer:
         return (logits.flatten(0, 1).float() / self._temperature).log_softmax(dim=-1)
 
     def reorder(self, parents: Tensor) -> None:
-        """See `Scorer.reorder`."""
+        """Let row n go on from row parents[n], (N',) int64."""
         rows = self.cache.parents.view_as(self._buffers.tokens)
         beams = rows.size(1)
         parent = parents.view(len(self._place), -1) % self._width + self._place[:, None] * beams
         rows[self._place, : parent.size(1)] = parent
 
     def select(self, utterances: Tensor) -> None:
-        """See `Scorer.select`."""
+        """Keep the rows of these utterances, (B',) int64."""
         self._place = self._place[utterances]

@@ -122,7 +122,7 @@ def best_tokens(
     penalty: float,
     blank: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """See `select.best_tokens`."""
+    """Do what `select.best_tokens` does, in kernels: same arguments and results."""
     batch, beams = total.shape
     vocabulary = logits.size(1)
     groups = triton.cdiv(vocabulary, shared.GROUP)

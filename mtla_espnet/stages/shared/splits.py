@@ -30,13 +30,13 @@ def in_splits(
         exp_dir: of the training.
         n_splits: parts; below 2 the arguments stay as they are.
         write: write the parts too.
-        left_out: see `write_splits`.
+        left_out: ids that are in no part.
 
     Returns:
         The arguments.
 
     Raises:
-        UserError: see `write_splits`.
+        UserError: tables speak of different utterances, or there are fewer than parts.
     """
     if n_splits < 2:
         return argv
