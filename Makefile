@@ -1,12 +1,13 @@
 # `make demo` and `make test` do all set-up themselves; the second call starts in seconds.
 .POSIX:
-.PHONY: help env test-env demo demo-all test lint clean
+.PHONY: help env test-env demo demo-all test test-cluster lint clean
 BIN = .venv/bin
 
 help:
 	@echo 'make demo   train, decode and compare two small speech models (about 14 minutes on 2 cores)'
 	@echo 'make demo-all  the same for all tasks: also translation, understanding, summarisation'
 	@echo 'make test   all tests and checks'
+	@echo 'make test-cluster  the tests on a Slurm of this machine (CONTRIBUTING.md)'
 	@echo 'make lint   the checks alone: ruff, import layers, shellcheck'
 	@echo 'make env    only make .venv, without the packages of the tests'
 	@echo 'make clean  remove .venv and caches; data and experiments of the recipes stay'
@@ -25,7 +26,11 @@ demo-all: env
 
 # One thread a worker: the workers share the cores.
 test: lint
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto -m 'not slow and not gpu'
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto -m 'not slow and not gpu and not cluster'
+
+# They share one Slurm, so they run one after the other.
+test-cluster: test-env
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m 'cluster and not slow' test/cluster
 
 lint: test-env
 	@$(BIN)/ruff check .
