@@ -5,7 +5,6 @@ Modules are imported by the verb that needs them, so that `--help` is instant.
 
 import argparse
 import importlib
-import json
 import logging
 import os
 import shutil
@@ -15,11 +14,10 @@ from pathlib import Path
 
 from mtla_espnet import missing_recipes
 from mtla_espnet.files import UserError, place_error
+from mtla_espnet.inference.verbs import add_align_verb, add_decoding_verb
 from mtla_espnet.other_user import give_what_is_missing
 from mtla_espnet.signals import end_by_exception
 from mtla_espnet.task import TASKS, task_named
-from mtla_espnet.task.record import Task
-from mtla_espnet.trust import add_trust_argument, files_trusted
 
 _INTERRUPTED = 130
 
@@ -166,46 +164,9 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     whisper.set_defaults(run=_import_whisper)
 
     for task in TASKS.values():
-        _add_decoding_verb(verbs, task)
+        add_decoding_verb(verbs, task)
+    add_align_verb(verbs)
     return parser
-
-
-def _add_decoding_verb(verbs, task: Task) -> None:
-    verb, does = task.verb
-    parser = verbs.add_parser(verb, help=does, description=does, allow_abbrev=False)
-    parser.set_defaults(run=_decode, task=task.name)
-    parser.add_argument(
-        "--model", type=Path, required=True, help="an experiment's directory, or a pack of it (zip)"
-    )
-    parser.add_argument(
-        "--inference_config",
-        type=Path,
-        help="decoding options (YAML), as of a recipe; default: those kept with the model",
-    )
-    parser.add_argument(
-        "--beam_size", type=int, help="hypotheses kept; default: as the model's recipe, or 20"
-    )
-    parser.add_argument("--device", default="auto", help="cpu, cuda or auto")
-    parser.add_argument("--json", action="store_true", help="a line of JSON for each result")
-    add_trust_argument(parser)
-    if task.speech:
-        parser.add_argument(
-            "--ctc_weight",
-            type=float,
-            help="share of CTC, 0 to 1; default: as the model's recipe, or 0.5 (translation: 0)",
-        )
-        parser.add_argument(
-            "--cut",
-            choices=("silence", "length", "none"),
-            default="silence",
-            help="where a longer recording is cut; the times of its pieces are told",
-        )
-        parser.add_argument(
-            "--longest", type=float, default=20.0, help="seconds of a piece; default: 20"
-        )
-    what = "sound file" if task.speech else "text file, a document each"
-    help_ = f"{what}; a directory or a pattern of them; -: the standard input"
-    parser.add_argument("file", type=Path, nargs="+", help=help_)
 
 
 def _prepare(arguments: argparse.Namespace) -> int:
@@ -276,64 +237,6 @@ def _report(arguments: argparse.Namespace) -> int:
 
 def _import_whisper(arguments: argparse.Namespace) -> int:
     return importlib.import_module(_WHISPER).run(arguments)
-
-
-def _decode(arguments: argparse.Namespace) -> int:
-    with files_trusted(arguments.trust_files):
-        speech = TASKS[arguments.task].speech
-        return (_decode_recordings if speech else _decode_documents)(arguments)
-
-
-def _decode_recordings(arguments: argparse.Namespace) -> int:
-    from mtla_espnet.inference.from_files import decode_recordings
-
-    pieces = decode_recordings(
-        arguments.task,
-        arguments.model,
-        arguments.file,
-        inference_config=arguments.inference_config,
-        options=_given(arguments, "beam_size", "ctc_weight"),
-        device=arguments.device,
-        cut_at=arguments.cut,
-        longest_s=arguments.longest,
-    )
-    for piece in pieces:
-        if arguments.json:
-            value = {"file": str(piece.path), "start_s": piece.start_s, "end_s": piece.end_s}
-            _print_json(value | {"text": piece.text})
-        else:
-            print(f"{piece.name}: {piece.text}", flush=True)
-    return 0
-
-
-def _decode_documents(arguments: argparse.Namespace) -> int:
-    from mtla_espnet.inference.from_files import summarise_documents
-
-    found = summarise_documents(
-        arguments.model,
-        arguments.file,
-        inference_config=arguments.inference_config,
-        options=_given(arguments, "beam_size"),
-        device=arguments.device,
-    )
-    for path, text in found:
-        if arguments.json:
-            _print_json({"file": str(path), "text": text})
-        else:
-            print(f"{path}: {text}", flush=True)
-    return 0
-
-
-def _given(arguments: argparse.Namespace, *names: str) -> dict[str, object]:
-    """Return the options that the command line has a value for."""
-    values = {name: getattr(arguments, name) for name in names}
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _print_json(value: dict) -> None:
-    # JSON has escapes of its own for what the output cannot take.
-    utf_8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    print(json.dumps(value, ensure_ascii=not utf_8), flush=True)
 
 
 def _log_to_console() -> None:

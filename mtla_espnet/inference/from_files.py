@@ -16,10 +16,19 @@ from mtla_espnet.inference.decoding_config import read_decoding_config
 from mtla_espnet.inference.inputs import SOUND_SUFFIXES, TEXT_SUFFIXES, Inputs
 from mtla_espnet.inference.models import model_class
 from mtla_espnet.inference.samples import resampled
+from mtla_espnet.inference.times import (
+    Posteriors,
+    Timed,
+    check_times,
+    posteriors,
+    times_of,
+    times_or_none,
+    token_ids,
+)
 from mtla_espnet.inference.trained_model import DECODING_OPTIONS, Outcome, TrainedModel
 
 LONGEST_S = 20.0
-_BATCH = 8
+BATCH_SIZE = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +41,7 @@ class Piece:
         end_s: where it ends.
         text: what was recognised, translated or understood.
         whole: the part is the whole recording.
+        times: of its words or tokens, where they were asked for and found.
     """
 
     path: Path
@@ -39,6 +49,7 @@ class Piece:
     end_s: float
     text: str
     whole: bool
+    times: tuple[Timed, ...] = ()
 
     @property
     def name(self) -> str:
@@ -57,6 +68,9 @@ def decode_recordings(
     device: str = "auto",
     cut_at: str = "silence",
     longest_s: float = LONGEST_S,
+    times: str | None = None,
+    batch_size: int = BATCH_SIZE,
+    shows_progress: bool = False,
 ) -> Iterator[Piece]:
     """Recognise, translate or understand recordings, long ones in pieces.
 
@@ -73,32 +87,90 @@ def decode_recordings(
         device: of torch; "auto": CUDA where there is a GPU, else the CPU.
         cut_at: where longer recordings are cut: `silence`, `length` or `none`.
         longest_s: of a piece, in seconds; about what the model was trained on.
+        times: `word` or `token`: tell when each is spoken, by CTC; see
+            `mtla_espnet.inference.times`. None: do not.
+        batch_size: pieces that are searched together.
+        shows_progress: show on stderr how many of the files have been read.
 
     Yields:
         The pieces of each recording, in order.
 
     Raises:
-        UserError: an option means nothing, or the model is not whole or of another task. After
-            the last piece: recordings were left out.
+        UserError: an option means nothing, the model is not whole or of another task, or it has
+            no CTC and times are asked for. After the last piece: recordings were left out.
     """
+    _check_batch_size(batch_size)
     cut(np.zeros(1), 1, longest_s, cut_at)  # wrong options are told before the model is loaded
     if inference_config is not None:
         read_decoding_config(inference_config, DECODING_OPTIONS)
-    inputs = Inputs(audio_paths, SOUND_SUFFIXES, _read_recording)
+    inputs = Inputs(audio_paths, SOUND_SUFFIXES, _read_recording, shows_progress)
     recordings = inputs.read()
     hears = load(task, model, inference_config, options, device)
+    if times:
+        check_times(hears, model)
     pieces = _pieces(recordings, hears.rate_hz, cut_at, longest_s)
-    for batch in itertools.batched(pieces, _BATCH):
+    for batch in itertools.batched(pieces, batch_size):
         outcomes = _outcomes(hears, [(piece.name, wave) for piece, wave in batch])
-        for (piece, _), outcome in zip(batch, outcomes, strict=True):
+        for (piece, wave), outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, UserError):
                 inputs.leave_out(piece.path, UserError(f"{piece.name}: {outcome}"))
                 continue
             if not outcome:
                 logging.warning(f"{piece.path}: nothing was recognised from {piece.start_s:.2f} s")
             text = (outcome[0][0] or "") if outcome else ""
-            yield dataclasses.replace(piece, text=text)
+            timed: tuple[Timed, ...] = ()
+            if times and outcome:
+                bounds, token_int = (piece.start_s, piece.end_s), outcome[0][2]
+                timed = times_or_none(hears, piece.name, wave, bounds, token_int, times)
+            yield dataclasses.replace(piece, text=text, times=timed)
     inputs.tell()
+
+
+def align_recording(
+    model: Path,
+    audio_path: Path,
+    text: str,
+    *,
+    task: str = "asr",
+    times: str = "word",
+    device: str = "auto",
+    longest_s: float = LONGEST_S,
+) -> Piece:
+    """Find when the words of a recording are spoken, of which the text is known.
+
+    The encoder hears a long recording in pieces, which end where it is quiet; the text is
+    aligned with all of them at once.
+
+    Args:
+        model: see `TrainedModel.from_pretrained`; of a task whose text is spoken.
+        audio_path: the recording, of any format, rate and length.
+        text: what is said, written as the texts that the model was trained on.
+        task: `asr` or `slu`.
+        times: of each `word` or `token`.
+        device: of torch; "auto": CUDA where there is a GPU, else the CPU.
+        longest_s: of a piece, in seconds; about what the model was trained on.
+
+    Returns:
+        The recording, with the times of its words.
+
+    Raises:
+        UserError: an input cannot be used, or the model has no CTC.
+    """
+    inputs = Inputs([audio_path], SOUND_SUFFIXES, _read_recording)
+    recordings = inputs.read()
+    hears = load(task, model, device=device)
+    check_times(hears, model)
+    pieces = list(_pieces(recordings, hears.rate_hz, "silence", longest_s))
+    inputs.tell()
+    heard = [
+        posteriors(hears, piece.name, wave, piece.start_s, piece.end_s) for piece, wave in pieces
+    ]
+    try:
+        ids = token_ids(hears, text)
+        timed = times_of(hears, Posteriors.joined(heard), ids, times)
+    except UserError as error:
+        raise UserError(f"{audio_path}: {error}") from None
+    return Piece(audio_path, 0.0, pieces[-1][0].end_s, text, whole=True, times=timed)
 
 
 def summarise_documents(
@@ -108,6 +180,8 @@ def summarise_documents(
     inference_config: Path | None = None,
     options: Mapping[str, object] | None = None,
     device: str = "auto",
+    batch_size: int = BATCH_SIZE,
+    shows_progress: bool = False,
 ) -> Iterator[tuple[Path, str]]:
     """Summarise documents, one a file.
 
@@ -119,6 +193,8 @@ def summarise_documents(
         inference_config: a YAML file of `DECODING_OPTIONS`; None: what is kept with the model.
         options: of the search, over those of the configuration, such as `beam_size`.
         device: of torch; "auto": CUDA where there is a GPU, else the CPU.
+        batch_size: documents that are searched together.
+        shows_progress: show on stderr how many of the files have been read.
 
     Yields:
         Path and summary of each document, in order.
@@ -127,12 +203,13 @@ def summarise_documents(
         UserError: an option means nothing, or the model is not whole or of another task. After
             the last summary: documents were left out.
     """
+    _check_batch_size(batch_size)
     if inference_config is not None:
         read_decoding_config(inference_config, DECODING_OPTIONS)
-    inputs = Inputs(text_paths, TEXT_SUFFIXES, _read_document)
+    inputs = Inputs(text_paths, TEXT_SUFFIXES, read_document, shows_progress)
     documents = inputs.read()
     writes = load("sum", model, inference_config, options, device)
-    for batch in itertools.batched(documents, _BATCH):
+    for batch in itertools.batched(documents, batch_size):
         outcomes = _outcomes(writes, [(str(path), text) for path, text in batch])
         for (path, _), outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, UserError):
@@ -161,6 +238,11 @@ def load(
         device = "cuda" if torch.cuda.is_available() else "cpu"
     given = options or {}
     return model_class(task).from_pretrained(model, inference_config, device=device, **given)
+
+
+def _check_batch_size(batch_size: int) -> None:
+    if batch_size < 1:
+        raise UserError(f"batch_size is 1 or more, not {batch_size}")
 
 
 def _outcomes(model: TrainedModel, values: Sequence[tuple[str, object]]) -> list[Outcome]:
@@ -195,7 +277,12 @@ def _read_recording(path: Path) -> tuple[np.ndarray, int]:
     return read_audio(path, channel=None)
 
 
-def _read_document(path: Path) -> str:
+def read_document(path: Path) -> str:
+    """Return the text of a file, with single blanks for white space and line ends.
+
+    Raises:
+        UserError: it cannot be read, is not UTF-8, or is empty.
+    """
     try:
         text = " ".join(path.read_text(encoding="utf-8").split())
     except FileNotFoundError:

@@ -10,7 +10,9 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from mtla_espnet.files import UserError
+from tqdm import tqdm
+
+from mtla_espnet.files import UserError, read_text
 
 # Files of a directory that are taken.
 SOUND_SUFFIXES = frozenset(
@@ -22,6 +24,22 @@ TEXT_SUFFIXES = frozenset((".txt",))
 _MOST_NAMED = 5
 
 
+def listed_paths(list_file: Path) -> list[Path]:
+    """Return the files that a list names, one a line; blank lines do not count.
+
+    Args:
+        list_file: UTF-8; its names are relative to the current directory.
+
+    Raises:
+        UserError: it cannot be read, or names none.
+    """
+    names = [line.strip() for line in read_text(list_file).splitlines()]
+    paths = [Path(name) for name in names if name]
+    if not paths:
+        raise UserError(f"{list_file}: names no file")
+    return paths
+
+
 class Inputs[Value]:
     """The inputs that a command line names.
 
@@ -31,12 +49,18 @@ class Inputs[Value]:
             where no file has that name; and `-`, the standard input.
         suffixes: of files of the kind, in small letters.
         read: reads a file; it raises a UserError that begins with the path.
+        shows_progress: show on stderr how many of the files have been read.
     """
 
     def __init__(
-        self, paths: Sequence[Path], suffixes: frozenset[str], read: Callable[[Path], Value]
+        self,
+        paths: Sequence[Path],
+        suffixes: frozenset[str],
+        read: Callable[[Path], Value],
+        shows_progress: bool = False,
     ):
         self._read = read
+        self._shows_progress = shows_progress
         self._left_out: dict[Path, str] = {}
         self._paths: list[Path] = []
         empty = {}
@@ -86,7 +110,7 @@ class Inputs[Value]:
         )
 
     def _readable(self) -> Iterator[tuple[Path, Value]]:
-        for path in self._paths:
+        for path in tqdm(self._paths, unit="file", disable=not self._shows_progress):
             if path in self._left_out:
                 continue
             try:

@@ -17,7 +17,7 @@ from mtla_espnet.files import UserError
 from mtla_espnet.inference.model_config import rate_of
 from mtla_espnet.inference.online_features import kept_extractor
 from mtla_espnet.inference.samples import array_of, is_pair, samples_of
-from mtla_espnet.inference.trained_model import Inputs, TrainedModel
+from mtla_espnet.inference.trained_model import Inputs, TrainedModel, length_of
 
 _EXAMPLE_S = 4.0
 
@@ -122,6 +122,23 @@ class SpeechModel(TrainedModel):
         if isinstance(encoded, tuple):  # with what intermediate CTC layers saw
             encoded = encoded[0]
         return encoded, lengths
+
+    @torch.inference_mode()
+    def ctc_log_probability(self, utterance: Inputs) -> Tensor:
+        """Return (T, V) float32 log posteriors of CTC for the frames of one utterance.
+
+        T is 0 where the utterance is too short for the encoder.
+
+        Args:
+            utterance: of `prepare`.
+
+        Raises:
+            UserError: it is too long for the encoder.
+        """
+        if length_of(utterance) < self._least_length:
+            return torch.zeros(0, len(self.model.token_list))
+        encoded, lengths = self._encode([utterance])
+        return self.model.ctc.log_softmax(encoded)[0, : int(lengths[0])].float()
 
     def _too_short(self, length: int) -> str:
         unit = "frames" if self.feature_size else "samples"

@@ -20,7 +20,21 @@ _DO_NOT_EXIT = 0x8000  # when the data cannot be read
 _CALLBACK = ctypes.CFUNCTYPE(
     ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
 )
+_LIST_TERMINATED, _WORD = 0, 1  # kinds of events
 _LONGEST_DATA_PATH = 140  # bytes
+
+
+class _Event(ctypes.Structure):
+    _fields_ = (
+        ("type", ctypes.c_int),
+        ("unique_identifier", ctypes.c_uint),
+        ("text_position", ctypes.c_int),
+        ("length", ctypes.c_int),
+        ("audio_position", ctypes.c_int),
+        ("sample", ctypes.c_int),
+        ("user_data", ctypes.c_void_p),
+        ("id", ctypes.c_char * 8),
+    )
 
 
 class Espeak:
@@ -38,6 +52,9 @@ class Espeak:
 
     Attributes:
         rate_hz: sample rate of the speech, 22050.
+        word_starts: of the last text: place of a word's first letter -> the sample at which it
+            begins. The library tells none of a word that it speaks as one with the
+            word before, such as `the` in `on the`.
 
     Raises:
         UserError: the library does not start with this data.
@@ -52,12 +69,18 @@ class Espeak:
         if self.rate_hz <= 0:
             raise UserError(f"eSpeak NG does not start with the data of {data_path}")
         self._blocks: list[np.ndarray] = []
+        self.word_starts: dict[int, int] = {}
         self._callback = _CALLBACK(self._receive)  # kept alive here: the library has its address
         self._library.espeak_SetSynthCallback(self._callback)
 
     def _receive(self, samples, count: int, events) -> int:
         if count > 0:  # the library reuses its buffer
             self._blocks.append(np.ctypeslib.as_array(samples, (count,)).copy())
+        for event in ctypes.cast(events, ctypes.POINTER(_Event)):  # has no end of its own
+            if event.type == _LIST_TERMINATED:
+                break
+            if event.type == _WORD:
+                self.word_starts[event.text_position - 1] = event.sample
         return 0
 
     def set_voice(self, name: str) -> None:
@@ -85,7 +108,7 @@ class Espeak:
         """
         self._library.espeak_SetParameter(_PARAMETER_RATE, words_per_minute, 0)
         self._library.espeak_SetParameter(_PARAMETER_PITCH, pitch, 0)
-        self._blocks = []
+        self._blocks, self.word_starts = [], {}
         data = text.encode()
         synthesise = self._library.espeak_Synth
         with signals_held():  # one that came up in the callback would cost samples

@@ -180,20 +180,36 @@ def _speaker(voice: str) -> str:
 def speak(root: Path, plan: SpeakerPlan) -> None:
     """Synthesise one speaker; call it in a fresh process (see `espeak.Espeak`)."""
     final = root / "wav" / plan.speaker
-    with open_espeak() as espeak, scratch_directory(final.parent) as scratch:
-        espeak.set_voice(plan.voice)
+    with scratch_directory(final.parent) as scratch:
         unfinished = scratch / plan.speaker
         unfinished.mkdir()
-        for id_, sentence in plan.sentences.items():
-            samples = _utterance(espeak, plan, id_, sentence.text)
+        for id_, samples, _ in spoken(plan):
             soundfile.write(unfinished / f"{id_}.wav", samples, RATE_HZ, subtype="PCM_16")
         flush_all(unfinished)  # before the mark, which vouches for them
         write_text(unfinished / _DONE, plan.digest() + "\n")
         replace_directory(unfinished, final)
 
 
-def _utterance(espeak: Espeak, plan: SpeakerPlan, id_: str, text: str) -> np.ndarray:
-    """Speak one sentence in its own style and surroundings: (T,) int16 at RATE_HZ."""
+def spoken(plan: SpeakerPlan) -> Iterator[tuple[str, np.ndarray, dict[int, float]]]:
+    """Speak what a speaker says; in a fresh process (see `espeak.Espeak`).
+
+    Args:
+        plan: of the speaker.
+
+    Yields:
+        Id of the utterance; (T,) int16 at RATE_HZ; place of a word's first letter in the text ->
+        second of the utterance at which the word begins, of the words of which eSpeak tells it.
+    """
+    with open_espeak() as espeak:
+        espeak.set_voice(plan.voice)
+        for id_, sentence in plan.sentences.items():
+            yield (id_, *_utterance(espeak, plan, id_, sentence.text))
+
+
+def _utterance(
+    espeak: Espeak, plan: SpeakerPlan, id_: str, text: str
+) -> tuple[np.ndarray, dict[int, float]]:
+    """Speak one sentence in its own style and surroundings."""
     of_speaker = random.Random(f"{plan.seed} {plan.speaker}")
     of_utterance = random.Random(f"{plan.seed} {id_}")
     words_per_minute = of_speaker.randint(160, 205) + of_utterance.randint(-12, 12)
@@ -206,7 +222,9 @@ def _utterance(espeak: Espeak, plan: SpeakerPlan, id_: str, text: str) -> np.nda
     noise = np.random.default_rng(of_utterance.getrandbits(64))
     noisy = np.pad(clean, silence)
     noisy += noise_level * noise.standard_normal(len(noisy))
-    return np.round(np.clip(noisy, -1.0, 1.0) * 32767).astype(np.int16)
+    before_s = silence[0] / RATE_HZ
+    starts_s = {at: before_s + n / espeak.rate_hz for at, n in espeak.word_starts.items()}
+    return np.round(np.clip(noisy, -1.0, 1.0) * 32767).astype(np.int16), starts_s
 
 
 def _from_db(decibel: float) -> float:
