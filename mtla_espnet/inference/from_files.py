@@ -142,7 +142,7 @@ def align_recording(
     aligned with all of them at once.
 
     Args:
-        model: see `TrainedModel.from_pretrained`; of a task whose text is spoken.
+        model: directory of an experiment, or a pack of it; of a task whose text is spoken.
         audio_path: the recording, of any format, rate and length.
         text: what is said, written as the texts that the model was trained on.
         task: `asr` or `slu`.

@@ -74,7 +74,7 @@ def posteriors(
     every front end but for a frame at its end.
 
     Args:
-        model: see `check_times`.
+        model: one with CTC over the words that are spoken.
         name: of the part, for messages.
         samples: (N,) at the model's rate.
         start_s: where the part starts in the recording, in seconds.
@@ -92,8 +92,8 @@ def timed_tokens(model: SpeechModel, heard: Posteriors, token_int: Sequence[int]
     """Return when each token is spoken.
 
     Args:
-        model: see `check_times`.
-        heard: see `posteriors`.
+        model: one with CTC over the words that are spoken.
+        heard: what CTC says of the frames of the part.
         token_int: ids of the tokens. Those at the beginning that CTC does not know, such as an
             intent, have no times and are left out.
 
@@ -161,8 +161,8 @@ def times_of(
     """Return the times of the words or of the tokens of a text.
 
     Args:
-        model: see `check_times`.
-        heard: see `posteriors`.
+        model: one with CTC over the words that are spoken.
+        heard: what CTC says of the frames of the part.
         token_int: ids of the tokens of the text.
         of: `word` or `token`.
 
@@ -201,7 +201,7 @@ def times_or_none(
     """Return the times of what was recognised in a part; none where they cannot be found.
 
     Args:
-        model: see `check_times`.
+        model: one with CTC over the words that are spoken.
         name: of the part, for the log, which says why there are none.
         samples: (N,) of the part, at the model's rate.
         bounds: where the part starts and ends in the recording, in seconds.
