@@ -33,6 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import mtla_espnet.tasks  # noqa: F401  (registers the type of data)
 from mtla_espnet.data.audio.format import format_audio
 from mtla_espnet.data.audio.reader import read_audio
+from mtla_espnet.data.audio.reading_options import ReadingOptions
 from mtla_espnet.data.features.format import format_features
 from mtla_espnet.data.features.reader import FeatureTable
 from mtla_espnet.data.kaldi.datadir import write_data_dir
@@ -108,7 +109,7 @@ def prepare_routes(data: Path, work: Path) -> dict[str, dict]:
         out = work / name.replace(" ", "_").replace(",", "")
         cost = timed(
             lambda f=function, out=out, a=arguments, o=options: f(
-                data, out, *a, nj=WORKERS, progress=False, **o
+                data, out, *a, ReadingOptions(nj=WORKERS, progress=False), **o
             )
         )
         results[name] = {"dir": out, "prepare": cost, "bytes": size_bytes(out / "data")}
@@ -227,7 +228,12 @@ def per_core(data: Path, work: Path, programs: dict[str, str]) -> dict[str, floa
     ours = work / "flac_ours"
     speeds = {
         "stage 3 (nj 1)": hours
-        / least(lambda: format_audio(few, ours, RATE_HZ, progress=False, fresh=True), 2)
+        / least(
+            lambda: format_audio(
+                few, ours, RATE_HZ, "flac", ReadingOptions(progress=False, fresh=True)
+            ),
+            2,
+        )
     }
     for name, program in programs.items():
         if program and shutil.which(program):

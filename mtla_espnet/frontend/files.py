@@ -15,6 +15,7 @@ from mtla_espnet.data.archives.fairseq_zip import (
     write_manifest,
 )
 from mtla_espnet.data.audio.reader import SourcePart, channel_number
+from mtla_espnet.data.audio.reading_options import ReadingOptions
 from mtla_espnet.data.features.format import (
     Extractor,
     common_dim,
@@ -75,12 +76,18 @@ def write_files(arguments: argparse.Namespace, extractor: Extractor, form: str) 
             "extracted",
             extractor,
             arguments.fs,
-            arguments.nj,
-            max_rejected=arguments.max_rejected,
-            allow_pipes=arguments.allow_pipes,
-            channel=channel_number(arguments.channel),
+            _reading(arguments),
             compress=arguments.compress,
         )
+
+
+def _reading(arguments: argparse.Namespace) -> ReadingOptions:
+    return ReadingOptions(
+        nj=arguments.nj,
+        max_rejected=arguments.max_rejected,
+        allow_pipes=arguments.allow_pipes,
+        channel=channel_number(arguments.channel),
+    )
 
 
 def _write_zip(arguments: argparse.Namespace, extractor: Extractor) -> None:
@@ -88,10 +95,10 @@ def _write_zip(arguments: argparse.Namespace, extractor: Extractor) -> None:
     out, name = arguments.out, f"{extractor.name}.zip"
     sets = {data_dir.name: data_dir for data_dir in arguments.data_dirs}
     _check_zip_is_free(out, name, sets)
-    work = out / f".{extractor.name}"
+    work, reading = out / f".{extractor.name}", _reading(arguments)
     written, shards, seen = {}, [], {}
     for set_name, data_dir in sets.items():
-        parts = parts_of(data_dir, arguments.allow_pipes, channel_number(arguments.channel))
+        parts = parts_of(data_dir, reading)
         _check_ids(parts, set_name, seen)
         found, rejections = write_features(
             parts,
@@ -99,14 +106,13 @@ def _write_zip(arguments: argparse.Namespace, extractor: Extractor) -> None:
             "fairseq_zip",
             extractor,
             arguments.fs,
-            arguments.nj,
             f"features of {set_name}",
-            allow_pipes=arguments.allow_pipes,
+            reading,
             in_place=False,
         )
         dim, odd = common_dim(found, parts)
         left_out = report_rejected(
-            work / set_name, [*rejections, *odd], len(parts), arguments.max_rejected
+            work / set_name, [*rejections, *odd], len(parts), reading.max_rejected
         )
         if left_out:
             shutil.copy2(work / set_name / "rejected.tsv", out / f"{set_name}.rejected.tsv")

@@ -70,7 +70,7 @@ def run(recipe: Recipe, part: Part) -> None:
         factor = copies[part.name]
         log = part.directory / "logs/perturb_speed.log"
         with job_log(log, f"perturb_speed {original} by {factor}", silent=False):
-            perturb_speed(original, part.directory, factor, **reading_options(recipe))
+            perturb_speed(original, part.directory, factor, reading_options(recipe))
         return
     sources = [recipe.sets.data_dir(name) for name in copies]
     if len(copies) < len(recipe.sets.speed_factors):

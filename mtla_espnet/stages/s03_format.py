@@ -57,7 +57,7 @@ def run(recipe: Recipe, part: Part) -> None:
         JobFailed: a job failed; its traceback is in `logs/format.log`.
     """
     options = recipe.options
-    common = reading_options(recipe)
+    reading = reading_options(recipe)
     source, rate_hz = recipe.sets.data_dir(part.name), recipe.rate
     log = part.directory / "logs/format.log"
     with job_log(log, f"format {source} as {options.feats_type}", silent=False):
@@ -67,6 +67,6 @@ def run(recipe: Recipe, part: Part) -> None:
 
             extract = fbank_extractor()
             feats_type = options.feats_type
-            format_features(source, part.directory, feats_type, extract, rate_hz, **common)
+            format_features(source, part.directory, feats_type, extract, rate_hz, reading)
         else:
-            format_audio(source, part.directory, rate_hz, options.audio_format, **common)
+            format_audio(source, part.directory, rate_hz, options.audio_format, reading)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mtla_espnet.data.audio.reader import SourcePart
+from mtla_espnet.data.audio.reading_options import ReadingOptions
 from mtla_espnet.data.kaldi.rejected import Rejection
 from mtla_espnet.directories import flush_all, scratch_directory
 from mtla_espnet.files import UserError, digest, read_json, write_json, write_text
@@ -32,9 +33,8 @@ def write_blocks(
     directory: Path,
     write: Callable[[Path, Sequence[SourcePart], "Collector"], Written],
     settings: Mapping,
-    nj: int,
-    label: str | None,
-    fresh: bool = False,
+    label: str,
+    reading: ReadingOptions,
 ) -> tuple[Written, list[Rejection]]:
     """Write what belongs to utterances, in blocks.
 
@@ -45,9 +45,8 @@ def write_blocks(
         write: writes a block's files to a directory, and returns for each utterance its
             place there and what else is to be known of it. Its `Collector` takes the failures.
         settings: what the result depends on beside `parts` and the files that they name.
-        nj: blocks that are written side by side, at most one a processor.
-        label: of a progress bar; None: no bar.
-        fresh: write also the blocks that are there.
+        label: of the progress bar.
+        reading: workers, progress bar, and whether to write also the blocks that are there.
 
     Returns:
         Utterance -> what `write` returned, with the place's path; and the utterances that
@@ -60,13 +59,13 @@ def write_blocks(
     ]
     expected = {path.name for path, _ in blocks}
     for path in directory.iterdir():
-        if fresh or path.name not in expected:
+        if reading.fresh or path.name not in expected:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     records = run_jobs(
         lambda block: _block(*block, write, settings),
         blocks,
-        n_workers=max(1, min(nj, os.cpu_count() or 1)),
-        progress=label,
+        n_workers=max(1, min(reading.nj, os.cpu_count() or 1)),
+        progress=label if reading.progress else None,
     )
     write_text(directory / DIGEST, digest([record["content"] for record in records]) + "\n")
     written, rejections = {}, []

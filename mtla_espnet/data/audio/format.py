@@ -18,8 +18,9 @@ import soxr
 from mtla_espnet.data.archives.ark import write_ark_audio
 from mtla_espnet.data.audio.blocks import DIGEST, Collector, Written, write_blocks
 from mtla_espnet.data.audio.reader import AudioReader, SourcePart
+from mtla_espnet.data.audio.reading_options import DEFAULT_READING, ReadingOptions
 from mtla_espnet.data.kaldi.datadir import Segment, read_segments, validate_data_dir
-from mtla_espnet.data.kaldi.rejected import DEFAULT_PERCENT, Rejection, report_rejected
+from mtla_espnet.data.kaldi.rejected import Rejection, report_rejected
 from mtla_espnet.data.kaldi.tables import read_table, spk2utt_from, write_table
 from mtla_espnet.files import UserError, write_text
 
@@ -34,18 +35,11 @@ def format_audio(
     out_dir: str | os.PathLike,
     fs: int,
     audio_format: str = "flac",
-    nj: int = 1,
-    progress: bool = True,
-    *,
-    tables: Sequence[str] = ("text",),
-    max_rejected: float = DEFAULT_PERCENT,
-    allow_pipes: bool = False,
-    channel: int | None = 0,
-    fresh: bool = False,
+    reading: ReadingOptions = DEFAULT_READING,
 ) -> None:
     """Copy a data directory with each utterance cut, resampled and in one channel of 16 bits.
 
-    Writes `tables`, `utt2spk spk2utt wav.scp utt2num_samples feats_type audio_format` and
+    Writes `reading.tables`, `utt2spk spk2utt wav.scp utt2num_samples feats_type audio_format` and
     the audio under `data/format.N/`: a file an utterance, or one `data_wav.ark` (its
     entries are whole flac or wav files in the extended layout, which ESPnet reads as
     floats). `wav.scp` is written last, and removed first: with it, all is there. An
@@ -56,14 +50,7 @@ def format_audio(
         out_dir: the copy.
         fs: its sample rate in Hz.
         audio_format: one of AUDIO_FORMATS.
-        nj: blocks of utterances formatted side by side, at most one a processor.
-        progress: show a progress bar in a terminal.
-        tables: tables by utterance that are copied too, such as `text.tc.de`.
-        max_rejected: per cent of the utterances that may be left out; more are an error.
-        allow_pipes: run the commands that `wav.scp` has.
-        channel: the channel to take, from 0; None: the mean of all. `utt2ref_channels` in
-            `data_dir` says it for each utterance instead.
-        fresh: write also what an interrupted run has written.
+        reading: how it is read: workers, tables, channel, and what may be left out.
 
     Raises:
         UserError: `data_dir` or `audio_format` is bad, or too many utterances are left out;
@@ -71,9 +58,9 @@ def format_audio(
     """
     data_dir, out_dir = Path(data_dir), Path(out_dir)
     check_audio_format(audio_format)
-    validate_data_dir(data_dir, allow_pipes=allow_pipes)
+    validate_data_dir(data_dir, allow_pipes=reading.allow_pipes)
     (out_dir / "wav.scp").unlink(missing_ok=True)
-    reader = AudioReader(allow_pipes)
+    reader = AudioReader(reading.allow_pipes)
 
     def formatted(part: SourcePart) -> tuple[np.ndarray, int, int]:
         samples, rate_hz = reader.read(part.path, part.start_s, part.end_s, part.channel)
@@ -83,14 +70,19 @@ def format_audio(
             raise UserError(f"{part.path}: is empty at {fs} Hz")
         return samples, fs, rate_hz
 
-    parts = read_parts(data_dir, channel)
-    label = f"format {data_dir.name}" if progress else None
+    parts = read_parts(data_dir, reading.channel)
     written, rejections = write_parts(
-        parts, out_dir / "data", formatted, audio_format, nj, label, {"fs": fs}, fresh
+        parts,
+        out_dir / "data",
+        formatted,
+        audio_format,
+        {"fs": fs},
+        f"format {data_dir.name}",
+        reading,
     )
     _tell_rates(data_dir, written, fs)
     _tell_clipped(data_dir, written)
-    copy_tables(data_dir, out_dir, tables, parts, rejections, max_rejected)
+    copy_tables(data_dir, out_dir, parts, rejections, reading)
     num_samples = {utterance: audio.num_samples for utterance, audio in written.items()}
     write_table(out_dir / "utt2num_samples", num_samples)
     write_text(out_dir / "feats_type", "raw\n")
@@ -101,10 +93,9 @@ def format_audio(
 def copy_tables(
     data_dir: Path,
     out_dir: Path,
-    tables: Sequence[str],
     parts: Sequence[SourcePart],
     rejections: Sequence[Rejection],
-    max_rejected: float,
+    reading: ReadingOptions,
 ) -> None:
     """Copy `utt2spk`, `spk2utt` and other tables without the utterances that are left out.
 
@@ -113,22 +104,21 @@ def copy_tables(
     Args:
         data_dir: where the tables are.
         out_dir: where to write them, and `rejected.tsv`.
-        tables: their names, beside `utt2spk` and `spk2utt`.
         parts: all utterances.
         rejections: those that are left out.
-        max_rejected: per cent of the utterances that may be left out; more are an error.
+        reading: which other tables are copied, and how many utterances may be left out.
 
     Raises:
         UserError: too many are left out, or a table lacks an utterance.
     """
-    found = {name: read_table(data_dir / name) for name in ("utt2spk", *tables)}
+    found = {name: read_table(data_dir / name) for name in ("utt2spk", *reading.tables)}
     for name, table in found.items():
         lacking = next((part.utterance for part in parts if part.utterance not in table), None)
         if lacking is not None:
             raise UserError(f"{data_dir / name}: has no line for {lacking!r}")
     content = (out_dir / "data" / DIGEST).read_text(encoding="utf-8")
     write_text(out_dir / "content_digest", content)
-    left_out = report_rejected(out_dir, rejections, len(parts), max_rejected)
+    left_out = report_rejected(out_dir, rejections, len(parts), reading.max_rejected)
     kept = [part.utterance for part in parts if part.utterance not in left_out]
     for name, table in found.items():
         write_table(out_dir / name, {key: table[key] for key in kept})
@@ -193,10 +183,9 @@ def write_parts(
     directory: Path,
     convert: Callable[[SourcePart], tuple[np.ndarray, int, int]],
     audio_format: str,
-    nj: int,
-    label: str | None,
     settings: Mapping,
-    fresh: bool = False,
+    label: str,
+    reading: ReadingOptions,
 ) -> tuple[dict[str, WrittenAudio], list[Rejection]]:
     """Write the audio of utterances anew, with 16 bits, in blocks of fixed length.
 
@@ -206,10 +195,9 @@ def write_parts(
         convert: gives an utterance as (T,) float32 in [-1, 1), the rate in Hz, and that of
             the recording; a UserError leaves the utterance out.
         audio_format: one of AUDIO_FORMATS.
-        nj: blocks written side by side, at most one a processor.
-        label: of a progress bar in a terminal; None: no bar.
         settings: what `convert` depends on.
-        fresh: write also the blocks that an interrupted run has written.
+        label: of the progress bar.
+        reading: workers, progress bar, and whether to write everything anew.
 
     Returns:
         Utterance -> what was written, and the utterances that are left out.
@@ -230,7 +218,7 @@ def write_parts(
         return (_write_archive if archive else _write_files)(block, utterances, container)
 
     written, rejections = write_blocks(
-        parts, directory, write, {**settings, "audio_format": audio_format}, nj, label, fresh
+        parts, directory, write, {**settings, "audio_format": audio_format}, label, reading
     )
     return {key: WrittenAudio(*fields) for key, fields in written.items()}, rejections
 

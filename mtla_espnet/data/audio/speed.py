@@ -14,8 +14,9 @@ import soxr
 
 from mtla_espnet.data.audio.format import read_parts, write_parts
 from mtla_espnet.data.audio.reader import AudioReader, SourcePart
+from mtla_espnet.data.audio.reading_options import DEFAULT_READING, ReadingOptions
 from mtla_espnet.data.kaldi.datadir import validate_data_dir
-from mtla_espnet.data.kaldi.rejected import DEFAULT_PERCENT, report_rejected
+from mtla_espnet.data.kaldi.rejected import report_rejected
 from mtla_espnet.data.kaldi.tables import read_table, spk2utt_from, write_table
 from mtla_espnet.files import UserError
 
@@ -34,14 +35,7 @@ def perturb_speed(
     data_dir: str | os.PathLike,
     out_dir: str | os.PathLike,
     factor: str,
-    nj: int = 1,
-    progress: bool = True,
-    *,
-    tables: Iterable[str] = ("text",),
-    max_rejected: float = DEFAULT_PERCENT,
-    allow_pipes: bool = False,
-    channel: int | None = 0,
-    fresh: bool = False,
+    reading: ReadingOptions = DEFAULT_READING,
 ) -> None:
     """Copy a data directory at another speed.
 
@@ -56,23 +50,17 @@ def perturb_speed(
         data_dir: what to copy; checked first.
         out_dir: the copy.
         factor: the speed, a positive number; its digits are those of the prefix.
-        nj: blocks of utterances written side by side, at most one a processor.
-        progress: show a progress bar in a terminal.
-        tables: tables of text that are copied too.
-        max_rejected: per cent of the utterances that may be left out; more are an error.
-        allow_pipes: run the commands that `wav.scp` has.
-        channel: the channel to take, from 0; None: the mean of all.
-        fresh: write also what an interrupted run has written.
+        reading: how it is read: workers, tables, channel, and what may be left out.
 
     Raises:
         UserError: `data_dir` is bad, or too many utterances are left out; the message names
             utterance and file.
     """
     data_dir, out_dir = Path(data_dir), Path(out_dir)
-    validate_data_dir(data_dir, allow_pipes=allow_pipes, texts=tables)
+    validate_data_dir(data_dir, allow_pipes=reading.allow_pipes, texts=reading.tables)
     (out_dir / "wav.scp").unlink(missing_ok=True)
     prefix = prefix_of(factor)
-    reader = AudioReader(allow_pipes)
+    reader = AudioReader(reading.allow_pipes)
 
     def perturbed(part: SourcePart) -> tuple[np.ndarray, int, int]:
         samples, rate_hz = reader.read(part.path, part.start_s, part.end_s, part.channel)
@@ -81,15 +69,15 @@ def perturb_speed(
             raise UserError(f"{part.path}: is empty at {factor} times its speed")
         return samples, rate_hz, rate_hz
 
-    parts = read_parts(data_dir, channel)
+    parts = read_parts(data_dir, reading.channel)
     copies = [part._replace(utterance=prefix + part.utterance) for part in parts]
-    label = f"{data_dir.name} at speed {factor}" if progress else None
+    label = f"{data_dir.name} at speed {factor}"
     written, rejections = write_parts(
-        copies, out_dir / "data", perturbed, "flac", nj, label, {"factor": factor}, fresh
+        copies, out_dir / "data", perturbed, "flac", {"factor": factor}, label, reading
     )
-    left_out = report_rejected(out_dir, rejections, len(parts), max_rejected)
+    left_out = report_rejected(out_dir, rejections, len(parts), reading.max_rejected)
     kept = [part.utterance for part in parts if prefix + part.utterance not in left_out]
-    for name in tables:
+    for name in reading.tables:
         text = read_table(data_dir / name)
         write_table(out_dir / name, {prefix + key: text[key] for key in kept})
     write_table(out_dir / "utt2uniq", {prefix + key: key for key in kept})

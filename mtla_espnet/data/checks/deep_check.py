@@ -10,6 +10,7 @@ import numpy as np
 
 from mtla_espnet.data.audio.format import MOST_CLIPPED
 from mtla_espnet.data.audio.reader import AudioReader, SourcePart
+from mtla_espnet.data.audio.reading_options import ReadingOptions
 from mtla_espnet.data.features.format import parts_of
 from mtla_espnet.data.features.reader import FeatureReader
 from mtla_espnet.data.kaldi.rejected import Rejection
@@ -78,7 +79,7 @@ def check_files(data_dir: str | os.PathLike, nj: int = 1, allow_pipes: bool = Fa
     """
     data_dir = Path(data_dir)
     features = (data_dir / "feats.scp").exists()
-    parts = parts_of(data_dir, allow_pipes, channel=None)
+    parts = parts_of(data_dir, ReadingOptions(allow_pipes=allow_pipes, channel=None))
     look = _look_at_features if features else _look_at_audio
     reader = FeatureReader() if features else AudioReader(allow_pipes)
     said = _said_lengths(data_dir, features)

@@ -19,9 +19,10 @@ from mtla_espnet.data.archives.fairseq_zip import FeatureZip, parse_place
 from mtla_espnet.data.audio.blocks import Collector, Written, write_blocks
 from mtla_espnet.data.audio.format import copy_tables, read_parts
 from mtla_espnet.data.audio.reader import AudioReader, SourcePart
+from mtla_espnet.data.audio.reading_options import DEFAULT_READING, ReadingOptions
 from mtla_espnet.data.features.reader import FeatureReader, is_features_entry
 from mtla_espnet.data.kaldi.datadir import validate_data_dir
-from mtla_espnet.data.kaldi.rejected import DEFAULT_PERCENT, Rejection
+from mtla_espnet.data.kaldi.rejected import Rejection
 from mtla_espnet.data.kaldi.tables import read_table, write_table
 from mtla_espnet.files import UserError, read_text, write_text
 from mtla_espnet.yaml_files import dump_yaml
@@ -57,22 +58,15 @@ def format_features(
     feats_type: str,
     extractor: Extractor,
     fs: int,
-    nj: int = 1,
-    progress: bool = True,
-    *,
-    tables: Sequence[str] = ("text",),
-    max_rejected: float = DEFAULT_PERCENT,
-    allow_pipes: bool = False,
-    channel: int | None = 0,
+    reading: ReadingOptions = DEFAULT_READING,
     compress: bool = False,
-    fresh: bool = False,
 ) -> None:
     """Copy a data directory for training on features.
 
-    Writes `tables`, `utt2spk spk2utt feats.scp feats_shape feats_dim feats_type frame_shift`,
-    `extractor.yaml` where it is known how the features are made of audio, and, where features
-    are computed, archives under `data/format.N/`. `feats.scp` is written last, and removed
-    first. An utterance that cannot be used is left out, and listed in `rejected.tsv`.
+    Writes `reading.tables`, `utt2spk spk2utt feats.scp feats_shape feats_dim feats_type` and
+    `frame_shift`; `extractor.yaml` where it is known how the features are made of audio; and,
+    where features are computed, archives under `data/format.N/`. `feats.scp` is written last,
+    and removed first. An utterance that cannot be used is left out, and listed in `rejected.tsv`.
 
     Args:
         data_dir: what to copy. With `feats.scp`, whose entries may be places in Kaldi
@@ -82,14 +76,8 @@ def format_features(
             is there in another form is written anew.
         extractor: makes features of audio.
         fs: rate of the audio that it is given, in Hz.
-        nj: blocks of utterances written side by side, at most one a processor.
-        progress: show a progress bar in a terminal.
-        tables: tables by utterance that are copied too, such as `text.tc.de`.
-        max_rejected: per cent of the utterances that may be left out; more are an error.
-        allow_pipes: run the commands that `wav.scp` has.
-        channel: the channel to take, from 0; None: the mean of all.
+        reading: how it is read: workers, tables, channel, and what may be left out.
         compress: write Kaldi archives with a byte a value.
-        fresh: write also what an interrupted run has written.
 
     Raises:
         UserError: `data_dir` is bad, or too many utterances are left out; the message names
@@ -98,7 +86,7 @@ def format_features(
     data_dir, out_dir = Path(data_dir), Path(out_dir)
     if feats_type not in FEATURE_TYPES:
         raise UserError(f"feats_type {feats_type!r} is not one of {', '.join(FEATURE_TYPES)}")
-    parts = parts_of(data_dir, allow_pipes, channel)
+    parts = parts_of(data_dir, reading)
     (out_dir / "feats.scp").unlink(missing_ok=True)
     written, rejections = write_features(
         parts,
@@ -106,14 +94,12 @@ def format_features(
         feats_type,
         extractor,
         fs,
-        nj,
-        f"features of {data_dir.name}" if progress else None,
-        allow_pipes=allow_pipes,
+        f"features of {data_dir.name}",
+        reading,
         compress=compress,
-        fresh=fresh,
     )
     dim, odd = common_dim(written, parts)
-    copy_tables(data_dir, out_dir, tables, parts, [*rejections, *odd], max_rejected)
+    copy_tables(data_dir, out_dir, parts, [*rejections, *odd], reading)
     kept = written.keys() - {rejection.utterance for rejection in odd}
     write_table(out_dir / "feats_shape", {key: f"{written[key][1]},{dim}" for key in kept})
     write_text(out_dir / "feats_dim", f"{dim}\n")
@@ -131,12 +117,10 @@ def write_features(
     feats_type: str,
     extractor: Extractor,
     fs: int,
-    nj: int,
-    label: str | None,
+    label: str,
+    reading: ReadingOptions,
     *,
-    allow_pipes: bool = False,
     compress: bool = False,
-    fresh: bool = False,
     in_place: bool = True,
 ) -> tuple[Written, list[Rejection]]:
     """Write features of utterances in blocks; those that are there already are only checked.
@@ -147,18 +131,16 @@ def write_features(
         feats_type: "extracted": Kaldi archives; "fairseq_zip": zips and `.npy` files.
         extractor: makes features of audio.
         fs: rate of the audio that it is given, in Hz.
-        nj: blocks of utterances written side by side, at most one a processor.
-        label: of a progress bar; None: no bar.
-        allow_pipes: run the commands that `wav.scp` has.
+        label: of the progress bar.
+        reading: how audio is read.
         compress: write Kaldi archives with a byte a value.
-        fresh: write also the blocks that an interrupted run has written.
         in_place: False: write also the features that training could read where they are.
 
     Returns:
         Utterance -> entry for `feats.scp`, frames and features of a frame; and the utterances
         that are left out.
     """
-    audio, features = AudioReader(allow_pipes), FeatureReader()
+    audio, features = AudioReader(reading.allow_pipes), FeatureReader()
 
     def read(part: SourcePart) -> np.ndarray:
         if is_features_entry(part.path):
@@ -195,7 +177,7 @@ def write_features(
         "extractor": extractor.name,
         "in_place": in_place,
     }
-    written, rejections = write_blocks(parts, directory, write, settings, nj, label, fresh)
+    written, rejections = write_blocks(parts, directory, write, settings, label, reading)
     for part in parts:
         if in_place and part.utterance in written and _stays(part.path, feats_type):
             written[part.utterance][0] = part.path
@@ -238,22 +220,23 @@ def read_frame_shift(data_dir: Path) -> float:
     return shift_s
 
 
-def parts_of(data_dir: Path, allow_pipes: bool, channel: int | None) -> list[SourcePart]:
+def parts_of(data_dir: Path, reading: ReadingOptions) -> list[SourcePart]:
     """Check a data directory, and return where the features or the audio of its utterances are.
 
     Args:
         data_dir: with `feats.scp` or `wav.scp`.
-        allow_pipes: accept the commands that `wav.scp` has.
-        channel: the channel to take, from 0; None: the mean of all.
+        reading: the channel, and whether `wav.scp` may have commands.
 
     Raises:
         UserError: it is bad; names the file and the line or id.
     """
     path = data_dir / "feats.scp"
     features = path.exists()
-    validate_data_dir(data_dir, audio=not features, features=features, allow_pipes=allow_pipes)
+    validate_data_dir(
+        data_dir, audio=not features, features=features, allow_pipes=reading.allow_pipes
+    )
     if not features:
-        return read_parts(data_dir, channel)
+        return read_parts(data_dir, reading.channel)
     return [
         SourcePart(key, entry, file=str(path), line=line)
         for line, (key, entry) in enumerate(read_table(path).items(), 1)

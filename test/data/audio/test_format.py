@@ -8,6 +8,7 @@ import soundfile
 from audio_files import SPH, content, decoded, make_data_dir, noise, sph_samples, write_wav
 from mtla_espnet.data.audio.format import format_audio
 from mtla_espnet.data.audio.reader import blocks
+from mtla_espnet.data.audio.reading_options import ReadingOptions
 from mtla_espnet.data.kaldi.rejected import read_rejected
 from mtla_espnet.data.kaldi.tables import read_table, write_table
 from mtla_espnet.files import UserError
@@ -38,11 +39,15 @@ def test_the_copy_is_complete_and_exact(tmp_path, audio_format):
 def test_further_tables_are_copied(tmp_path):
     data = make_data_dir(tmp_path / "data", {"a-1": SPH, "a-2": SPH})
     (data / "text.tc.de").write_text("a-1 Los\na-2 Geh\n")
-    format_audio(data, tmp_path / "dump", 16000, tables=("text", "text.tc.de"))
+    format_audio(
+        data, tmp_path / "dump", 16000, reading=ReadingOptions(tables=("text", "text.tc.de"))
+    )
     assert (tmp_path / "dump/text.tc.de").read_text() == "a-1 Los\na-2 Geh\n"
     (data / "transcript").write_text("a-1 GO\n")
     with pytest.raises(UserError, match="data/transcript: has no line for 'a-2'"):
-        format_audio(data, tmp_path / "dump", 16000, tables=("text", "transcript"))
+        format_audio(
+            data, tmp_path / "dump", 16000, reading=ReadingOptions(tables=("text", "transcript"))
+        )
 
 
 def test_segments_are_cut(tmp_path):
@@ -66,7 +71,7 @@ def test_the_channel_of_an_utterance_is_taken(tmp_path):
     entries = read_table(tmp_path / "dump" / "wav.scp")
     np.testing.assert_array_equal(decoded(entries["a-1"])[0], stereo[:, 0])
     np.testing.assert_array_equal(decoded(entries["a-2"])[0], stereo[:, 1])
-    format_audio(data, tmp_path / "dump", 16000, channel=1)
+    format_audio(data, tmp_path / "dump", 16000, reading=ReadingOptions(channel=1))
     np.testing.assert_array_equal(decoded(entries["a-1"])[0], stereo[:, 1])
     (data / "utt2ref_channels").write_text("a-2 B\n")
     with pytest.raises(UserError, match="utt2ref_channels:1: 'a-2' needs one channel from 0"):
@@ -107,7 +112,9 @@ def test_clipping_is_told_once_and_another_scale_is_refused(tmp_path, caplog):
         "a-4": write_wav(tmp_path / "4.wav", 20000 * tone, subtype="FLOAT"),
     }
     make_data_dir(tmp_path / "data", wavs)
-    format_audio(tmp_path / "data", tmp_path / "dump", 16000, max_rejected=30)
+    format_audio(
+        tmp_path / "data", tmp_path / "dump", 16000, reading=ReadingOptions(max_rejected=30)
+    )
     assert [record.message for record in caplog.records if "clipped" in record.message] == [
         f"{tmp_path}/data: 2 utterances are louder than full scale and were clipped; the first: "
         "a-2, 37.3 % of the samples: scale their recordings down"
@@ -136,7 +143,13 @@ def test_the_number_of_jobs_and_a_second_run_change_nothing(tmp_path, audio_form
     many(tmp_path)
     copies = []
     for name, nj in (("one", 1), ("two", 2), ("two", 32)):
-        format_audio(tmp_path / "data", tmp_path / name, 16000, audio_format, nj, progress=False)
+        format_audio(
+            tmp_path / "data",
+            tmp_path / name,
+            16000,
+            audio_format,
+            ReadingOptions(nj=nj, progress=False),
+        )
         copies.append(content(tmp_path / name))
     assert copies[0] == copies[1] == copies[2]
     assert sorted(path.name for path in (tmp_path / "one" / "data").glob("f*")) == [
@@ -174,7 +187,7 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch):
     format_audio(data, out, 16000)
     assert len(written) == 1 + 25
     assert content(out) == content(tmp_path / "whole")
-    format_audio(data, out, 16000, fresh=True)
+    format_audio(data, out, 16000, reading=ReadingOptions(fresh=True))
     assert len(written) == 1 + 25 + 45
 
 
@@ -201,7 +214,7 @@ def test_bad_utterances_are_left_out_up_to_a_limit(tmp_path, nj, audio_format, c
     wavs["a-007"].unlink()
     out, options = tmp_path / "dump", {"tables": ("text", "text.lc.de"), "max_rejected": 10}
     with caplog.at_level(logging.WARNING):
-        format_audio(tmp_path / "data", out, 16000, audio_format, nj, **options)
+        format_audio(tmp_path / "data", out, 16000, audio_format, ReadingOptions(nj=nj, **options))
     assert f"{out}/rejected.tsv: 2 of 30 utterances rejected" in caplog.text
     rejected = read_rejected(out / "rejected.tsv")
     assert [(each.utterance, each.line) for each in rejected] == [("a-007", 8), ("a-025", 26)]
@@ -216,7 +229,9 @@ def test_bad_utterances_are_left_out_up_to_a_limit(tmp_path, nj, audio_format, c
     assert all(decoded(entry)[1] == 16000 for entry in read_table(out / "wav.scp").values())
 
     with pytest.raises(UserError) as error:
-        format_audio(tmp_path / "data", out, 16000, audio_format, nj, max_rejected=5)
+        format_audio(
+            tmp_path / "data", out, 16000, audio_format, ReadingOptions(nj=nj, max_rejected=5)
+        )
     assert str(error.value).startswith(
         f"{out}/rejected.tsv: 2 of 30 utterances rejected (6.67 %, more than --max_rejected 5 "
         f"%); the first: {tmp_path}/data/wav.scp:8: 'a-007': {wavs['a-007']}: no such file"
@@ -225,7 +240,7 @@ def test_bad_utterances_are_left_out_up_to_a_limit(tmp_path, nj, audio_format, c
 
     write_wav(wavs["a-007"], noise(50), 8000)
     write_wav(wavs["a-025"], noise(50), 8000)
-    format_audio(tmp_path / "data", out, 16000, audio_format, nj)
+    format_audio(tmp_path / "data", out, 16000, audio_format, ReadingOptions(nj=nj))
     assert len(read_table(out / "wav.scp")) == 30
     assert not (out / "rejected.tsv").exists()
 
@@ -257,7 +272,7 @@ def test_a_segment_beyond_the_end_and_an_offset_out_of_range_are_named(tmp_path)
     write_table(data / "wav.scp", {"far": entry.rpartition(":")[0] + ":999999", "rec": entry})
     segments = {"a-1": "rec 0.1 0.2", "a-2": "rec 3 5", "a-3": "far 0 1"}
     write_table(data / "segments", segments)
-    format_audio(data, tmp_path / "dump", 16000, max_rejected=70)
+    format_audio(data, tmp_path / "dump", 16000, reading=ReadingOptions(max_rejected=70))
     assert list(read_table(tmp_path / "dump/wav.scp")) == ["a-1"]
     second, third = read_rejected(tmp_path / "dump/rejected.tsv")
     assert (second.file, second.line) == (f"{data}/segments", 2)
@@ -269,7 +284,7 @@ def test_commands_need_permission(tmp_path):
     data = make_data_dir(tmp_path / "data", {"a-1": f"cat {SPH} |"})
     with pytest.raises(UserError, match="'a-1' is a command, .* allow them by --allow_pipes true"):
         format_audio(data, tmp_path / "dump", 16000)
-    format_audio(data, tmp_path / "dump", 16000, allow_pipes=True)
+    format_audio(data, tmp_path / "dump", 16000, reading=ReadingOptions(allow_pipes=True))
     entry = read_table(tmp_path / "dump/wav.scp")["a-1"]
     assert Path(entry).is_file()
     np.testing.assert_array_equal(decoded(entry)[0], sph_samples())

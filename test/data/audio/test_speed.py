@@ -6,6 +6,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mtla_espnet.data.audio.reading_options import ReadingOptions
 from mtla_espnet.data.audio.speed import join_speeds, perturb_speed
 from mtla_espnet.data.kaldi.datadir import validate_data_dir, write_data_dir
 from mtla_espnet.data.kaldi.tables import read_table, write_table
@@ -46,7 +47,7 @@ def content(directory):
 def test_a_tone_changes_its_pitch_and_its_length(tmp_path_factory, factor, length):
     tmp_path = tmp_path_factory.mktemp("speed")
     source = make_data_dir(tmp_path / "in", ["a-1"], length)
-    perturb_speed(source, tmp_path / "out", factor, progress=False)
+    perturb_speed(source, tmp_path / "out", factor, ReadingOptions(progress=False))
     entry = read_table(tmp_path / "out/wav.scp")[f"sp{factor}-a-1"]
     samples, rate_hz = soundfile.read(entry)
     assert rate_hz == RATE_HZ
@@ -60,7 +61,7 @@ def test_a_tone_changes_its_pitch_and_its_length(tmp_path_factory, factor, lengt
 def test_the_tables_of_a_copy(tmp_path):
     source = make_data_dir(tmp_path / "in")
     out = tmp_path / "out"
-    perturb_speed(source, out, "0.9", progress=False)
+    perturb_speed(source, out, "0.9", ReadingOptions(progress=False))
     validate_data_dir(out)
     assert read_table(out / "text")["sp0.9-a-2"] == "TEXT OF a-2"
     assert read_table(out / "spk2utt") == {
@@ -75,22 +76,22 @@ def test_the_same_bytes_twice_and_whatever_the_number_of_jobs(tmp_path):
     ids = [f"s-{number:03d}" for number in range(450)]  # three blocks
     source = make_data_dir(tmp_path / "in", ids, length=20)
     for name, nj in (("one", 1), ("two", 2)):
-        perturb_speed(source, tmp_path / name, "1.1", nj=nj, progress=False)
+        perturb_speed(source, tmp_path / name, "1.1", ReadingOptions(nj=nj, progress=False))
     once = content(tmp_path / "one")
     assert sum(name.endswith(".flac") for name in once) == len(ids)
     assert content(tmp_path / "two") == once
-    perturb_speed(source, tmp_path / "one", "1.1", progress=False)
+    perturb_speed(source, tmp_path / "one", "1.1", ReadingOptions(progress=False))
     assert content(tmp_path / "one") == once
 
 
 def test_an_error_leaves_nothing_that_looks_whole(tmp_path):
     source = make_data_dir(tmp_path / "in")
-    perturb_speed(source, tmp_path / "out", "1.1", progress=False)
+    perturb_speed(source, tmp_path / "out", "1.1", ReadingOptions(progress=False))
     (source / "a-2.wav").write_bytes(b"RIFF")
     with pytest.raises(UserError, match=r"'sp1.1-a-2': .*a-2.wav: cannot be read"):
-        perturb_speed(source, tmp_path / "out", "1.1", progress=False)
+        perturb_speed(source, tmp_path / "out", "1.1", ReadingOptions(progress=False))
     assert not (tmp_path / "out/wav.scp").exists()
-    perturb_speed(source, tmp_path / "out", "1.1", progress=False, max_rejected=40)
+    perturb_speed(source, tmp_path / "out", "1.1", ReadingOptions(progress=False, max_rejected=40))
     for name in ("wav.scp", "text", "utt2spk", "utt2uniq"):
         assert list(read_table(tmp_path / "out" / name)) == ["sp1.1-a-1", "sp1.1-b-1"]
     validate_data_dir(tmp_path / "out")
@@ -103,7 +104,7 @@ def test_segments_are_cut_first(tmp_path):
     write_table(source / "text", dict.fromkeys(segments, "GO"))
     write_table(source / "utt2spk", dict.fromkeys(segments, "a"))
     write_table(source / "spk2utt", {"a": "a-1 a-2"})
-    perturb_speed(source, tmp_path / "sp", "1.1", progress=False)
+    perturb_speed(source, tmp_path / "sp", "1.1", ReadingOptions(progress=False))
     copies = read_table(tmp_path / "sp/segments")
     for utterance, seconds in (("sp1.1-a-1", 0.5), ("sp1.1-a-2", 1.4)):
         entry = read_table(tmp_path / "sp/wav.scp")[utterance]
@@ -120,7 +121,7 @@ def test_segments_are_cut_first(tmp_path):
 
 def test_speeds_are_joined(tmp_path):
     source = make_data_dir(tmp_path / "in")
-    perturb_speed(source, tmp_path / "slow", "0.9", progress=False)
+    perturb_speed(source, tmp_path / "slow", "0.9", ReadingOptions(progress=False))
     joined = tmp_path / "joined"
     write_table(joined / "segments", {"old": "rec 0 1"})
     join_speeds([tmp_path / "slow", source], joined)
@@ -135,6 +136,6 @@ def test_speeds_are_joined(tmp_path):
 
 def test_an_id_like_that_of_a_copy_is_refused(tmp_path):
     source = make_data_dir(tmp_path / "in", ["a-1", "sp0.9-a-1"])
-    perturb_speed(source, tmp_path / "slow", "0.9", progress=False)
+    perturb_speed(source, tmp_path / "slow", "0.9", ReadingOptions(progress=False))
     with pytest.raises(UserError, match=r"in/text: id 'sp0.9-a-1' is also one of a copy"):
         join_speeds([tmp_path / "slow", source], tmp_path / "joined")

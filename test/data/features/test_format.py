@@ -6,6 +6,7 @@ import pytest
 
 from audio_files import SPH, content, make_data_dir, noise, write_wav
 from mtla_espnet.data.archives.fairseq_zip import FeatureZip
+from mtla_espnet.data.audio.reading_options import ReadingOptions
 from mtla_espnet.data.features.format import Extractor, format_features, read_frame_shift
 from mtla_espnet.data.features.reader import read_features
 from mtla_espnet.data.kaldi.rejected import read_rejected
@@ -50,7 +51,14 @@ def test_the_number_of_jobs_changes_nothing(tmp_path):
     for feats_type in FORMS:
         for name, nj in (("one", 1), ("two", 2)):
             out = tmp_path / feats_type / name
-            format_features(tmp_path / "data", out, feats_type, MEANS, 16000, nj, progress=False)
+            format_features(
+                tmp_path / "data",
+                out,
+                feats_type,
+                MEANS,
+                16000,
+                ReadingOptions(nj=nj, progress=False),
+            )
         assert content(out) == content(out.with_name("one"))
 
 
@@ -107,7 +115,7 @@ def test_bad_features_are_left_out_and_named(tmp_path):
     entries["a-6"] = tmp_path / "short.wav"
     data = feature_dir(tmp_path, entries)
     out = tmp_path / "dump"
-    format_features(data, out, "fairseq_zip", MEANS, 16000, max_rejected=75)
+    format_features(data, out, "fairseq_zip", MEANS, 16000, ReadingOptions(max_rejected=75))
     assert list(read_table(out / "feats.scp")) == list(read_table(out / "text")) == ["a-0", "a-7"]
     reasons = {each.utterance: each for each in read_rejected(out / "rejected.tsv")}
     for key, words in [
