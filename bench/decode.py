@@ -28,7 +28,8 @@ from mtla_espnet.decoder.decoder_only import DecoderOnly
 from mtla_espnet.decoder.step import DecoderStep
 from mtla_espnet.search.beam import DecoderScorer, beam_search
 from mtla_espnet.search.ctc import CTCPrefixScorer
-from mtla_espnet.search.graph.graph import FixedScorer, FixedSearch, StepBuffers
+from mtla_espnet.search.graph.scorer import GraphScorer, StepBuffers
+from mtla_espnet.search.graph.search import GraphSearch
 from mtla_espnet.search.options import SearchOptions
 
 UTTERANCES, POSITIONS, BEAM, TOKENS = 84, 149, 50, 30
@@ -138,6 +139,26 @@ def measure(run, repeats: int) -> tuple[float, float, object]:
     return statistics.median(times), (torch.cuda.max_memory_allocated() - base) / 2**30, result
 
 
+class CopiedScorer(DecoderScorer):
+    """Gives every hypothesis a prefix of its own."""
+
+    copies = 1
+
+    def reorder(self, parents):
+        """Let row n go on from row parents[n], (N',) int64."""
+        if len(parents) > self.cache.rows:
+            self.copies = len(parents) // self.cache.rows
+            rows = torch.arange(self.cache.rows, device=parents.device)
+            self.cache.select(rows.repeat_interleave(self.copies))
+        else:
+            self.cache.reorder(parents)
+
+    def select(self, utterances):
+        """Keep the rows of these utterances, (B',) int64."""
+        copy = torch.arange(self.copies, device=utterances.device)
+        self.cache.select((utterances[:, None] * self.copies + copy).flatten())
+
+
 def ways(kind: str, dtype: torch.dtype, encoded, lengths):
     """Yield name and function of each way that there is."""
     if dtype == torch.float32 and kind.startswith("mtla"):
@@ -147,7 +168,7 @@ def ways(kind: str, dtype: torch.dtype, encoded, lengths):
         del peer
     decoder = decoder_of(kind, dtype)
 
-    packed, sizes = DecoderStep(decoder), lengths.tolist()
+    prepared, sizes = DecoderStep(decoder), lengths.tolist()
 
     def plain(scorer, options=OPTIONS):
         weights, ctc = {"decoder": 1.0 - options.ctc_weight}, None
@@ -164,17 +185,17 @@ def ways(kind: str, dtype: torch.dtype, encoded, lengths):
     def steps():
         if not kept:
             kept.append(StepBuffers(decoder, len(sizes), max(sizes), BEAM))
-        return FixedScorer(decoder, encoded, lengths, BEAM, buffers=kept[0])
+        return GraphScorer(decoder, encoded, lengths, BEAM, buffers=kept[0])
 
-    yield "copied", lambda: plain(DecoderScorer(packed, encoded, lengths, copied=True))
-    yield "shared", lambda: plain(DecoderScorer(packed, encoded, lengths))
+    yield "copied", lambda: plain(CopiedScorer(prepared, encoded, lengths))
+    yield "shared", lambda: plain(DecoderScorer(prepared, encoded, lengths))
     yield "scorer", lambda: plain(steps())
-    search = FixedSearch(decoder, SOS_EOS, OPTIONS)
+    search = GraphSearch(decoder, SOS_EOS, OPTIONS)
     yield "graph", lambda: search(encoded, lengths)
     kept.clear()
     ctc_layer = torch.randn(SIZE, VOCABULARY, device="cuda") / SIZE**0.5
     joint = dataclasses.replace(OPTIONS, ctc_weight=CTC_WEIGHT)
-    yield "ctc", lambda: plain(DecoderScorer(packed, encoded, lengths), joint)
+    yield "ctc", lambda: plain(DecoderScorer(prepared, encoded, lengths), joint)
     yield "ctc_scorer", lambda: plain(steps(), joint)
 
 

@@ -124,22 +124,20 @@ class StandAlone:
         length, size = query.size(1), key.size(1)
         count = (~padding).cumsum(dim=1) - 1
         column_position = count.masked_fill(padding, -1)  # (B, T): true position of a column
-        packed = padding.to(torch.int8).argsort(dim=1, stable=True)  # (B, T): column of a position
+        column = padding.to(torch.int8).argsort(dim=1, stable=True)  # (B, T): column of a position
         index = positions((~padding).sum(dim=1), size)
         held = (index >= 0)[..., None]
-        packed_key = torch.where(held, _rows(key, packed), 0)
-        packed_rotary = None if rotary is None else rotary.gather(1, packed)
-        key_position = Positions(index, packed_rotary)
+        front_key = torch.where(held, _rows(key, column), 0)
+        front_rotary = None if rotary is None else rotary.gather(1, column)
+        key_position = Positions(index, front_rotary)
         if length == size:
-            packed_query = (
-                packed_key if query is key else torch.where(held, _rows(query, packed), 0)
-            )
-            output = super().forward(packed_query, packed_key, key_position, key_position)
+            front_query = front_key if query is key else torch.where(held, _rows(query, column), 0)
+            output = super().forward(front_query, front_key, key_position, key_position)
             output = _rows(output, column_position.clamp_min(0))
         else:
             last = None if rotary is None else rotary[:, -length:]
             query_position = Positions(column_position[:, -length:], last)
-            output = super().forward(query, packed_key, query_position, key_position)
+            output = super().forward(query, front_key, query_position, key_position)
         return output.masked_fill(padding[:, -length:, None], 0.0)
 
     @torch.no_grad()

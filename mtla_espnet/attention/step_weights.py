@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 # oneDNN's product with a weight in its own layout, and ReLU in it, is up to 1.9 times as fast as
 # MKL's (60 rows, 144 x 576, an AMD EPYC; 16 rows: 1.4 times), but each call costs some 6 us more.
-_LEAST_PACKED = 40_000
+_LEAST_ONEDNN = 40_000
 # Rows that the layout is made for; it serves any number.
-_PACKED_ROWS = 64
+_ONEDNN_ROWS = 64
 
 
 def weight_of(layer: nn.Linear) -> Tensor:
@@ -32,7 +32,7 @@ def _takes_onednn(weight: Tensor) -> bool:
     return (
         weight.device.type == "cpu"
         and weight.dtype == torch.float32
-        and weight.numel() >= _LEAST_PACKED
+        and weight.numel() >= _LEAST_ONEDNN
         and torch.backends.mkldnn.is_available()
         # private: torch.compile's own, so they may change
         and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
@@ -57,7 +57,7 @@ class JointLinear:
         self._onednn = _takes_onednn(self._weight)
         if self._onednn:
             operations = torch.ops.mkldnn
-            self._weight = operations._reorder_linear_weight(self._weight, _PACKED_ROWS)
+            self._weight = operations._reorder_linear_weight(self._weight, _ONEDNN_ROWS)
             self._linear = operations._linear_pointwise.default  # found once: looking up costs
             self._activation = "relu" if relu else "none"
 

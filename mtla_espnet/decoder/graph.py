@@ -1,5 +1,6 @@
 """Decoding steps of the decoder-only stack at fixed shapes, for a CUDA graph."""
 
+import torch
 from torch import Tensor
 
 from mtla_espnet.attention.graph_step import GraphStep, new_cache
@@ -7,6 +8,13 @@ from mtla_espnet.attention.ops import choose
 from mtla_espnet.attention.step_weights import LiveLinear
 from mtla_espnet.decoder.decoder_only import DecoderOnly
 from mtla_espnet.decoder.step import BlockSteps
+
+
+def why_no_graph(decoder, device: torch.device) -> str:
+    """Return why steps at fixed shapes do not serve a decoder; empty if they do."""
+    if not isinstance(decoder, DecoderOnly):
+        return f"{type(decoder).__name__} is not decoder-only"
+    return choose.why_no_kernels(device, decoder.output_layer.weight.dtype)
 
 
 class GraphDecoder:

@@ -8,12 +8,14 @@ from torch import Tensor
 
 from mtla_espnet.attention.ops import choose
 from mtla_espnet.decoder.decoder_only import DecoderOnly
+from mtla_espnet.decoder.graph import why_no_graph
 from mtla_espnet.decoder.step import DecoderStep
 from mtla_espnet.inference.meter import Meter
 from mtla_espnet.search.beam import DecoderScorer, Hypothesis, beam_search
 from mtla_espnet.search.ctc import CTCPrefixScorer
-from mtla_espnet.search.espnet_scorer import ESPnetOfferScorer, ESPnetScorer
-from mtla_espnet.search.graph.graph import FixedScorer, FixedSearch, StepBuffers, why_no_graph
+from mtla_espnet.search.espnet_scorer import ESPnetPartialScorer, ESPnetScorer
+from mtla_espnet.search.graph.scorer import GraphScorer, StepBuffers
+from mtla_espnet.search.graph.search import GraphSearch
 from mtla_espnet.search.options import SearchOptions
 
 # Where a search finds nothing, it is repeated with a minlenratio so much smaller, as in ESPnet.
@@ -49,11 +51,11 @@ class Engine:
         self._weights = {"decoder": 1.0 - options.ctc_weight}
         if options.ctc_weight:
             self._weights["ctc"] = options.ctc_weight
-        self._fixed: FixedSearch | None = None  # keeps its buffers from batch to batch
+        self._graph_search: GraphSearch | None = None  # keeps its buffers from batch to batch
         self._buffers: StepBuffers | None = None  # keeps them too
-        self._packed: DecoderStep | None = None
+        self._prepared: DecoderStep | None = None
         self._lm = self._ngram = None
-        self._ngram_offers = False
+        self._ngram_is_partial = False
         self._no_graph = self._why_no_graph()
         logging.debug(f"The decoder's steps run {self._how_steps_run()}")
 
@@ -62,15 +64,15 @@ class Engine:
         self._lm = lm.to(self._dtype)
         self._weights["lm"] = weight
 
-    def add_ngram(self, scorer, weight: float, offers: bool) -> None:
+    def add_ngram(self, scorer, weight: float, partial: bool) -> None:
         """Score by an n-gram of ESPnet too.
 
         Args:
             scorer: of ESPnet.
             weight: of its scores.
-            offers: it scores offered tokens alone, not all.
+            partial: it scores candidates alone, not all tokens.
         """
-        self._ngram, self._ngram_offers = scorer, offers
+        self._ngram, self._ngram_is_partial = scorer, partial
         self._weights["ngram"] = weight
 
     def search(
@@ -110,23 +112,23 @@ class Engine:
         n_scorers = 1 + (self._lm is not None) + (self._ngram is not None)
         alone = n_scorers == 1 and not options.ctc_weight and options is self._options
         if alone and not self._no_graph:
-            if self._fixed is None:
-                self._fixed = FixedSearch(decoder, model.eos, options, self._blank)
+            if self._graph_search is None:
+                self._graph_search = GraphSearch(decoder, model.eos, options, self._blank)
             with meter.part("decoder_s"):
-                found = self._fixed(inputs, lengths)
-            meter.note_cache(self._fixed.cache)
+                found = self._graph_search(inputs, lengths)
+            meter.note_cache(self._graph_search.cache)
             return found
         with meter.part("decoder_s"):
             scorers = {"decoder": self._decoder_scorer(inputs, lengths, options)}
             text = inputs[:, :0].float()
             if self._lm is not None:
                 scorers["lm"] = ESPnetScorer(self._lm, inputs[:, :0], lengths)
-            offer_scorers = {}
-            if self._ngram is not None and self._ngram_offers:
-                offer_scorers["ngram"] = ESPnetOfferScorer(self._ngram, text, lengths)
+            partial_scorers = {}
+            if self._ngram is not None and self._ngram_is_partial:
+                partial_scorers["ngram"] = ESPnetPartialScorer(self._ngram, text, lengths)
             elif self._ngram is not None:
                 scorers["ngram"] = ESPnetScorer(self._ngram, text, lengths)
-        for scorer in (*scorers.values(), *offer_scorers.values()):
+        for scorer in (*scorers.values(), *partial_scorers.values()):
             meter.watch("decoder_s", scorer, "score", "reorder", "select")
         ctc = None
         if options.ctc_weight:
@@ -139,7 +141,7 @@ class Engine:
             options = dataclasses.replace(options, pre_beam_ratio=len(model.token_list))
         return beam_search(
             scorers, self._weights, lengths.tolist(), model.eos, options, self._device, ctc,
-            offer_scorers, self._blank,
+            partial_scorers, self._blank,
         )  # fmt: skip
 
     def _decoder_scorer(self, inputs: Tensor, lengths: Tensor, options: SearchOptions):
@@ -153,10 +155,10 @@ class Engine:
             if self._buffers is None or not self._buffers.fits(*size):
                 self._buffers = None  # freed before the next are made
                 self._buffers = StepBuffers(decoder, *size)
-            return FixedScorer(decoder, inputs, lengths, beam, temperature, self._buffers)
-        self._packed = self._packed or DecoderStep(decoder)
-        cache = self._packed.init_cache(inputs, lengths, self._prefix_cache, beam)
-        return DecoderScorer(self._packed, inputs, lengths, temperature, cache=cache)
+            return GraphScorer(decoder, inputs, lengths, beam, temperature, self._buffers)
+        self._prepared = self._prepared or DecoderStep(decoder)
+        cache = self._prepared.init_cache(inputs, lengths, self._prefix_cache, beam)
+        return DecoderScorer(self._prepared, inputs, lengths, temperature, cache=cache)
 
     def _how_steps_run(self) -> str:
         if self._no_graph:

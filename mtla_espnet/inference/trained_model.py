@@ -153,7 +153,7 @@ class TrainedModel:
             self._engine.add_lm(lm, lm_weight)
         if ngram_file is not None and ngram_weight != 0:
             ngram = load_ngram(Path(ngram_file), ngram_scorer, tokens)
-            self._engine.add_ngram(ngram, ngram_weight, offers=ngram_scorer == PART)
+            self._engine.add_ngram(ngram, ngram_weight, partial=ngram_scorer == PART)
 
         self.tokenizer, self._preprocess = load_tokenizer(
             espnet_task, self.train_args, Path(train_config), token_type, bpemodel

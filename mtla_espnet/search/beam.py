@@ -16,12 +16,11 @@ from torch import Tensor
 
 from mtla_espnet.cache.growing import DecodingCache
 from mtla_espnet.search.ctc import CTCPrefixScorer
+from mtla_espnet.search.ends import EndDetection
 from mtla_espnet.search.history import Hypothesis, nbest
 from mtla_espnet.search.options import SearchOptions
 
 _NOTHING = float("-inf")
-# End detection: so many lengths in a row whose best is so far below the best of all.
-END_LENGTHS, END_MARGIN = 3, 10.0
 
 
 class Scorer(Protocol):
@@ -40,10 +39,10 @@ class Scorer(Protocol):
         """Keep the rows of these utterances, (B',) int64."""
 
 
-class OfferScorer(Scorer, Protocol):
+class PartialScorer(Scorer, Protocol):
     """Scores some next tokens of each hypothesis."""
 
-    def score(self, tokens: Tensor, offered: Tensor) -> Tensor:
+    def score(self, tokens: Tensor, candidates: Tensor) -> Tensor:
         """Take the newest token (N,) and next ones (N, S); return their (N, S) scores."""
 
 
@@ -55,7 +54,6 @@ class DecoderScorer:
         encoded: (B, T, d) encoder output.
         lengths: (B,) int64.
         temperature: divides the logits.
-        copied: give every hypothesis a prefix of its own, to compare with.
         cache: with the prefixes; None: `init_cache` makes it.
     """
 
@@ -65,12 +63,10 @@ class DecoderScorer:
         encoded: Tensor,
         lengths: Tensor,
         temperature: float = 1.0,
-        copied: bool = False,
         cache: DecodingCache | None = None,
     ):
         self._decoder = decoder
         self._temperature = temperature
-        self._copied, self._copies = copied, 1
         self.cache = decoder.init_cache(encoded, lengths) if cache is None else cache
         self.cache.expand(len(lengths))
 
@@ -81,17 +77,11 @@ class DecoderScorer:
 
     def reorder(self, parents: Tensor) -> None:
         """Let row n go on from row parents[n], (N',) int64."""
-        if self._copied and len(parents) > self.cache.rows:
-            self._copies = len(parents) // self.cache.rows
-            rows = torch.arange(self.cache.rows, device=parents.device)
-            self.cache.select(rows.repeat_interleave(self._copies))
-        else:
-            self.cache.reorder(parents)
+        self.cache.reorder(parents)
 
     def select(self, utterances: Tensor) -> None:
         """Keep the rows of these utterances, (B',) int64."""
-        copy = torch.arange(self._copies, device=utterances.device)
-        self.cache.select((utterances[:, None] * self._copies + copy).flatten())
+        self.cache.select(utterances)
 
 
 def beam_search(
@@ -102,13 +92,13 @@ def beam_search(
     options: SearchOptions,
     device: torch.device,
     ctc: CTCPrefixScorer | None = None,
-    offer_scorers: Mapping[str, OfferScorer] | None = None,
+    partial_scorers: Mapping[str, PartialScorer] | None = None,
     blank: int | None = None,
 ) -> list[list[Hypothesis] | None]:
     """Search the best token sequences of several utterances.
 
-    Where CTC or others score offered tokens alone, each hypothesis offers those that the
-    scorers of all tokens like best, and the end.
+    CTC and partial scorers score candidates alone: the tokens that the scorers of all tokens
+    like best, and the end (ESPnet's pre-beam).
 
     Args:
         scorers: name -> scorer of all tokens, each with one row an utterance so far.
@@ -118,7 +108,7 @@ def beam_search(
         options: of the search.
         device: of the scorers.
         ctc: posteriors to score by, or None.
-        offer_scorers: name -> scorer of offered tokens, each with one row an utterance so far.
+        partial_scorers: name -> scorer of candidates, each with one row an utterance so far.
         blank: the token that is never emitted; None: every token may be.
 
     Returns:
@@ -133,38 +123,41 @@ def beam_search(
     parts = {name: torch.zeros_like(total) for name in weights}
     state = ctc.start() if ctc is not None else None
     steps = torch.arange(int(limits[:, 1].max()), device=device)
-    ends = Ends(batch, len(steps), sos_eos, options, device)
+    ends = EndDetection(batch, len(steps), sos_eos, options, device)
     history: list[dict[str, Tensor]] = []
     first = placed = None  # the first row of each utterance, and for which shape that is
-    offer_scorers = offer_scorers or {}
-    holders = (*scorers.values(), *offer_scorers.values())
-    few = int(options.pre_beam_ratio * beam) if ctc is not None or offer_scorers else None
+    partial_scorers = partial_scorers or {}
+    holders = (*scorers.values(), *partial_scorers.values())
+    partial = ctc is not None or partial_scorers
+    pre_beam_size = int(options.pre_beam_ratio * beam) if partial else None
     left_out = blank if ctc is None else None  # CTC leaves it out itself
 
     for index in steps.split(1):
         newest, shape = tokens.flatten(), tokens.shape
         full = {name: scorer.score(newest) for name, scorer in scorers.items()}
-        offered, twice = _offered(full, weights, shape, beam, few, sos_eos, left_out)  # (B, W, S)
-        flat = offered.flatten(0, 1)
+        candidates, duplicate = _pre_beam(  # (B, W, S)
+            full, weights, shape, beam, pre_beam_size, sos_eos, left_out
+        )
+        flat = candidates.flatten(0, 1)
         each = {name: score.gather(1, flat).view(*shape, -1) for name, score in full.items()}
-        for name, scorer in offer_scorers.items():
+        for name, scorer in partial_scorers.items():
             each[name] = scorer.score(newest, flat).view(*shape, -1)
         if ctc is not None:
-            each["ctc"] = ctc.score(state, offered)
+            each["ctc"] = ctc.score(state, candidates)
         score = _weighted({name: each[name] for name in parts}, weights)
         if options.penalty:
             score = score + options.penalty
-        if twice is not None:
-            score = score.masked_fill(twice, _NOTHING)
-        candidates = (total[..., None] + score).flatten(1)  # (B, W * S)
-        chosen, which = candidates.topk(min(beam, candidates.size(1)), dim=1)
-        parent = which // offered.size(-1)
-        token = offered.flatten(1).gather(1, which)
+        if duplicate is not None:
+            score = score.masked_fill(duplicate, _NOTHING)
+        sums = (total[..., None] + score).flatten(1)  # (B, W * S)
+        chosen, which = sums.topk(min(beam, sums.size(1)), dim=1)
+        parent = which // candidates.size(-1)
+        token = candidates.flatten(1).gather(1, which)
 
         # where nothing is left (fewer live hypotheses than the beam) the slot stays dead
         taken = {name: x.flatten(1).gather(1, which) for name, x in each.items()}
         parts = {name: part.gather(1, parent) + taken[name] for name, part in parts.items()}
-        total, ended_score = ends.settle(chosen, token, limits, index)
+        total, ended_score = ends.update(chosen, token, limits, index)
         made = {"parent": parent, "token": token, "ended": ended_score, **parts}
         history.append({n: _placed(x, utterance, batch, beam) for n, x in made.items()})
 
@@ -199,107 +192,6 @@ def beam_search(
     )
 
 
-class Ends:
-    """Says which hypotheses end, and when an utterance is over.
-
-    Steps are counted on the device: nothing here waits for it.
-
-    Args:
-        batch: B.
-        steps: the most that there will be.
-        sos_eos: the token that ends.
-        options: of the search.
-        device: of the scores.
-
-    Attributes:
-        best: (B, before + steps) float32, best score of what ended at each step; the
-            columns `before` the first step stay empty.
-        found: (B, N) float64, the n best scores that ended, in any order.
-        gain: what a token can add to a score; None: a rank has no bound.
-        detect: whether lengths that end far below the best one end a search.
-    """
-
-    def __init__(
-        self, batch: int, steps: int, sos_eos: int, options: SearchOptions, device: torch.device
-    ):
-        self.sos_eos = sos_eos
-        self.detect = options.maxlenratio == 0
-        self.before = END_LENGTHS + 1
-        self.best = torch.full((batch, steps + self.before), _NOTHING, device=device)
-        kind = {"dtype": torch.float64, "device": device}
-        self.found = torch.full((batch, options.nbest), _NOTHING, **kind)
-        self.gain = None if options.normalize_length else max(options.penalty, 0.0)
-
-    def settle(
-        self, chosen: Tensor, token: Tensor, limits: Tensor, index: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Take what a step chose.
-
-        Args:
-            chosen: (B, K) float64 scores; minus infinity: no hypothesis.
-            token: (B, K) int64.
-            limits: (B, 2) int64, the least and the most tokens.
-            index: (1,) int64, the step, from 0.
-
-        Returns:
-            (B, K) scores of the hypotheses that go on, and of those that ended; minus
-            infinity elsewhere.
-        """
-        ends = (token == self.sos_eos) | (limits[:, 1:] == index + 1)
-        counted = ends & (limits[:, :1] <= index) & (chosen != _NOTHING)  # NaN shall be seen
-        ended_score = torch.where(counted, chosen, _NOTHING)
-        best_now = ended_score.amax(dim=1, keepdim=True).to(self.best.dtype)
-        self.best.index_copy_(1, index + self.before, best_now)
-        total = chosen.masked_fill(ends, _NOTHING)
-        over = self._settled(total, ended_score, limits[:, 1] - index - 1)
-        if self.detect:
-            over |= self._hopeless(index)
-        return total.masked_fill(over[:, None], _NOTHING), ended_score
-
-    def clear(self) -> None:
-        """Begin again."""
-        self.best.fill_(_NOTHING)
-        self.found.fill_(_NOTHING)
-
-    def take(self, other: "Ends") -> None:
-        """Go on from one of fewer steps."""
-        self.best[:, : other.best.size(1)] = other.best
-        self.found.copy_(other.found)
-
-    def select(self, utterances: Tensor) -> None:
-        """Keep these utterances, (B',) int64."""
-        self.best, self.found = self.best[utterances], self.found[utterances]
-
-    def _settled(self, total: Tensor, ended_score: Tensor, left: Tensor) -> Tensor:
-        """Return (B,) bool: nothing that goes on can still be one of the n best.
-
-        A token adds a log probability, at most 0, and the length bonus.
-
-        Args:
-            total: (B, K) scores of what goes on.
-            ended_score: (B, K) of what ended now.
-            left: (B,) tokens until the limit.
-        """
-        if self.gain is None:
-            return torch.zeros_like(left, dtype=torch.bool)
-        both = torch.cat((self.found, ended_score), dim=1)
-        count = self.found.size(1)
-        best = both.amax(dim=1, keepdim=True) if count == 1 else both.topk(count, dim=1).values
-        self.found.copy_(best)
-        return total.amax(dim=1) + self.gain * left <= best[:, -1]
-
-    def _hopeless(self, index: Tensor) -> Tensor:
-        """Return (B,) bool: the last lengths that ended are far below the best.
-
-        Source: Watanabe et al. 2017, equation 50, with ESPnet's count of lengths: the
-        hypotheses of i tokens with both <sos/eos> ended at step i - 2.
-        """
-        back = torch.arange(END_LENGTHS, device=index.device)
-        recent = self.best.index_select(1, index - 2 + self.before - back)
-        best = self.best.amax(dim=1, keepdim=True)
-        return ((recent > _NOTHING) & (recent - best < -END_MARGIN)).all(dim=1)
-
-
 def _placed(x: Tensor, utterance: Tensor, batch: int, beam: int) -> Tensor:
     """Return (B, W) of the whole batch, from the utterances that are left."""
     if x.shape == (batch, beam):
@@ -322,17 +214,18 @@ def _weighted(
     return total
 
 
-def _offered(full, weights, shape, beam, few, sos_eos, blank):
-    """Return the tokens that each hypothesis offers, (B, W, S), and which stand there twice.
+def _pre_beam(full, weights, shape, beam, pre_beam_size, sos_eos, blank):
+    """Return the candidates of each hypothesis, (B, W, S), and which of them stand there twice.
 
     Args:
         full: name -> (B * W, V) scores of all tokens.
         weights: of the scorers.
         shape: (B, W).
-        beam: offers of each hypothesis where scorers of all tokens alone score.
-        few: offers of each hypothesis to other scorers, beside the end; None: there is none.
+        beam: candidates of each hypothesis where scorers of all tokens alone score.
+        pre_beam_size: candidates of each hypothesis for partial scorers, beside the end; None:
+            there are no such scorers.
         sos_eos: the end.
-        blank: the token that is never offered; None: there is none.
+        blank: the token that is no candidate; None: there is none.
     """
     # One scorer alone orders tokens by itself. float32 orders as well, but for ties.
     ranking = (
@@ -342,17 +235,17 @@ def _offered(full, weights, shape, beam, few, sos_eos, blank):
     if blank is not None:
         ranking[:, blank] = _NOTHING
         kept -= 1
-    size = min(beam if few is None else few, kept)
+    size = min(beam if pre_beam_size is None else pre_beam_size, kept)
     if size == kept:
         token = torch.arange(kept, device=ranking.device)
         if blank is not None:
             token += token >= blank
         return token.expand(*shape, -1), None
     token = ranking.topk(size, dim=-1, sorted=False).indices.view(*shape, -1)
-    if few is None:
+    if pre_beam_size is None:
         return token, None
     # CTC, above all, always knows the end
     end = token.new_full((*shape, 1), sos_eos)
-    twice = torch.zeros_like(token, dtype=torch.bool)
-    twice = torch.cat((twice, (token == sos_eos).any(dim=-1, keepdim=True)), dim=-1)
-    return torch.cat((token, end), dim=-1), twice
+    duplicate = torch.zeros_like(token, dtype=torch.bool)
+    duplicate = torch.cat((duplicate, (token == sos_eos).any(dim=-1, keepdim=True)), dim=-1)
+    return torch.cat((token, end), dim=-1), duplicate

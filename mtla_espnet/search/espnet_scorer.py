@@ -69,8 +69,8 @@ class ESPnetScorer:
         return spread
 
 
-class ESPnetOfferScorer:
-    """A `PartialScorerInterface` of ESPnet that scores tokens which are offered to it.
+class ESPnetPartialScorer:
+    """A `PartialScorerInterface` of ESPnet that scores candidates alone.
 
     As of ESPnet's `NgramPartScorer`, a state is that of a hypothesis before its newest token:
     it does not depend on which token comes next.
@@ -87,14 +87,14 @@ class ESPnetOfferScorer:
         self._states = [scorer.init_state(x) for x in self._encoded]
         self._sequences = torch.zeros(len(lengths), 0, dtype=torch.int64, device=encoded.device)
 
-    def score(self, tokens: Tensor, offered: Tensor) -> Tensor:
+    def score(self, tokens: Tensor, candidates: Tensor) -> Tensor:
         """Take the newest token (N,) and next ones (N, S); return their (N, S) scores."""
         self._sequences = torch.cat((self._sequences, tokens[:, None]), dim=1)
         width = len(tokens) // len(self._encoded)
         scored = [
-            self._scorer.score_partial(y, offers, state, self._encoded[row // width])
-            for row, (y, offers, state) in enumerate(
-                zip(self._sequences, offered, self._states, strict=True)
+            self._scorer.score_partial(y, candidate, state, self._encoded[row // width])
+            for row, (y, candidate, state) in enumerate(
+                zip(self._sequences, candidates, self._states, strict=True)
             )
         ]
         scores, self._states = map(list, zip(*scored, strict=True))

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from mtla_espnet.attention.kinds import KINDS
 from mtla_espnet.decoder.step import DecoderStep
 from mtla_espnet.search.beam import DecoderScorer, SearchOptions, beam_search
-from mtla_espnet.search.graph.graph import FixedSearch
+from mtla_espnet.search.graph.search import GraphSearch
 from strategies import SIZE, build_decoder
 
 VOCABULARY = 20
@@ -59,7 +59,7 @@ def test_both_searches_agree_and_its_cache_is_counted(decoder):
     sizes, beams = [6, 3], 4
     hidden, lengths = torch.randn(2, 6, SIZE), torch.tensor(sizes)
     options = SearchOptions(beam_size=beams, nbest=3, maxlenratio=-5)
-    graph = FixedSearch(decoder, SOS_EOS, options)
+    graph = GraphSearch(decoder, SOS_EOS, options)
     found = graph(hidden, lengths)
     plain = DecoderScorer(DecoderStep(decoder), hidden, lengths)
     expected = beam_search(

@@ -22,18 +22,18 @@ def make(form, batch, beams, max_length=5, layers=2, dtype=torch.float32):
 )
 def test_sizes_are_those_of_the_moving_cache_but_for_the_prefix(sizes, rate, beams, steps, dtype):
     form, prefixes = SlotForm(6, rotary_width=4, down_rate=rate), torch.tensor(sizes)
-    fixed = make(form, len(sizes), beams, dtype=dtype)
-    fixed.start(prefixes)
+    graph = make(form, len(sizes), beams, dtype=dtype)
+    graph.start(prefixes)
     moving = DecodingCache(form, 2, prefixes, dtype, torch.device("cpu"))
     moving.expand(len(sizes) * beams)
     for _ in range(steps):
         moving.advance()
-        fixed.step += 1
-    assert fixed.suffix_nbytes == moving.suffix_nbytes
+        graph.step += 1
+    assert graph.suffix_nbytes == moving.suffix_nbytes
     slots = sum(size // rate for size in sizes)
-    assert fixed.prefix_nbytes == slots * 2 * (2 * 3 + 2 * 4) * dtype.itemsize
-    assert fixed.nbytes == fixed.prefix_nbytes + fixed.suffix_nbytes
-    assert fixed.nbytes_allocated >= fixed.nbytes
+    assert graph.prefix_nbytes == slots * 2 * (2 * 3 + 2 * 4) * dtype.itemsize
+    assert graph.nbytes == graph.prefix_nbytes + graph.suffix_nbytes
+    assert graph.nbytes_allocated >= graph.nbytes
 
 
 def test_every_hypothesis_starts_from_the_seed_of_its_utterance():

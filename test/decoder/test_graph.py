@@ -33,29 +33,29 @@ def paths(sizes, beams, steps, seed):
 def test_equals_the_steps_over_the_moving_cache(kind, prefix, sizes, beams, stride, seed):
     decoder, hlens = build(kind, prefix, seed, prefix_stride=stride), torch.tensor(sizes)
     with torch.no_grad():
-        fixed = GraphDecoder(decoder, len(sizes), beams, 9, max_length=2)
+        ours = GraphDecoder(decoder, len(sizes), beams, 9, max_length=2)
         for again in range(2):  # the second time over what the first one left
             hidden = torch.randn(len(sizes), max(sizes), SIZE)
-            fixed.start(hidden, hlens)
+            ours.start(hidden, hlens)
             cache = decoder.init_cache(hidden, hlens)
             cache.expand(len(sizes) * beams)
             for step, (tokens, parents) in enumerate(paths(sizes, beams, 6, seed)):
                 if step == 2 and not again:
-                    fixed.grow(6)
-                assert (fixed.step(tokens) - decoder.step(tokens, cache)).abs().max() < 1e-4
-                assert fixed.cache.suffix_nbytes == cache.suffix_nbytes
+                    ours.grow(6)
+                assert (ours.step(tokens) - decoder.step(tokens, cache)).abs().max() < 1e-4
+                assert ours.cache.suffix_nbytes == cache.suffix_nbytes
                 cache.reorder(parents)
-                fixed.cache.parents.copy_(parents)
+                ours.cache.parents.copy_(parents)
 
 
 def test_a_materialised_prefix_counts_keys_and_values():
     decoder = build(("mtla", {"down_rate": 2}), "static", 0)
-    fixed = GraphDecoder(decoder, 2, 3, 8, max_length=4)
-    fixed.start(torch.randn(2, 7, SIZE), torch.tensor([7, 4]))
+    ours = GraphDecoder(decoder, 2, 3, 8, max_length=4)
+    ours.start(torch.randn(2, 7, SIZE), torch.tensor([7, 4]))
     nope = rope = value = SIZE // 4  # a head's; the rotary part has half
-    assert fixed.cache.prefix_nbytes == 2 * 4 * (nope + rope // 2 + value) * (3 + 2) * 4
-    assert fixed.cache.nbytes == fixed.cache.prefix_nbytes + fixed.cache.suffix_nbytes
-    assert fixed.cache.nbytes_allocated >= fixed.cache.nbytes
+    assert ours.cache.prefix_nbytes == 2 * 4 * (nope + rope // 2 + value) * (3 + 2) * 4
+    assert ours.cache.nbytes == ours.cache.prefix_nbytes + ours.cache.suffix_nbytes
+    assert ours.cache.nbytes_allocated >= ours.cache.nbytes
 
 
 @pytest.mark.gpu
@@ -71,17 +71,17 @@ def test_the_kernels_equal_the_plain_form(kind, dtype):
     with torch.no_grad():
         hidden = torch.randn(len(sizes), max(sizes), SIZE)
         truth = GraphDecoder(exact, len(sizes), beams, 70, max_length=40)
-        fixed = GraphDecoder(gpu, len(sizes), beams, 70, max_length=40)
+        ours = GraphDecoder(gpu, len(sizes), beams, 70, max_length=40)
         truth.start(hidden, hlens)
-        fixed.start(hidden.to("cuda", dtype), hlens.cuda())
+        ours.start(hidden.to("cuda", dtype), hlens.cuda())
         plain = gpu.init_cache(hidden.to("cuda", dtype), hlens.cuda())
         plain.expand(len(sizes) * beams)
         for tokens, parents in paths(sizes, beams, 40, 0):
             expected = truth.step(tokens)
-            error = (fixed.step(tokens.cuda()).float().cpu() - expected).norm()
+            error = (ours.step(tokens.cuda()).float().cpu() - expected).norm()
             peer = (gpu.step(tokens.cuda(), plain).float().cpu() - expected).norm()
             limit = 2 * peer if dtype != torch.float32 else 1e-5 * expected.norm()
             assert error <= limit
             plain.reorder(parents.cuda())
             truth.cache.parents.copy_(parents)
-            fixed.cache.parents.copy_(parents)
+            ours.cache.parents.copy_(parents)

@@ -17,12 +17,12 @@ def build(kind, prefix, seed, dtype=torch.float32):
 
 
 def both(kind, prefix, sizes, seed, dtype=torch.float32, prefix_cache="latent"):
-    """A decoder, the same one packed, and a cache of each with the prefixes."""
+    """A decoder, the same one with prepared weights, and a cache of each with the prefixes."""
     decoder = build(kind, prefix, seed, dtype)
-    packed = DecoderStep(decoder)
+    prepared = DecoderStep(decoder)
     hidden, hlens = torch.randn(len(sizes), max(sizes), SIZE).to(dtype), torch.tensor(sizes)
-    caches = decoder.init_cache(hidden, hlens), packed.init_cache(hidden, hlens, prefix_cache)
-    return (decoder, packed), caches
+    caches = decoder.init_cache(hidden, hlens), prepared.init_cache(hidden, hlens, prefix_cache)
+    return (decoder, prepared), caches
 
 
 @torch.no_grad()
@@ -76,22 +76,26 @@ def test_bfloat16_is_about_as_near_to_float32(kind):
 
 @pytest.mark.parametrize("prefix_cache", ["latent", "materialised"])
 def test_a_prefix_counts_as_what_it_is(prefix_cache):
-    _, (latent, packed) = both(
+    _, (latent, prepared) = both(
         ("mtla", {"down_rate": 2}), "static", [7, 4], 0, torch.float32, prefix_cache
     )
     nope = value = rank = SIZE // 4  # a head's; latents have four times as much
     width = (
         4 * (nope + nope // 2 + value) if prefix_cache == "materialised" else 4 * rank + nope // 2
     )
-    assert packed.prefix_nbytes == 2 * width * (3 + 2) * 4
-    assert packed.suffix_nbytes == latent.suffix_nbytes
-    assert packed.nbytes_allocated >= packed.nbytes == packed.prefix_nbytes + packed.suffix_nbytes
+    assert prepared.prefix_nbytes == 2 * width * (3 + 2) * 4
+    assert prepared.suffix_nbytes == latent.suffix_nbytes
+    assert (
+        prepared.nbytes_allocated
+        >= prepared.nbytes
+        == prepared.prefix_nbytes + prepared.suffix_nbytes
+    )
 
 
 @pytest.mark.parametrize(
     "positions, beams, materialised", [(255, 5, False), (256, 5, True), (256, 1, False)]
 )
 def test_long_prefixes_of_several_hypotheses_are_materialised(positions, beams, materialised):
-    packed = DecoderStep(build(("mtla", {"down_rate": 2}), "static", 0))
+    prepared = DecoderStep(build(("mtla", {"down_rate": 2}), "static", 0))
     hidden, hlens = torch.randn(2, positions, SIZE), torch.tensor([3, positions])
-    assert packed.init_cache(hidden, hlens, "auto", beams).materialised is materialised
+    assert prepared.init_cache(hidden, hlens, "auto", beams).materialised is materialised

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from mtla_espnet.search.beam import beam_search
-from mtla_espnet.search.espnet_scorer import ESPnetOfferScorer, ESPnetScorer
+from mtla_espnet.search.espnet_scorer import ESPnetPartialScorer, ESPnetScorer
 from mtla_espnet.search.options import SearchOptions
 
 pytestmark = pytest.mark.espnet
@@ -131,9 +131,9 @@ def test_an_ngram_searches_as_in_espnet(part, ctc_weight):
         weights["ctc"] = ctc_weight
         ctc = CTCPrefixScorer(layer(encoded).log_softmax(-1), lengths, 0, SOS_EOS)
     scorers = {"decoder": ESPnetScorer(models["decoder"], encoded, lengths)}
-    offer_scorers = {}
+    partial_scorers = {}
     if part:
-        offer_scorers["ngram"] = ESPnetOfferScorer(models["ngram"], encoded, lengths)
+        partial_scorers["ngram"] = ESPnetPartialScorer(models["ngram"], encoded, lengths)
     else:
         scorers["ngram"] = ESPnetScorer(models["ngram"], encoded, lengths)
     peer = BeamSearch(
@@ -142,7 +142,7 @@ def test_an_ngram_searches_as_in_espnet(part, ctc_weight):
     options = SearchOptions(beam_size=4, nbest=4, ctc_weight=ctc_weight, maxlenratio=0.6)
     with torch.no_grad():
         ours = beam_search(
-            scorers, weights, SIZES, SOS_EOS, options, torch.device("cpu"), ctc, offer_scorers
+            scorers, weights, SIZES, SOS_EOS, options, torch.device("cpu"), ctc, partial_scorers
         )
         for found, x, size in zip(ours, encoded, SIZES, strict=True):
             theirs = peer(x[:size], maxlenratio=0.6)

@@ -1,10 +1,10 @@
-"""Triton kernel of `graph.settle`, where it is explained: some thirty small operations."""
+"""Triton kernel of `advance.advance`, where it is explained: some thirty small operations."""
 
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from mtla_espnet.search.beam import END_LENGTHS, END_MARGIN, Ends
+from mtla_espnet.search.ends import END_LENGTHS, END_MARGIN, EndDetection
 from mtla_espnet.search.graph.select_kernels import ranks
 
 _LENGTHS, _MARGIN = tl.constexpr(END_LENGTHS), tl.constexpr(END_MARGIN)
@@ -21,7 +21,7 @@ def _ended(chosen, token, held, index, least, most, sos_eos):
 
 
 @triton.jit
-def _settle(
+def _advance(
     chosen, parent, token, limits, index, best, found,
     total, tokens, rows, parents, kept_tokens, ended_scores,
     batch, beams, columns, before, sos_eos,
@@ -85,8 +85,8 @@ def _settle(
     tl.store(ended_scores + noted, ended, held)
 
 
-def settle(
-    ends: Ends,
+def advance(
+    ends: EndDetection,
     chosen: Tensor,
     parent: Tensor,
     token: Tensor,
@@ -97,10 +97,10 @@ def settle(
     rows: Tensor,
     history: tuple[Tensor, Tensor, Tensor],
 ) -> None:
-    """Do what `graph.settle` does, in one kernel: same arguments and results."""
+    """Do what `advance.advance` does, in one kernel: same arguments and results."""
     batch, beams = chosen.shape
     nbest = ends.found.size(1)
-    _settle[(batch,)](
+    _advance[(batch,)](
         chosen, parent, token, limits, index, ends.best, ends.found,
         total, tokens, rows, *history,
         batch, beams, ends.best.size(1), ends.before, ends.sos_eos,

@@ -1,4 +1,4 @@
-"""Numbers that the choice of tokens and its kernels share."""
+"""Numbers that the selection of tokens and its kernels share."""
 
 import torch
 

@@ -51,9 +51,9 @@ def best_tokens(
     base = (total - total.amax(dim=1, keepdim=True).clamp_min(LEAST)).float()
     keys = padded.amax(dim=-1) + base[..., None]
     group = keys.flatten(1).topk(beams, dim=1, sorted=False).indices
-    offered = padded.flatten(1, 2).gather(1, group[..., None].expand(-1, -1, GROUP))
+    within = padded.flatten(1, 2).gather(1, group[..., None].expand(-1, -1, GROUP))
     before = total.gather(1, group // groups)[..., None]
-    score = (before + (offered.double() + penalty)).flatten(1)
+    score = (before + (within.double() + penalty)).flatten(1)
     score, which = score.topk(beams, dim=1, sorted=False)
     group = group.gather(1, which // GROUP)
     token = group % groups * GROUP + which % GROUP

@@ -1,19 +1,19 @@
-"""Run by test_graph.py in a process of its own, where Triton interprets its kernels."""
+"""Run by test_search.py in a process of its own, where Triton interprets its kernels."""
 
 import sys
 
 import torch
 
-from mtla_espnet.search.beam import Ends
+from mtla_espnet.search.ends import EndDetection
 from mtla_espnet.search.graph import advance_kernels
-from mtla_espnet.search.graph.graph import settle
+from mtla_espnet.search.graph.advance import advance
 from mtla_espnet.search.options import SearchOptions
 
 BATCH, BEAMS, STEPS, EOS = 3, 5, 9, 4
 
 
 def state(options):
-    ends = Ends(BATCH, STEPS, EOS, options, torch.device("cpu"))
+    ends = EndDetection(BATCH, STEPS, EOS, options, torch.device("cpu"))
     whole = (STEPS, BATCH, BEAMS)
     kinds = (torch.int64, torch.int64, torch.float64)
     history = tuple(torch.zeros(whole, dtype=kind) for kind in kinds)
@@ -36,7 +36,7 @@ def equal(options, seed):
         parent = torch.randint(BEAMS, (BATCH, BEAMS), generator=generator)
         token = torch.randint(EOS + 1, (BATCH, BEAMS), generator=generator)
         for function, (ends, written, history) in zip(
-            (settle, advance_kernels.settle), states, strict=True
+            (advance, advance_kernels.advance), states, strict=True
         ):
             function(ends, chosen, parent, token, limits, *written, history)
         for one, other in zip(*((*w, *h, e.best) for e, w, h in states), strict=True):

@@ -8,10 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interpreted import run_interpreted
+from mtla_espnet.decoder.graph import why_no_graph
 from mtla_espnet.search.beam import DecoderScorer, beam_search
 from mtla_espnet.search.ctc import CTCPrefixScorer
-from mtla_espnet.search.graph import graph
-from mtla_espnet.search.graph.graph import FixedScorer, FixedSearch
+from mtla_espnet.search.graph import buffers
+from mtla_espnet.search.graph.scorer import GraphScorer, StepBuffers
+from mtla_espnet.search.graph.search import GraphSearch
 from mtla_espnet.search.options import SearchOptions
 from strategies import KINDS, SIZE, build_decoder, kinds, lengths, seeds
 
@@ -65,7 +67,7 @@ def test_equals_the_plain_search_over_batches_that_share_buffers(
     kind, batches, chosen, blank, seed
 ):
     decoder = model(kind, seed)
-    search = FixedSearch(decoder, SOS_EOS, chosen, blank)
+    search = GraphSearch(decoder, SOS_EOS, chosen, blank)
     with torch.no_grad():
         for number, sizes in enumerate(batches):
             encoded = batch(sizes, seed + number)
@@ -77,7 +79,7 @@ def test_equals_the_plain_search_over_batches_that_share_buffers(
 @given(kinds, lengths(most=12, rows=3), options, seeds)
 def test_a_score_that_is_no_number_spoils_its_utterance_alone(kind, sizes, chosen, seed):
     decoder, sizes = model(kind, seed), [7, *sizes]
-    search = FixedSearch(decoder, SOS_EOS, chosen)
+    search = GraphSearch(decoder, SOS_EOS, chosen)
     with torch.no_grad():
         encoded = batch(sizes, seed)
         expected = plain(decoder, encoded, sizes, chosen)
@@ -97,7 +99,7 @@ def test_a_scorer_among_others_equals_the_plain_one(kind, sizes, chosen, ctc_wei
     found = []
     with torch.no_grad():
         for scorer in (
-            FixedScorer(decoder, encoded, lens, chosen.beam_size, chosen.temperature),
+            GraphScorer(decoder, encoded, lens, chosen.beam_size, chosen.temperature),
             DecoderScorer(decoder, encoded, lens, chosen.temperature),
         ):
             posteriors = layer(encoded).log_softmax(-1)
@@ -110,16 +112,16 @@ def test_a_scorer_among_others_equals_the_plain_one(kind, sizes, chosen, ctc_wei
 
 def test_batches_of_other_sizes_share_buffers_with_idle_rows():
     decoder, chosen = model(("mtla", {"down_rate": 2}), 0), SearchOptions(beam_size=3, nbest=3)
-    search, caches = FixedSearch(decoder, SOS_EOS, chosen), []
-    buffers = graph.StepBuffers(decoder, 4, 12, 3)
+    search, caches = GraphSearch(decoder, SOS_EOS, chosen), []
+    kept = StepBuffers(decoder, 4, 12, 3)
     with torch.no_grad():
         for number, sizes in enumerate(([12, 7, 9, 3], [11, 5, 8], [6, 6, 2], [10, 4])):
             encoded, lens = batch(sizes, number), torch.tensor(sizes)
             expected = plain(decoder, encoded, sizes, chosen)
             ours = search(encoded, lens)
             found = [ours]
-            if buffers.fits(len(sizes), max(sizes), 3):
-                scorer = FixedScorer(decoder, encoded, lens, 3, buffers=buffers)
+            if kept.fits(len(sizes), max(sizes), 3):
+                scorer = GraphScorer(decoder, encoded, lens, 3, buffers=kept)
                 scorers, weights = {"decoder": scorer}, {"decoder": 1.0}
                 cpu = encoded.device
                 found.append(beam_search(scorers, weights, sizes, SOS_EOS, chosen, cpu))
@@ -127,29 +129,29 @@ def test_batches_of_other_sizes_share_buffers_with_idle_rows():
                 for a, b in zip(results, expected, strict=True):
                     same(a, b)
             if len(found) > 1:
-                known = buffers.cache.nbytes
-                buffers.cache.known = None  # as the device has it
-                assert buffers.cache.nbytes == known
+                known = kept.cache.nbytes
+                kept.cache.known = None  # as the device has it
+                assert kept.cache.nbytes == known
             caches.append(search.cache)
             # keys of 8 + 4 and values of 8 for four heads in two layers
             slots = sum(size // 2 for size in sizes)
             assert search.cache.prefix_nbytes == slots * 2 * 4 * (8 + 4 + 8) * 4
     assert caches[0] is caches[1] is caches[2]
     assert caches[3] is not caches[2]  # half of the rows would be idle
-    assert not buffers.fits(2, 12, 3) and not buffers.fits(4, 40, 3) and not buffers.fits(4, 12, 2)
+    assert not kept.fits(2, 12, 3) and not kept.fits(4, 40, 3) and not kept.fits(4, 12, 2)
 
 
 def test_buffers_grow_with_the_hypotheses(monkeypatch):
-    monkeypatch.setattr(graph, "_FIRST_LENGTH", 2)
+    monkeypatch.setattr(buffers, "FIRST_LENGTH", 2)
     decoder = model(("mtla", {"down_rate": 3}), 0)
     decoder.output_layer.bias.data[SOS_EOS] = -9.0
     sizes = [11, 8]
     encoded, chosen = batch(sizes, 0), SearchOptions(beam_size=3, nbest=3)
     with torch.no_grad():
-        ours = FixedSearch(decoder, SOS_EOS, chosen)(encoded, torch.tensor(sizes))
+        ours = GraphSearch(decoder, SOS_EOS, chosen)(encoded, torch.tensor(sizes))
         for a, b in zip(ours, plain(decoder, encoded, sizes, chosen), strict=True):
             same(a, b)
-        scorer = FixedScorer(decoder, encoded, torch.tensor(sizes), 3)
+        scorer = GraphScorer(decoder, encoded, torch.tensor(sizes), 3)
         weights = {"decoder": 1.0}
         others = beam_search({"decoder": scorer}, weights, sizes, SOS_EOS, chosen, encoded.device)
     for a, b in zip(ours, others, strict=True):
@@ -163,9 +165,9 @@ def test_buffers_are_freed_with_their_search():
     gc.disable()
     try:
         with torch.no_grad():
-            search = FixedSearch(decoder, SOS_EOS, SearchOptions(beam_size=2))
+            search = GraphSearch(decoder, SOS_EOS, SearchOptions(beam_size=2))
             search(batch(sizes, 0), torch.tensor(sizes))
-            scorer = FixedScorer(decoder, batch(sizes, 0), torch.tensor(sizes), 2)
+            scorer = GraphScorer(decoder, batch(sizes, 0), torch.tensor(sizes), 2)
             scorer.score(torch.tensor([SOS_EOS] * 2))
         caches = [weakref.ref(search.cache), weakref.ref(scorer.cache)]
         del search, scorer
@@ -176,7 +178,7 @@ def test_buffers_are_freed_with_their_search():
 
 def test_the_plain_search_serves_what_the_kernels_do_not():
     decoder, cpu = model(KINDS[0], 0), torch.device("cpu")
-    assert graph.why_no_graph(decoder, cpu) == "they need CUDA, and the device is cpu"
+    assert why_no_graph(decoder, cpu) == "they need CUDA, and the device is cpu"
 
 
 @pytest.mark.gpu
@@ -184,15 +186,15 @@ def test_the_plain_search_serves_what_the_kernels_do_not():
 def test_the_graph_equals_the_plain_search_on_the_cpu(kind):
     cpu, gpu = model(kind, 0), model(kind, 0, "cuda")
     chosen = SearchOptions(beam_size=5, nbest=5, penalty=0.1)
-    search = FixedSearch(gpu, SOS_EOS, chosen)
-    assert not graph.why_no_graph(gpu, torch.device("cuda"))
-    assert graph.why_no_graph(gpu.double(), torch.device("cuda")) == "they know no float64"
+    search = GraphSearch(gpu, SOS_EOS, chosen)
+    assert not why_no_graph(gpu, torch.device("cuda"))
+    assert why_no_graph(gpu.double(), torch.device("cuda")) == "they know no float64"
     gpu.float()
     with torch.no_grad():
         for seed, sizes in enumerate(([9, 4, 12], [12, 7, 3], [5, 5], [80, 71])):
             encoded = batch(sizes, seed)
             ours = search(encoded.cuda(), torch.tensor(sizes).cuda())
-            scorer = FixedScorer(gpu, encoded.cuda(), torch.tensor(sizes).cuda(), 5)
+            scorer = GraphScorer(gpu, encoded.cuda(), torch.tensor(sizes).cuda(), 5)
             others = beam_search(
                 {"decoder": scorer}, {"decoder": 1.0}, sizes, SOS_EOS, chosen, torch.device("cuda")
             )
@@ -202,5 +204,5 @@ def test_the_graph_equals_the_plain_search_on_the_cpu(kind):
                 same(b, c)
 
 
-def test_the_interpreted_kernel_settles_as_plain_operations_do():
+def test_the_interpreted_kernel_advances_as_plain_operations_do():
     run_interpreted("import interpreted_advance; interpreted_advance.main()", lines=15)
