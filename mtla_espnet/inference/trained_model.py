@@ -1,6 +1,5 @@
 """A trained model of any task, as a function from inputs to hypotheses."""
 
-import bisect
 import dataclasses
 import functools
 import inspect
@@ -15,6 +14,13 @@ from torch import Tensor
 
 from mtla_espnet.decoder.step import PREFIX_CACHES
 from mtla_espnet.files import UserError
+from mtla_espnet.inference.decodable import (
+    DTYPES,
+    check_choice,
+    check_decodable,
+    least_length,
+    usable_device,
+)
 from mtla_espnet.inference.decoding_config import kept_config, read_decoding_config
 from mtla_espnet.inference.engine import Engine
 from mtla_espnet.inference.language_models import PART, load_lm, load_ngram
@@ -25,10 +31,6 @@ from mtla_espnet.search.history import Hypothesis
 from mtla_espnet.search.options import SearchOptions, check_options
 from mtla_espnet.task.record import Task
 from mtla_espnet.trust import files_trusted
-
-_DTYPES = ("float32", "bfloat16", "float16", "float64")
-# No encoder needs more samples of speech, frames or tokens.
-_LONGEST_LEAST = 1 << 18
 
 # Text (None without a tokenizer), tokens, their ids without start and end, the hypothesis.
 Result = tuple[str | None, list[str], list[int], Hypothesis]
@@ -112,14 +114,10 @@ class TrainedModel:
         pre_beam_ratio: float = 1.5,
         prefix_cache: str = "auto",
     ):
-        self.device = _usable_device(device)
-        if prefix_cache not in PREFIX_CACHES:
-            raise UserError(
-                f"prefix_cache {prefix_cache!r} is unknown: say {', '.join(PREFIX_CACHES)}"
-            )
+        self.device = usable_device(device)
+        check_choice("prefix_cache", prefix_cache, PREFIX_CACHES)
         self.prefix_cache = prefix_cache
-        if dtype not in _DTYPES:
-            raise UserError(f"dtype {dtype!r} is unknown: say {', '.join(_DTYPES)}")
+        check_choice("dtype", dtype, DTYPES)
         self.dtype = dtype
         is_default = ctc_weight is None
         self.options = SearchOptions(
@@ -143,7 +141,7 @@ class TrainedModel:
         self.model, self.train_args = load_model(espnet_task, train_config, model_file, self.task)
         if is_default and self._ctc() is None:
             self.options = dataclasses.replace(self.options, ctc_weight=0.0)
-        self._check_model(train_config)
+        check_decodable(self.model, self._ctc(), self.options, train_config)
         self.model.to(self.device)
         self.model.decoder.to(getattr(torch, dtype))
         self._engine = Engine(self.model, self._ctc(), self.options, self._blank, prefix_cache)
@@ -332,14 +330,7 @@ class TrainedModel:
         An encoder tells that a batch is too short by its padded length, and makes some frames
         of padding alone: what is shorter would depend on the batch.
         """
-        if self._takes(1):
-            return 1
-        refused, taken = 1, 2
-        while not self._takes(taken):
-            refused, taken = taken, 2 * taken
-            if taken > _LONGEST_LEAST:  # it is not the length: the encoder shall say it
-                return 1
-        return bisect.bisect_left(range(taken), True, lo=refused + 1, key=self._takes)
+        return least_length(self._takes)
 
     def _takes(self, length: int) -> bool:
         """Return whether the encoder makes a frame of an input of a length, alone."""
@@ -364,27 +355,6 @@ class TrainedModel:
     def _blank(self) -> int:
         return getattr(self.model, "blank_id", 0)
 
-    def _check_model(self, train_config) -> None:
-        from espnet2.legacy.nets.scorer_interface import BatchScorerInterface
-
-        model, options = self.model, self.options
-        decoder = getattr(model, "decoder", None)
-        unusual = ("use_transducer_decoder", "st_use_transducer_decoder", "use_multidecoder")
-        if any(getattr(model, name, False) for name in unusual) or not isinstance(
-            decoder, BatchScorerInterface
-        ):
-            name = type(decoder).__name__
-            raise UserError(
-                f"{train_config}: its decoder ({name}) has no batched scores: use ESPnet"
-            )
-        if options.ctc_weight and self._ctc() is None:
-            raise UserError(f"{train_config}: the model has no CTC: decode with ctc_weight 0")
-        if options.beam_size > len(model.token_list):
-            raise UserError(
-                f"beam_size {options.beam_size} is more than the "
-                f"{len(model.token_list)} tokens of the vocabulary"
-            )
-
 
 # What a decoding configuration may hold: the rest is not a matter of decoding.
 DECODING_OPTIONS = frozenset(
@@ -397,13 +367,3 @@ DECODING_OPTIONS = frozenset(
 def length_of(utterance: Inputs) -> int:
     """Return the length of an utterance in the unit of its main input, the first."""
     return len(next(iter(utterance.values())))
-
-
-def _usable_device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UserError(f"device {name!r} is unknown: say cpu or cuda") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError("CUDA is not available here: decode on the CPU")
-    return device

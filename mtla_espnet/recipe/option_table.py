@@ -130,6 +130,7 @@ DATA_OPTIONS: dict[str, list[Option]] = {
             "Per cent of a set that may be left out because it cannot be used.",
             of=("speech",),
             changes=(2, 3),
+            of_the_pass=True,
         ),
         Option(
             "max_unaligned",

@@ -22,7 +22,7 @@ from mtla_espnet.jobs.marks import Mark, Part, check_inputs, other_options
 from mtla_espnet.jobs.processes import check_stages, training_place
 from mtla_espnet.jobs.stamps import files_of, is_table_of_places
 from mtla_espnet.recipe.load import load_recipe
-from mtla_espnet.recipe.options import help_text, parse_options
+from mtla_espnet.recipe.options import help_text, options_of_stage, parse_options
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.runner.checks import check_needs, check_room
 from mtla_espnet.runner.download import use_downloaded
@@ -53,8 +53,6 @@ BODIES = {
 _FILLS_THE_DUMP = (2, 3)
 # What is formatted, and what is chosen of it.
 _MAKE_THE_DUMP = (3, 4)
-# Options of these stages that decide whether they pass, and not what they write.
-_OF_THE_PASS = {"max_rejected"}
 
 
 def run_recipe(argv: Sequence[str], root: str | os.PathLike = ".", task: str = "asr") -> None:
@@ -216,7 +214,9 @@ def check_made_alike(recipe: Recipe, part: Part) -> None:
                 continue
             check_made_alike(recipe, made)
             changes = other_options(made, maker)
-            other = [change for change in changes if change.split(":")[0] not in _OF_THE_PASS]
+            options = options_of_stage(recipe.options.task, maker)
+            passing = {option.name for option in options if option.of_the_pass}
+            other = [change for change in changes if change.split(":")[0] not in passing]
             if other:
                 raise UserError(
                     f"{made.directory} was made with other options ({'; '.join(other)}): give "

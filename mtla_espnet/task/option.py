@@ -22,6 +22,7 @@ class Option:
         changes: stages whose results it changes, and which are done anew with another value,
             beside those whose directories it names. What a score depends on is said in
             `mtla_espnet.score.registry`.
+        of_the_pass: it decides whether these stages pass, and not what they write.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Option:
     unsupported: dict = dataclasses.field(default_factory=dict)
     of: tuple[str, ...] = ()
     changes: tuple[int, ...] = ()
+    of_the_pass: bool = False
 
 
 STREAMING = Option(
