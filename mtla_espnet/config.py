@@ -262,14 +262,20 @@ def differences(old: dict, new: dict, ignored: Iterable[str] = ()) -> list[str]:
     Example:
         >>> differences({"a": {"b": 1}, "c": 2}, {"a": {"b": 3}}, ignored=["c"])
         ['a.b: 1 -> 3']
+        >>> differences({"a": {}}, {"a": {"b": 3}})
+        ['a.b: unset -> 3']
     """
     ignored = set(ignored)
     flat_old = dict(_flatten({k: v for k, v in old.items() if k not in ignored}))
     flat_new = dict(_flatten({k: v for k, v in new.items() if k not in ignored}))
+    keys = sorted(flat_old.keys() | flat_new.keys())
+    found = [(key, flat_old.get(key, "unset"), flat_new.get(key, "unset")) for key in keys]
     return [
-        f"{key}: {flat_old.get(key, 'unset')} -> {flat_new.get(key, 'unset')}"
-        for key in sorted(flat_old.keys() | flat_new.keys())
-        if flat_old.get(key, "unset") != flat_new.get(key, "unset")
+        f"{key}: {before} -> {now}"
+        for key, before, now in found
+        if before != now
+        # an empty mapping that was filled is told by what is in it
+        and not ({} in (before, now) and any(each.startswith(f"{key}.") for each in keys))
     ]
 
 
