@@ -89,7 +89,8 @@ class SelfAttention(nn.Module, ABC):
         Returns:
             (B, T, slot.width); where the slot has a window, what each position alone has.
         """
-        return self.made(torch.cat([layer(key) for layer in self.layers.entry], -1), key_position)
+        joint = torch.cat([layer(key) for layer in self.layers.entry], dim=-1)
+        return torch.cat(self.made(joint, key_position), dim=-1)
 
     def forward(
         self,
@@ -123,8 +124,11 @@ class SelfAttention(nn.Module, ABC):
     merge_window: Callable[[Tensor], Tensor] | None = None
 
     # -- what follows from it ----------------------------------------------------
-    def made(self, joint: Tensor, position: Positions) -> Tensor:
-        """Return slots of single positions from their numbers (B, T, width) as projected."""
+    def made(self, joint: Tensor, position: Positions) -> tuple[Tensor, Tensor]:
+        """Return slots of single positions from their numbers (B, T, width) as projected.
+
+        They come as two parts, side by side: the key parts of all groups, and the rest.
+        """
         slot, norm = self.slot, self.layers.norm
         own, rest = joint.split((slot.key_parts, slot.width - slot.key_parts), dim=-1)
         if norm is not None:
@@ -133,7 +137,7 @@ class SelfAttention(nn.Module, ABC):
             rest = rotate(rest, position)
         else:
             own = rotate(own.unflatten(-1, (slot.groups, -1)), position).flatten(2)
-        return torch.cat((own, rest), dim=-1)
+        return own, rest
 
     def attended(
         self,

@@ -1,5 +1,6 @@
 """Multi-head, grouped-query and multi-query attention: H, G and 1 key/value heads."""
 
+import torch
 from torch import Tensor, nn
 
 from mtla_espnet.attention.base import (
@@ -64,8 +65,14 @@ class GroupedQuery(SelfAttention):
         """Projections alone."""
         return StepLayers(self.wq, (self.wk, self.wv), self.wo)
 
-    def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (-1, self.head_dim))
+    def _key_value(self, key: Tensor, position: Positions) -> tuple[Tensor, Tensor]:
+        """(B, T, d) -> turned keys and values, (B, T, G, d / H)."""
+        k, v = (layer(key).unflatten(-1, (-1, self.head_dim)) for layer in (self.wk, self.wv))
+        return rotate(k, position), v
+
+    def entries(self, key: Tensor, key_position: Positions) -> Tensor:
+        """Return [turned keys ; values], (B, T, 2 G d / H), joined only once they are made."""
+        return torch.cat([x.flatten(2) for x in self._key_value(key, key_position)], dim=-1)
 
     def forward(
         self,
@@ -76,9 +83,7 @@ class GroupedQuery(SelfAttention):
     ) -> Tensor:
         """Attend as any kind, by keys and values that need not lie in slots before."""
         q = self.turned(self.heads(query), query_position)
-        k = rotate(self._heads(self.wk(key)), key_position)
-        v = self._heads(self.wv(key))
-        return self.attended(q, k, v, query_position, key_position)
+        return self.attended(q, *self._key_value(key, key_position), query_position, key_position)
 
 
 class MultiHead(GroupedQuery):

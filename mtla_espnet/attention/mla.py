@@ -24,6 +24,7 @@ In both cases y_t = wo [o_t1 ; ... ; o_tH].
 Source: DeepSeek-V2, arXiv 2405.04434; parameter names as in the PyPI package `mtla`.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -126,7 +127,7 @@ class Latent(SelfAttention):
         joint = self.wkv_a(key)
         if choose.runs_triton(joint):
             return self._entries_triton(joint, key_position)
-        return self.made(joint, key_position)
+        return torch.cat(self.made(joint, key_position), dim=-1)
 
     def _entries_triton(
         self,

@@ -165,7 +165,7 @@ class TemporalLatent(Latent):
             code, gate = self.hypernet_down.fc_c, self.hypernet_down.fc_p
             network = encoding, code.weight, code.bias, gate.weight, gate.bias
             return self._entries_triton(joint, key_position, network)
-        latent, rope = self.made(joint, key_position).split(self._entry_sizes, dim=-1)
+        latent, rope = self.made(joint, key_position)
         weight = self.hypernet_down(latent, encoding, repeats=self.down_rate)
         merged = merge_chunks(latent, weight, key_position.index, self.down_rate)
         return torch.cat((merged, rope), dim=-1)
@@ -234,7 +234,3 @@ class TemporalLatent(Latent):
     def _output(self, attended: Tensor) -> Tensor:
         """(B, H, L, v) -> (B, L, d)."""
         return self.wo(attended.transpose(1, 2).flatten(2))
-
-    @property
-    def _entry_sizes(self) -> tuple[int, int]:
-        return self.kv_lora_rank, self.qk_rope_head_dim

@@ -29,7 +29,7 @@ class Projector(nn.Module):
 
     def positions(self, frames):
         """Return the positions of so many frames (int or int tensor): ceil(T / k)."""
-        return -(-frames // self.stride)
+        return -(-frames // self.stride) if self.stride > 1 else frames
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, d), zero in the padding, -> (B, ceil(T / k), d)."""

@@ -2,7 +2,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from mtla_espnet.attention.ops import decode
 from mtla_espnet.decoder.graph import GraphDecoder
 from strategies import KINDS, SIZE, build_decoder, kinds, lengths, seeds
 
@@ -85,3 +87,54 @@ def test_the_kernels_equal_the_plain_form(kind, dtype):
             plain.reorder(parents.cuda())
             truth.cache.parents.copy_(parents)
             ours.cache.parents.copy_(parents)
+
+
+class CountedOperations(TorchDispatchMode):
+    """Counts operations that compute, and what a kernel stands for as one."""
+
+    views = frozenset(
+        "alias detach expand permute select slice split split_with_sizes squeeze t transpose "
+        "unbind unsqueeze view _unsafe_view".split()
+    )
+
+    def __init__(self, monkeypatch):
+        super().__init__()
+        self.count, self._inside = 0, False
+        for name in ("advance", "write", "attend_prefix", "attend_suffix", "add_norm"):
+            monkeypatch.setattr(decode, name, self._as_one(getattr(decode, name)))
+
+    def _as_one(self, function):
+        def counted(*args):
+            self.count, self._inside = self.count + 1, True
+            result = function(*args)
+            self._inside = False
+            return result
+
+        return counted
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.overloadpacket.__name__
+        self.count += not self._inside and name not in self.views
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [(("mha", {}), 9), (("mla", {}), 11), (("mtla", {"down_rate": 2}), 11), (("gla", {}), 11)],
+    ids=str,
+)
+def test_a_layer_of_a_step_takes_few_operations(kind, expected, monkeypatch):
+    """On a GPU each of them is a launch."""
+    counts = []
+    for layers in (1, 2):
+        decoder = build_decoder(kind, VOCABULARY)
+        decoder.blocks = decoder.blocks[:layers]
+        counted = CountedOperations(monkeypatch)
+        ours = GraphDecoder(decoder, 2, 3, 8, max_length=4)
+        with torch.no_grad():
+            ours.start(torch.randn(2, 7, SIZE), torch.tensor([7, 4]))
+            with counted:
+                ours.step(torch.zeros(6, dtype=torch.int64))
+        monkeypatch.undo()
+        counts.append(counted.count)
+    assert counts[1] - counts[0] == expected

@@ -204,7 +204,8 @@ def _attend_suffix(
     scale, rows, beams, capacity, heads, shared, width, query_stride, query_width,
     value_width, latent_width, rope,
     RATE: tl.constexpr, PRECISION: tl.constexpr, LATENT: tl.constexpr, HEADS: tl.constexpr,
-    SLOTS: tl.constexpr, WIDTH: tl.constexpr, ROPE: tl.constexpr, VALUE: tl.constexpr,
+    GROUPED: tl.constexpr, SLOTS: tl.constexpr, WIDTH: tl.constexpr, ROPE: tl.constexpr,
+    VALUE: tl.constexpr,
 ):  # fmt: skip
     """Latent: the heads of a group share its latent, which is key and value. Else a key head.
 
@@ -225,7 +226,8 @@ def _attend_suffix(
     query += row * query_stride + (head * query_width)[None, :]
     if LATENT:
         own_width = latent_width
-        rope_at = width - rope - group * latent_width
+        # one group, of MLA and MTLA, is known to the compiler
+        rope_at = width - rope - group * latent_width if GROUPED else latent_width
         r = tl.arange(0, ROPE)
         latent_at = (head.to(tl.int64) * rows + n)[None, :] * latent_width + d[:, None]
         latent_kept = live[None, :] & (d < latent_width)[:, None]
@@ -327,6 +329,7 @@ def attend_suffix(
         PRECISION=_PRECISION,
         LATENT=latent is not None,
         HEADS=power(heads // groups, 8),
+        GROUPED=groups > 1,
         SLOTS=16,
         WIDTH=power(width, 16),
         ROPE=power(rope, 16),

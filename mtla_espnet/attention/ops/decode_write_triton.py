@@ -81,16 +81,19 @@ def _write_latent(
     joint, query, norm_weight, norm_bias, vectors, numbers, store, angles,
     parents, lengths, step, rows, beams, capacity, eps, rank, half, heads, head_width,
     joint_stride, query_stride,
-    RATE: tl.constexpr, MERGE: tl.constexpr,
+    RATE: tl.constexpr, MERGE: tl.constexpr, GROUPED: tl.constexpr,
     RANK: tl.constexpr, HALF: tl.constexpr, HEADS: tl.constexpr,
 ):  # fmt: skip
-    n, group = tl.program_id(0), tl.program_id(1)
+    n = tl.program_id(0)
+    # one group, of MLA and MTLA, is known to the compiler
+    group = tl.program_id(1) if GROUPED else 0
     position, residue, _, plane, turn = newest(lengths, step, n, beams, capacity, RATE)
-    latents = tl.num_programs(1) * rank
+    latents = tl.num_programs(1) * rank if GROUPED else rank
     width = latents + 2 * half
     index = tl.arange(0, RANK)
     held = index < rank
-    index += group * rank
+    if GROUPED:
+        index += group * rank
     joint += n.to(tl.int64) * joint_stride
     entry = store + (plane.to(tl.int64) * rows + n) * width
 
@@ -111,8 +114,9 @@ def _write_latent(
             latent += tl.load(before + index, mask=held & (residue > 0), other=0.0).to(tl.float32)
     tl.store(entry + index, latent, mask=held)
 
-    if group > 0:
-        return
+    if GROUPED:
+        if group > 0:
+            return
     index, held, pair = _pairs(0, 1, half, 1, HALF)
     turned = _turn(joint + latents, index, held, angles, position, pair, half)
     tl.store(entry + latents + index, turned, mask=held)
@@ -164,6 +168,7 @@ def _launch_latent(joint, query, norm, gates, cache, layer):
         query.stride(0),
         RATE=cache.form.down_rate,
         MERGE=gates is not None,
+        GROUPED=cache.form.groups > 1,
         RANK=power(rank),
         HALF=power(half),
         HEADS=power(query.size(1)),
