@@ -102,12 +102,27 @@ def _open_standard_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+class _Version(argparse.Action):
+    """Print the versions that a report of a fault needs; nothing is imported for it."""
+
+    def __call__(self, parser, namespace, values, option=None):
+        from importlib.metadata import PackageNotFoundError, version
+
+        for name in ("mtla-espnet", "espnet", "torch"):
+            try:
+                print(name, version(name))
+            except PackageNotFoundError:
+                print(name, "is not installed")
+        parser.exit()
+
+
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mtla-espnet",
         description="Decoder-only speech models for ESPnet2: recipes, reports, transcription.",
         allow_abbrev=False,
     )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
 
     from mtla_espnet.corpora import CORPORA

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,13 @@ def test_help_loads_neither_torch_nor_espnet(argv, word):
     assert done.returncode == 0
     assert word in done.stdout
     assert done.stdout.splitlines()[-1] == "set()"
+
+
+def test_the_version_is_told_with_those_that_a_report_needs(no_espnet):
+    done = call("--version", path=no_espnet)
+    assert done.returncode == 0 and done.stderr == ""
+    told = dict(line.split(" ", 1) for line in done.stdout.splitlines())
+    assert told == {name: version(name) for name in ("mtla-espnet", "espnet", "torch")}
 
 
 @pytest.mark.parametrize(

@@ -190,6 +190,19 @@ def test_a_new_recipe_asks_for_its_corpus(checkout):
     assert "Fill the value of 'MY_CORPUS' of db.sh" in done.stderr
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_the_data_of_a_new_recipe_come_of_a_table(checkout, task, tmp_path):
+    new_recipe(checkout, "my-corpus", task)
+    recipe = checkout / f"egs2/my-corpus/{task}1"
+    (recipe / "db.sh").write_text(f"MY_CORPUS={tmp_path / 'none.csv'}\n")
+    environment = {**os.environ, "python": sys.executable, "PYTHONPATH": str(CHECKOUT)}
+    done = subprocess.run(
+        ["local/data.sh"], cwd=recipe, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert f"error: {tmp_path / 'none.csv'}: no such file or directory" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("argv", "code", "message"),
     [

@@ -78,4 +78,9 @@ sed -e 's/attention: mha  /attention: mtla /' -e '/^num_iters_per_epoch:/d' \
 chmod 755 "$unfinished/run.sh" "$unfinished/$task.sh" "$unfinished/local/data.sh"
 mkdir -p "egs2/$corpus"
 mv -- "$unfinished" "$recipe"
-echo "$recipe: fill in db.sh, write local/data.sh, and fit run.sh and conf/ to the corpus"
+echo "$recipe: name your table or folder in db.sh (local/data.sh reads it), and fit run.sh and conf/"
+case $task in
+asr | st)
+    echo "With less than some ten hours of speech, begin with a pretrained encoder: docs/own_corpus.md"
+    ;;
+esac

@@ -12,6 +12,7 @@ CORPORA = {
     "pydocs": ("mtla_espnet.corpora.pydocs.prepare", "docstrings of packages, for summaries"),
     "slurp": ("mtla_espnet.corpora.slurp", "SLURP: spoken commands and their intents"),
     "smarthome": ("mtla_espnet.corpora.smarthome.prepare", "synthetic home commands, made here"),
+    "table": ("mtla_espnet.corpora.table.prepare", "your own: a table, a folder, a data set"),
     "tuxpaint": (
         "mtla_espnet.corpora.tuxpaint.prepare",
         "names of things, said by people",

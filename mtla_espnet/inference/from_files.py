@@ -11,9 +11,10 @@ import torch
 
 from mtla_espnet.data.audio.cut_recordings import cut
 from mtla_espnet.data.audio.reader import read_audio
+from mtla_espnet.data.audio.sound_file import SOUND_SUFFIXES
 from mtla_espnet.files import UserError
 from mtla_espnet.inference.decoding_config import read_decoding_config
-from mtla_espnet.inference.inputs import SOUND_SUFFIXES, TEXT_SUFFIXES, Inputs
+from mtla_espnet.inference.inputs import TEXT_SUFFIXES, Inputs
 from mtla_espnet.inference.models import model_class
 from mtla_espnet.inference.samples import resampled
 from mtla_espnet.inference.times import (

@@ -14,11 +14,7 @@ from tqdm import tqdm
 
 from mtla_espnet.files import UserError, read_text
 
-# Files of a directory that are taken.
-SOUND_SUFFIXES = frozenset(
-    ".aac .aif .aiff .amr .au .caf .flac .gsm .m4a .mka .mov .mp3 .mp4 .nist .oga .ogg .opus .sph "
-    ".w64 .wav .webm .wma".split()
-)
+# Files of a directory that are taken, for commands that read text.
 TEXT_SUFFIXES = frozenset((".txt",))
 # So many are named where several were left out.
 _MOST_NAMED = 5

@@ -17,6 +17,11 @@ from mtla_espnet.data.audio.decode import SLACK_SAMPLES, check_whole, decode
 from mtla_espnet.data.audio.length import Claim, check_alone, claim_of
 from mtla_espnet.files import UserError, open_descriptor, reading
 
+# Names of sound files, in small letters.
+SOUND_SUFFIXES = frozenset(
+    ".aac .aif .aiff .amr .au .caf .flac .gsm .m4a .mka .mov .mp3 .mp4 .nist .oga .ogg .opus .sph "
+    ".w64 .wav .webm .wma".split()
+)
 # Telephones have 8 kHz and no converter goes beyond 768 kHz. Resampling a file whose header
 # claims 1 Hz would make a gigabyte of 32 kB.
 LOWEST_HZ, HIGHEST_HZ = 1_000, 1_000_000

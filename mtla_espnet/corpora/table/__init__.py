@@ -1,0 +1,1 @@
+"""A corpus of your own, from a table, a folder of files or a data set of Hugging Face."""
