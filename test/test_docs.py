@@ -63,3 +63,12 @@ def test_docstrings_can_be_read_alone(room):
 @pytest.mark.parametrize("path", PAGES, ids=page_id)
 def test_pages_say_what_they_mean(path):
     assert re.findall(r"\b(?:see there|likewise)\b", path.read_text(encoding="utf-8"), re.I) == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=page_id)
+def test_paths_of_the_package_are_there(path):
+    text = path.read_text(encoding="utf-8")
+    named = re.findall(r"`((?:mtla_espnet|test)/[\w/.]+)`", text)
+    roots = (CHECKOUT, path.parent)
+    missing = [name for name in named if not any((root / name).exists() for root in roots)]
+    assert [name for name in missing if not re.match(r"\w+/a/\w+\.py", name)] == []

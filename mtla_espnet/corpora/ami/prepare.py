@@ -56,7 +56,7 @@ PARTITION = {"train": _meetings(_TRAIN), "dev": _meetings(_DEV), "eval": _meetin
 WITHOUT_ARRAY = ("IS1003b", "IS1007d")
 
 
-class _Utterance(NamedTuple):
+class _MeetingUtterance(NamedTuple):
     id: str
     speaker: str
     recording: str
@@ -65,7 +65,7 @@ class _Utterance(NamedTuple):
 
 
 class _Meeting(NamedTuple):
-    utterances: list[_Utterance]
+    utterances: list[_MeetingUtterance]
     # (segment, file, line) of those without any time
     untimed: list[tuple[str, str, int]]
 
@@ -170,7 +170,7 @@ def _read_meeting(
             for piece in pieces:
                 name = f"{recording}_{speaker.name}"
                 key = f"{name}_{piece.start_cs:07d}_{piece.end_cs:07d}"
-                utterances.append(_Utterance(key, name, recording, piece, place))
+                utterances.append(_MeetingUtterance(key, name, recording, piece, place))
     return _Meeting(utterances, untimed)
 
 

@@ -32,7 +32,7 @@ class UtterancePiece(NamedTuple):
     end_cs: int
 
 
-class _Timed(NamedTuple):
+class _TimedToken(NamedTuple):
     text: str
     is_mark: bool
     start_s: float
@@ -83,7 +83,7 @@ def normalise(words) -> str:
     return text.replace("MM HMM", "MM-HMM").replace("UH HUH", "UH-HUH")
 
 
-def _with_times(tokens: Sequence[Token]) -> list[_Timed] | None:
+def _with_times(tokens: Sequence[Token]) -> list[_TimedToken] | None:
     known = [time for token in tokens for time in (token.start_s, token.end_s) if time is not None]
     if not known:
         return None
@@ -92,15 +92,15 @@ def _with_times(tokens: Sequence[Token]) -> list[_Timed] | None:
     for token in tokens:
         start = latest if token.start_s is None else token.start_s
         end = start if token.end_s is None else token.end_s
-        timed.append(_Timed(token.text, token.is_mark, start, end))
+        timed.append(_TimedToken(token.text, token.is_mark, start, end))
         latest = end
     return timed
 
 
-def _cut_at_stops(tokens: list[_Timed]) -> Iterator[tuple[list[_Timed], float, float]]:
+def _cut_at_stops(tokens: list[_TimedToken]) -> Iterator[tuple[list[_TimedToken], float, float]]:
     """Yield pieces with the times of the stops around them."""
     start = min(token.start_s for token in tokens)
-    piece: list[_Timed] = []
+    piece: list[_TimedToken] = []
     for token in tokens:
         if token.is_mark and token.text in _STOPS:
             yield from _cut_at_commas(piece, start, token.start_s)
@@ -111,8 +111,8 @@ def _cut_at_stops(tokens: list[_Timed]) -> Iterator[tuple[list[_Timed], float, f
 
 
 def _cut_at_commas(
-    piece: list[_Timed], start: float, end: float
-) -> Iterator[tuple[list[_Timed], float, float]]:
+    piece: list[_TimedToken], start: float, end: float
+) -> Iterator[tuple[list[_TimedToken], float, float]]:
     commas = [
         place
         for place, token in enumerate(piece)

@@ -30,7 +30,7 @@ class TalkSegment(NamedTuple):
     line: int
 
 
-class _Block(NamedTuple):
+class _TalkLines(NamedTuple):
     path: Path
     text: str
     # Where its items begin, from 1.
@@ -53,14 +53,14 @@ def read_talk_segments(path: Path, nj: int, label: str | None) -> list[TalkSegme
     return [segment for block in parsed for segment in block]
 
 
-def _blocks(path: Path) -> Iterator[_Block]:
+def _blocks(path: Path) -> Iterator[_TalkLines]:
     """Yield the file in blocks that begin with an item."""
     text: list[str] = []
     lines: list[int] = []
     for number, line in enumerate(read_lines(path, "MUST_C"), 1):
         if line.startswith("-") and line != "---":
             if len(lines) == _ITEMS_PER_BLOCK:
-                yield _Block(path, "\n".join(text), lines)
+                yield _TalkLines(path, "\n".join(text), lines)
                 text, lines = [], []
             lines.append(number)
         elif not lines and line.strip() and not line.startswith(("#", "---", "%")):
@@ -68,10 +68,10 @@ def _blocks(path: Path) -> Iterator[_Block]:
         if lines:
             text.append(line)
     if lines:
-        yield _Block(path, "\n".join(text), lines)
+        yield _TalkLines(path, "\n".join(text), lines)
 
 
-def _parse(block: _Block) -> list[TalkSegment]:
+def _parse(block: _TalkLines) -> list[TalkSegment]:
     path, first = block.path, block.lines[0]
     items = parse_yaml(block.text, path, first)
     if not isinstance(items, list) or len(items) != len(block.lines):
