@@ -35,6 +35,7 @@ _LEAST = {
     "min_batch_size": 1,
     "num_iters_per_epoch": 1,
     "num_workers": 0,
+    "save_interval_updates": 0,
     "seed": 0,
     "valid_batch_bins": 1,
     "valid_batch_size": 1,

@@ -37,6 +37,12 @@ DATA_OPTIONS: dict[str, list[Option]] = {
             "Machines that train together; each runs the training stage alone, with RANK (0 to "
             "num_nodes - 1), MASTER_ADDR and MASTER_PORT in its environment.",
         ),
+        Option(
+            "save_interval_updates",
+            0,
+            "Updates of a training from one save inside an epoch to the next; 0: as the training "
+            "configuration says, which may say none.",
+        ),
         Option("nj", 32, "Jobs of the stages before training; at most one a core runs at once."),
         Option(
             "inference_nj",

@@ -8,7 +8,13 @@ from mtla_espnet.recipe.espnet_arguments import kept_models_arguments, lm_argume
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.recipe.tokens import text_inputs
 from mtla_espnet.stages.shared.splits import in_splits
-from mtla_espnet.stages.shared.training import MAY_CHANGE, gpu_arguments, run_training
+from mtla_espnet.stages.shared.training import (
+    MAY_CHANGE,
+    goes_on_from,
+    gpu_arguments,
+    run_training,
+    save_arguments,
+)
 
 TITLE = "Train the language model"
 
@@ -32,7 +38,7 @@ def parts(recipe: Recipe) -> list[Part]:
                 *recipe.paths.lm_files.values(),
                 recipe.paths.lm_exp_dir / "checkpoint.pth",
             ],
-            goes_on_from=recipe.paths.lm_exp_dir / "checkpoint.pth",
+            goes_on_from=goes_on_from(recipe.paths.lm_exp_dir),
             may_change=MAY_CHANGE,
         )
     ]
@@ -65,6 +71,7 @@ def _arguments(recipe: Recipe, part: Part) -> list[str]:
         *("--resume", "true"),
         *("--output_dir", str(part.directory)),
         *gpu_arguments(recipe),
+        *save_arguments(recipe),
         *("--fold_length", str(options.lm_fold_length)),
     ]
     for mode in ("train", "valid"):

@@ -20,9 +20,11 @@ from mtla_espnet.stages.shared.limits import leave_out, limits_dir
 from mtla_espnet.stages.shared.splits import in_splits
 from mtla_espnet.stages.shared.training import (
     MAY_CHANGE,
+    goes_on_from,
     gpu_arguments,
     require_a_share_each,
     run_training,
+    save_arguments,
 )
 from mtla_espnet.yaml_files import dump_yaml
 
@@ -56,7 +58,7 @@ def parts(recipe: Recipe) -> list[Part]:
                 recipe.paths.exp_dir / "checkpoint.pth",
                 recipe.paths.model_file,
             ],
-            goes_on_from=recipe.paths.exp_dir / "checkpoint.pth",
+            goes_on_from=goes_on_from(recipe.paths.exp_dir),
             may_change=MAY_CHANGE,
         )
     ]
@@ -141,6 +143,7 @@ def _arguments(
         *("--ignore_init_mismatch", str(options.ignore_init_mismatch).lower()),
         *("--output_dir", str(exp_dir)),
         *gpu_arguments(recipe),
+        *save_arguments(recipe),
     ]
     if recipe.speech:
         fold_length = recipe.model_option("speech_fold_length") * recipe.speech.unit_of_fold

@@ -31,12 +31,13 @@ class Counted:
 
     def __iter__(self) -> Iterator[Batch]:
         total = self._total()
-        for number, (keys, batch) in enumerate(self._batches, 1):
+        for keys, batch in self._batches:
             lengths = next((batch[name] for name in _INPUTS if name in batch), None)
             if lengths is not None:
                 self._reporter.register({INPUTS: int(lengths.sum())})
             yield keys, batch
-            LOGGER.debug("batch", extra={"batches": number, "total": total})
+            # Batches of an earlier run of the epoch count too.
+            LOGGER.debug("batch", extra={"batches": self._reporter.count, "total": total})
 
     def _total(self) -> int | None:
         try:

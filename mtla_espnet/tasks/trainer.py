@@ -1,5 +1,9 @@
-"""ESPnet's trainer with whole files: an interruption at any moment loses one epoch at most."""
+"""ESPnet's trainer with whole files, and with saves inside an epoch where they are asked for.
 
+An interruption at any moment loses one epoch at most, or the updates since the last save.
+"""
+
+import argparse
 import contextlib
 import dataclasses
 import importlib
@@ -9,9 +13,11 @@ from pathlib import Path
 import espnet2.train.trainer
 import torch
 from espnet2.train.reporter import Reporter
+from espnet2.utils.build_dataclass import build_dataclass
 
 from mtla_espnet.files import UserError, write_json
 from mtla_espnet.tasks.kept_models import average_kept_models, rebuild, save_whole
+from mtla_espnet.tasks.midway import MIDWAY, Midway, is_distributed
 from mtla_espnet.tasks.progress import Counted
 
 CHECKPOINT = "checkpoint.pth"
@@ -46,13 +52,9 @@ def training_summary(reporter: Reporter, model: torch.nn.Module, accum_grad: int
         "updates": updates,
         "train_s": round(train_s, 3),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "processes": torch.distributed.get_world_size() if _is_distributed() else 1,
+        "processes": torch.distributed.get_world_size() if is_distributed() else 1,
         "threads": torch.get_num_threads(),
     }
-
-
-def _is_distributed() -> bool:
-    return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 def check_same_start(output_dir: Path, resume: bool) -> None:
@@ -64,21 +66,21 @@ def check_same_start(output_dir: Path, resume: bool) -> None:
     Raises:
         UserError: the checkpoint is not the same for all.
     """
-    if not _is_distributed():
+    if not is_distributed():
         return
-    path = output_dir / CHECKPOINT
-    here = None
-    if resume and path.exists():
-        status = path.stat()
-        here = status.st_size, status.st_mtime_ns
-    everywhere = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(everywhere, here)
-    if len(set(everywhere)) > 1:
-        rank = torch.distributed.get_rank()
-        raise UserError(
-            f"{path}: process {rank} of the training sees another file than others do: "
-            "the directory must be on a disk that all machines share"
-        )
+    for path in (output_dir / CHECKPOINT, output_dir / MIDWAY):
+        here = None
+        if resume and path.exists():
+            status = path.stat()
+            here = status.st_size, status.st_mtime_ns
+        everywhere = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(everywhere, here)
+        if len(set(everywhere)) > 1:
+            rank = torch.distributed.get_rank()
+            raise UserError(
+                f"{path}: process {rank} of the training sees another file than others do: "
+                "the directory must be on a disk that all machines share"
+            )
 
 
 class _TorchWithWholeSaves:
@@ -108,6 +110,7 @@ class _TorchWithWholeSaves:
             summary = training_summary(reporter, self._model, self._accum_grad)
             write_json(path.with_name(SUMMARY), summary)
             save_whole(self._held_back, path.with_name(CHECKPOINT))
+            path.with_name(MIDWAY).unlink(missing_ok=True)  # of this epoch, which is whole now
             self._held_back = None
 
 
@@ -131,6 +134,13 @@ def _torch_replaced(replacement) -> Iterator[None]:
         trainer.average_nbest_models = average
 
 
+@dataclasses.dataclass
+class TrainerOptions(espnet2.train.trainer.TrainerOptions):
+    """ESPnet's options of a training, and `save_interval_updates`."""
+
+    save_interval_updates: int
+
+
 class Trainer(espnet2.train.trainer.Trainer):
     """ESPnet's Trainer that writes every model file as a whole, and `training.json`.
 
@@ -139,18 +149,36 @@ class Trainer(espnet2.train.trainer.Trainer):
     """
 
     @classmethod
+    def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        """Add `--save_interval_updates`, an option of the training configuration too."""
+        parser.add_argument(
+            "--save_interval_updates",
+            type=int,
+            default=0,
+            help="Updates from one save inside an epoch to the next; 0: none",
+        )
+
+    @classmethod
+    def build_options(cls, args: argparse.Namespace) -> TrainerOptions:
+        """Take the options of a training from the arguments of ESPnet's program."""
+        return build_dataclass(TrainerOptions, args)
+
+    @classmethod
     def run(cls, model: torch.nn.Module, trainer_options, **arguments) -> None:
         """Train as ESPnet's `Trainer.run` does; the arguments are the same, by keyword.
 
         In the output directory, after each epoch: <epoch>epoch.pth, `training.json` (see
-        `training_summary`), then checkpoint.pth, each under a temporary name first. Of
-        several processes only the first writes.
+        `training_summary`), then checkpoint.pth, each under a temporary name first. Inside an
+        epoch, midway.pth every `save_interval_updates`. Of several processes only the first
+        writes.
 
         Raises:
             UserError: the processes do not see the same checkpoint, or it is not whole.
         """
         checkpoint = Path(trainer_options.output_dir) / CHECKPOINT
         check_same_start(checkpoint.parent, trainer_options.resume)
+        if not trainer_options.resume:
+            _remove_midway(checkpoint.with_name(MIDWAY))
         if trainer_options.resume and checkpoint.exists():
             trainer_options = _going_on(trainer_options, checkpoint)
         replacement = _TorchWithWholeSaves(model, trainer_options.accum_grad)
@@ -158,10 +186,44 @@ class Trainer(espnet2.train.trainer.Trainer):
             super().run(model=model, trainer_options=trainer_options, **arguments)
 
     @classmethod
-    def train_one_epoch(cls, *, iterator, reporter, **arguments) -> bool:
-        """Train as ESPnet's `train_one_epoch` does, and count what goes in."""
-        iterator = Counted(iterator, reporter)
-        return super().train_one_epoch(iterator=iterator, reporter=reporter, **arguments)
+    def train_one_epoch(
+        cls, *, model, optimizers, schedulers, scaler, iterator, reporter, options, **arguments
+    ) -> bool:
+        """Train as ESPnet's `train_one_epoch` does, from the last save of the epoch on.
+
+        Returns:
+            Whether no update had finite gradients.
+        """
+        midway = Midway(
+            loaded=iterator,
+            path=Path(options.output_dir) / MIDWAY,
+            interval=options.save_interval_updates,
+            accum_grad=options.accum_grad,
+            model=model,
+            optimizers=optimizers,
+            schedulers=schedulers,
+            scaler=scaler,
+            reporter=reporter,
+        )
+        all_invalid = super().train_one_epoch(
+            model=model,
+            optimizers=optimizers,
+            schedulers=schedulers,
+            scaler=scaler,
+            iterator=Counted(midway, reporter),
+            reporter=reporter,
+            options=options,
+            **arguments,
+        )
+        return all_invalid and not midway.has_updated()
+
+
+def _remove_midway(path: Path) -> None:
+    """Remove, once, what a training that does not go on left; all processes must call it."""
+    if not is_distributed() or torch.distributed.get_rank() == 0:
+        path.unlink(missing_ok=True)
+    if is_distributed():
+        torch.distributed.barrier()
 
 
 def _going_on(options, checkpoint: Path):
@@ -170,12 +232,12 @@ def _going_on(options, checkpoint: Path):
     ESPnet looks at `patience` after an epoch only, and would train one more.
     """
     last_epoch = [options.max_epoch]
-    if not _is_distributed() or torch.distributed.get_rank() == 0:
+    if not is_distributed() or torch.distributed.get_rank() == 0:
         reporter = rebuild(checkpoint, options.best_model_criterion)
         patience = options.patience
         criterion = options.early_stopping_criterion
         if patience is not None and reporter.check_early_stopping(patience, *criterion):
             last_epoch = [reporter.get_epoch()]
-    if _is_distributed():  # the others wait until the directory is whole
+    if is_distributed():  # the others wait until the directory is whole
         torch.distributed.broadcast_object_list(last_epoch, src=0)
     return dataclasses.replace(options, max_epoch=last_epoch[0])

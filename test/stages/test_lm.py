@@ -12,7 +12,7 @@ from mtla_espnet.recipe.load import load_recipe
 from mtla_espnet.recipe.options import parse_options
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.stages import s06_lm_stats, s07_lm_train, s08_perplexity
-from mtla_espnet.stages.shared.training import remove_products
+from mtla_espnet.stages.shared.training import goes_on_from, remove_products, save_arguments
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 ARGV = [
@@ -179,3 +179,21 @@ def test_decoding_is_told_of_the_language_model(root):
         "lm_train_config": str(root / "exp/lm_a/config.yaml"),
         "lm_file": str(root / "exp/lm_a/valid.loss.ave.pth"),
     }
+
+
+def test_a_training_goes_on_from_its_first_epochs_middle_too(tmp_path):
+    checkpoint, midway = tmp_path / "checkpoint.pth", tmp_path / "midway.pth"
+    assert goes_on_from(tmp_path) == checkpoint
+    midway.touch()
+    assert goes_on_from(tmp_path) == midway
+    checkpoint.touch()
+    assert goes_on_from(tmp_path) == checkpoint
+
+
+def test_saves_inside_an_epoch_are_an_option(root):
+    def arguments(updates):
+        options = parse_options([*ARGV, "--save_interval_updates", updates])
+        return save_arguments(load_recipe(options, root))
+
+    assert arguments("0") == []
+    assert arguments("500") == ["--save_interval_updates", "500"]

@@ -28,6 +28,7 @@ MAY_CHANGE = frozenset(
         "log_interval",
         "num_workers",
         "ngpu",
+        "save_interval_updates",
     )
 )
 # What an earlier training leaves in its directory.
@@ -35,6 +36,18 @@ _FILES = ("*.pth", "training.json", "train*.log", "config.yaml")
 # What gloo and NCCL say when another process is gone.
 _LOST = ("closed by peer", "reset by peer", "Broken pipe", "NCCL", "ProcessGroup", "timed out")
 _DIRECTORIES = ("images", "att_ws", "tensorboard")
+
+
+def goes_on_from(directory: Path) -> Path:
+    """Return the file that a training goes on from, in its first epoch one inside of it."""
+    checkpoint, midway = directory / "checkpoint.pth", directory / "midway.pth"
+    return midway if midway.exists() and not checkpoint.exists() else checkpoint
+
+
+def save_arguments(recipe: Recipe) -> list[str]:
+    """Return how often ESPnet's training saves inside an epoch; nothing: as its file says."""
+    updates = recipe.options.save_interval_updates
+    return ["--save_interval_updates", str(updates)] if updates else []
 
 
 def gpu_arguments(recipe: Recipe) -> list[str]:
