@@ -27,6 +27,7 @@ READERS = {"mtla_espnet": ("recipes",), "test": ("recipes", "test"), "bench": ("
 SPDX = {
     "Apache 2.0 License": "Apache-2.0",
     "Apache 2.0": "Apache-2.0",
+    "Apache": "Apache-2.0",
     "Apache Software License": "Apache-2.0",
     "Apache License, Version 2.0": "Apache-2.0",
     "BSD 3-Clause": "BSD-3-Clause",

@@ -14,17 +14,35 @@ _ONEDNN_ROWS = 64
 def weight_of(layer: nn.Linear) -> Tensor:
     """Return the weight of a linear layer that is no more than its weight and bias.
 
+    What low-rank adapters of the package `peft` add is in it, without their dropout.
+
     Raises:
-        ValueError: an adapter or a hook computes beside it, and would be left out.
+        ValueError: another adapter or a hook computes beside it, and would be left out.
     """
     is_plain = isinstance(layer, nn.Linear) and type(layer).forward is nn.Linear.forward
     hooks = layer._forward_hooks or layer._forward_pre_hooks
     if (is_plain and not hooks) or getattr(layer, "merged", False) is True:
         return layer.weight
+    if not hooks and _has_plain_lora(layer):
+        names = [] if layer.disable_adapters else layer.active_adapters
+        return layer.weight + sum(layer.get_delta_weight(name) for name in names)
     raise ValueError(
         f"{type(layer).__module__}.{type(layer).__name__} computes more than a linear layer, and "
         "its weight alone is used here (absorbed into others, or in a cached step): merge the "
         "adapter into the weight first"
+    )
+
+
+def _has_plain_lora(layer: nn.Module) -> bool:
+    """Tell whether a layer is `peft`'s linear one with adapters that only add to its weight."""
+    if not hasattr(layer, "get_delta_weight") or not hasattr(layer, "lora_B"):
+        return False
+    names = layer.active_adapters
+    return all(
+        name in layer.lora_B
+        and layer.lora_B[name].bias is None
+        and name not in getattr(layer, "lora_variant", {})
+        for name in names
     )
 
 
