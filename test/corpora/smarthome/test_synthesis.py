@@ -141,7 +141,7 @@ def test_an_interrupted_speaker_leaves_nothing(tmp_path, few_voices, monkeypatch
         calls.append(args)
         if len(calls) == 2:
             raise RuntimeError("interrupted")
-        return np.zeros(100, np.int16)
+        return np.zeros(100, np.int16), {}
 
     monkeypatch.setattr(synthesis, "_utterance", interrupted)
     with pytest.raises(RuntimeError, match="interrupted"):
