@@ -2,14 +2,16 @@
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import os
 import shutil
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from mtla_espnet.files import TEMPORARY, temporary_name, writing
+from mtla_espnet.files import TEMPORARY, check_wanted, temporary_name, writing
 
 
 @contextlib.contextmanager
@@ -27,14 +29,23 @@ def scratch_directory(parent: Path) -> Iterator[Path]:
 def replace_directory(made: Path, path: Path) -> None:
     """Rename a directory, and remove the one that was there: at no moment half of one is.
 
+    Several processes may do so at once, with the same content: one of them is the last.
+
     Args:
         made: the new one, on the same file system.
         path: where it shall be.
     """
+    check_wanted()
     with scratch_directory(path.parent) as scratch:
-        if path.exists():
-            path.rename(scratch / path.name)
-        made.rename(path)
+        while True:
+            with contextlib.suppress(FileNotFoundError):
+                path.rename(scratch / uuid.uuid4().hex)
+            try:
+                made.rename(path)
+                return
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # another was quicker
+                    raise
 
 
 @contextlib.contextmanager

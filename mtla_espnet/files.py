@@ -1,6 +1,7 @@
 """Whole files only: temporary name then rename; reading with one-line user errors."""
 
 import contextlib
+import contextvars
 import errno
 import hashlib
 import json
@@ -10,7 +11,7 @@ import re
 import stat
 import unicodedata
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -209,6 +210,38 @@ def _reason(error: BaseException) -> str:
     return _cut(text, _LONGEST_REASON)
 
 
+_is_wanted: contextvars.ContextVar[Callable[[], bool] | None] = contextvars.ContextVar(
+    "is_wanted", default=None
+)
+
+
+@contextlib.contextmanager
+def while_wanted(is_wanted: Callable[[], bool]) -> Iterator[None]:
+    """Ask inside, before a finished file gets its name, whether it is wanted still.
+
+    A job on another machine may outlive the run that started it.
+
+    Args:
+        is_wanted: False: the file is left out by an exception.
+    """
+    token = _is_wanted.set(is_wanted)
+    try:
+        yield
+    finally:
+        _is_wanted.reset(token)
+
+
+def check_wanted() -> None:
+    """Check that what was made is wanted still; call it before it gets its name.
+
+    Raises:
+        UserError: it is not, see `while_wanted`.
+    """
+    is_wanted = _is_wanted.get()
+    if is_wanted is not None and not is_wanted():
+        raise UserError("the run that started this job has ended: nothing more is written")
+
+
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` on success.
@@ -236,6 +269,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         yield temporary
         if not temporary.is_symlink():
             _flush(temporary)
+        check_wanted()
         os.replace(temporary, path)
     except BaseException as error:
         with contextlib.suppress(OSError):

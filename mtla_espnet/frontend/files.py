@@ -26,6 +26,7 @@ from mtla_espnet.data.features.format import (
 from mtla_espnet.data.kaldi.rejected import DEFAULT_PERCENT, report_rejected
 from mtla_espnet.data.kaldi.tables import read_table
 from mtla_espnet.files import UserError, write_text
+from mtla_espnet.jobs.cluster_config import jobs_run_by_file
 from mtla_espnet.yaml_files import dump_yaml
 
 
@@ -37,6 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", type=Path, help="where to write")
     parser.add_argument("--fs", type=int, default=16000, help="rate to resample to, in Hz")
     parser.add_argument("--nj", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument(
+        "--parallel", type=Path, help="YAML file of a cluster that computes, see docs/cluster.md"
+    )
     parser.add_argument("--channel", default="0", help="channel from 0, or mean")
     parser.add_argument(
         "--allow_pipes", action="store_true", help="run the commands that wav.scp has"
@@ -66,6 +70,11 @@ def write_files(arguments: argparse.Namespace, extractor: Extractor, form: str) 
         UserError: a data directory is bad, or too many utterances are left out.
     """
     _check(arguments)
+    with jobs_run_by_file(arguments.parallel, arguments.out):
+        _write(arguments, extractor, form)
+
+
+def _write(arguments: argparse.Namespace, extractor: Extractor, form: str) -> None:
     if form == "zip":
         _write_zip(arguments, extractor)
         return

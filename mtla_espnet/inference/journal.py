@@ -7,9 +7,8 @@ A line is whole or, where the run was killed in it, left out; nothing is ever re
 
 import contextlib
 import json
-import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 # Of one utterance: a row a hypothesis, table -> value (text, token, token_int, score).
@@ -22,12 +21,15 @@ class Journal:
     Args:
         directory: of the journals of a set; it is created.
         identity: names model, configuration, arguments and data.
+
+    Attributes:
+        name: of its file.
     """
 
     def __init__(self, directory: Path, identity: str):
         directory.mkdir(parents=True, exist_ok=True)
-        path = directory / f"{uuid.uuid4().hex}.jsonl"
-        self._stream = open(path, "w", encoding="utf-8")  # noqa: SIM115  (closed on exit)
+        self.name = f"{uuid.uuid4().hex}.jsonl"
+        self._stream = open(directory / self.name, "w", encoding="utf-8")  # noqa: SIM115  (closed on exit)
         self._write({"identity": identity})
 
     def begin(self, keys: Sequence[str]) -> None:
@@ -55,12 +57,15 @@ class Journal:
         self._stream.close()
 
 
-def read_journals(directory: Path, identity: str) -> tuple[dict[str, Rows], list[dict]]:
+def read_journals(
+    directory: Path, identity: str, without: Collection[str] = ()
+) -> tuple[dict[str, Rows], list[dict]]:
     """Return what earlier runs found, and the cost of each.
 
     Args:
         directory: of the journals of a set; it need not exist.
         identity: journals of another one are removed.
+        without: names of journals that are left out.
 
     Returns:
         Id -> hypotheses, and the costs of the runs that found something.
@@ -68,9 +73,11 @@ def read_journals(directory: Path, identity: str) -> tuple[dict[str, Rows], list
     found: dict[str, Rows] = {}
     costs = []
     for path in sorted(directory.glob("*.jsonl")):
+        if path.name in without:
+            continue
         head, *batches = _whole_lines(path) or [{}]
         if head.get("identity") != identity:
-            os.unlink(path)
+            path.unlink(missing_ok=True)  # jobs do so side by side
             continue
         batches = [line for line in batches if "found" in line]
         for batch in batches:

@@ -1,6 +1,7 @@
 """One run at a time writes in a directory, and none while others read what is there."""
 
 import contextlib
+import contextvars
 import datetime
 import errno
 import fcntl
@@ -10,6 +11,7 @@ import logging
 import os
 import socket
 import time
+import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TextIO
@@ -22,6 +24,9 @@ _ORPHANS_S = 10.0
 # What flock answers where a file system has no locks: Lustre without its option, NFS without
 # its daemon, some of FUSE.
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}
+_held: contextvars.ContextVar[tuple[Path, str] | None] = contextvars.ContextVar(
+    "held", default=None
+)
 
 
 @contextlib.contextmanager
@@ -51,15 +56,38 @@ def directory_lock(directory: Path) -> Iterator[None]:
             "pid": os.getpid(),
             "host": socket.gethostname(),
             "start": datetime.datetime.now().isoformat(timespec="seconds"),
+            "run": uuid.uuid4().hex,
         }
         with writing(path):
             stream.truncate(0)
             stream.write(json.dumps(owner) + "\n")
             stream.flush()
+        token = _held.set((path.absolute(), owner["run"]))
         try:
             yield
         finally:
+            _held.reset(token)
             stream.truncate(0)
+
+
+def held_lock() -> tuple[Path, str] | None:
+    """Return the lock that this process holds, and the name of its run; None: it holds none."""
+    return _held.get()
+
+
+def is_held_by(path: Path, run: str) -> bool:
+    """Say whether a lock is that of a run still, for its jobs on other machines.
+
+    They do not share the lock itself: where their run was killed, another may have begun.
+
+    Args:
+        path: the lock's file.
+        run: its name, see `held_lock`.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["run"] == run
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ child of the loaded process: it shares that memory and starts in milliseconds.
 
 import contextlib
 import itertools
+import logging
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from mtla_espnet.files import UserError, place_error
+from mtla_espnet.jobs.log import JobFailed
 from mtla_espnet.programs import end_with_parent
 
 _STOP_GRACE_S = 5.0
@@ -65,51 +67,110 @@ def run_jobs(
     """
     if n_workers < 1:
         raise ValueError(f"n_workers must be at least 1, not {n_workers}")
-    with _bar(progress, len(argument_list)) as advance:
+    with progress_bar(progress, len(argument_list)) as advance:
         if not fresh and min(n_workers, len(argument_list)) <= 1:
             results = []
             for argument in argument_list:
                 results.append(function(argument))
                 advance()
             return results
-        return _run_children(function, argument_list, n_workers, advance)
+        return _run_children(function, argument_list, [None] * n_workers, advance)
 
 
-def _run_children(function, argument_list, n_workers, advance) -> list[Any]:
-    context = multiprocessing.get_context("fork")
+def run_on_devices(
+    function: Callable[[Any], Any],
+    argument_list: Sequence[Any],
+    devices: Sequence[str],
+    progress: str | None = None,
+) -> list[Any]:
+    """Call `function(argument)` for each argument, a process at a time on each device.
+
+    CUDA does not survive a fork, so a process is started anew, with its device alone in
+    `CUDA_VISIBLE_DEVICES`. A device whose process is killed or fails is given no other job, and
+    the job goes to another, as long as there is one.
+
+    Args:
+        function: takes one argument; it is pickled.
+        argument_list: one entry a job.
+        devices: one a process; a name that is there twice is shared.
+        progress: as of `run_jobs`.
+
+    Returns:
+        The results, in the order of `argument_list`.
+
+    Raises:
+        UserError: as of `run_jobs`; JobKilled and failures of the last device too.
+    """
+    with progress_bar(progress, len(argument_list)) as advance:
+        return _run_children(function, argument_list, list(devices), advance)
+
+
+def _run_children(function, argument_list, devices: list[str | None], advance) -> list[Any]:
+    """Run jobs in children; None for a device: a fork, that sees none, and has one try."""
     results: list[Any] = [None] * len(argument_list)
     waiting = list(reversed(range(len(argument_list))))
-    running = {}  # the reading end of a job's pipe -> (index, process)
+    running = {}  # the reading end of a job's pipe -> (index, process, device)
+    free = list(reversed(devices))
     try:
         while waiting or running:
-            while waiting and len(running) < n_workers:
-                index = waiting.pop()
-                reader, writer = context.Pipe(duplex=False)
-                process = context.Process(
-                    target=_child, args=(writer, function, argument_list[index], os.getpid())
-                )
-                with warnings.catch_warnings():
-                    # The child first sets one thread, which makes the fork safe (see _child).
-                    warnings.simplefilter("ignore", DeprecationWarning)
-                    process.start()
-                writer.close()
-                running[reader] = (index, process)
+            while waiting and free:
+                index, device = waiting.pop(), free.pop()
+                reader, process = _start_child(function, argument_list[index], device)
+                running[reader] = (index, process, device)
             for reader in multiprocessing.connection.wait(list(running)):
-                index, process = running[reader]
-                results[index] = _receive(reader, process, index, len(argument_list))
+                index, process, device = running[reader]
+                try:
+                    results[index] = _receive(reader, process, index, len(argument_list))
+                except (JobKilled, JobFailed, RuntimeError) as error:
+                    if device is None or not (free or len(running) > 1):
+                        raise
+                    logging.warning("GPU %s takes no more jobs: %s", device, error)
+                    waiting.append(index)
+                else:
+                    free.append(device)
+                    advance()
                 reader.close()
                 process.join()
                 del running[reader]
-                advance()
     finally:
-        stop_processes([process for _, process in running.values()])
+        stop_processes([process for _, process, _ in running.values()])
     return results
 
 
-def _child(writer, function, argument, parent_pid: int) -> None:
-    """Body of a child: one thread, run the job, send (kind, value)."""
-    os.environ["OMP_NUM_THREADS"] = "1"
-    if "torch" in sys.modules:
+def _start_child(function, argument, device: str | None):
+    """Start a child; return the reading end of its pipe, and the process."""
+    context = multiprocessing.get_context("fork" if device is None else "spawn")
+    reader, writer = context.Pipe(duplex=False)
+    arguments = (writer, function, argument, os.getpid(), device)
+    process = context.Process(target=_child, args=arguments)
+    with warnings.catch_warnings(), _environment(device):
+        # A forked child first sets one thread, which makes the fork safe (see _child).
+        warnings.simplefilter("ignore", DeprecationWarning)
+        process.start()
+    writer.close()
+    return reader, process
+
+
+@contextlib.contextmanager
+def _environment(device: str | None) -> Iterator[None]:
+    """Let a process that is started inside see one GPU alone."""
+    name = "CUDA_VISIBLE_DEVICES"
+    before = os.environ.get(name)
+    if device is not None:
+        os.environ[name] = device
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
+        if before is not None:
+            os.environ[name] = before
+
+
+def _child(writer, function, argument, parent_pid: int, device: str | None) -> None:
+    """Body of a child: one thread where it is a fork, run the job, send (kind, value)."""
+    if device is None:
+        os.environ["OMP_NUM_THREADS"] = "1"
+    if device is None and "torch" in sys.modules:
         # Without this a parallel operation hangs in a child of a process that made one before.
         sys.modules["torch"].set_num_threads(1)
         # CUDA does not work after a fork of a process that has looked at it, and libraries that
@@ -120,7 +181,7 @@ def _child(writer, function, argument, parent_pid: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        message = _outcome(function, argument)
+        message = outcome_of(function, argument)
         try:
             writer.send(message)
         except Exception:
@@ -129,7 +190,8 @@ def _child(writer, function, argument, parent_pid: int) -> None:
         sys.exit(128 + signal.SIGTERM)
 
 
-def _outcome(function, argument) -> tuple[str, Any]:
+def outcome_of(function: Callable[[Any], Any], argument: Any) -> tuple[str, Any]:
+    """Call `function(argument)`; return the kind of outcome and its value, see `value_of`."""
     try:
         return "result", function(argument)
     except UserError as error:
@@ -147,6 +209,18 @@ def _receive(reader, process, index: int, n_jobs: int) -> Any:
         process.join()
         how = how_ended(process.exitcode)
         raise JobKilled(f"job {index + 1} of {n_jobs} {how}") from None
+    return value_of((kind, value), index, n_jobs)
+
+
+def value_of(outcome: tuple[str, Any], index: int, n_jobs: int) -> Any:
+    """Return the result of a job that ran in another process, or raise its error.
+
+    Args:
+        outcome: what `outcome_of` returned there.
+        index: of the job, from 0, for the message.
+        n_jobs: how many there are.
+    """
+    kind, value = outcome
     if kind == "user error":
         raise value
     if kind == "error":
@@ -183,7 +257,7 @@ def stop_processes(processes: Sequence[multiprocessing.process.BaseProcess]) -> 
 
 
 @contextlib.contextmanager
-def _bar(label: str | None, total: int) -> Iterator[Callable[[], Any]]:
+def progress_bar(label: str | None, total: int) -> Iterator[Callable[[], Any]]:
     """Yield a function that advances a progress bar, or the plain lines, by one job."""
     if label is None:
         yield lambda: None

@@ -50,7 +50,19 @@ DATA_OPTIONS: dict[str, list[Option]] = {
             "Decoding jobs a set; at most one a core runs at once.",
             changes=(12,),
         ),
-        Option("gpu_inference", False, "Decode on a GPU, a set at a time.", changes=(12,)),
+        Option(
+            "gpu_inference",
+            False,
+            "Decode on GPUs, --inference_nj processes (unless it is given, one a GPU), which share "
+            "the GPUs where they are more.",
+            changes=(12,),
+        ),
+        Option(
+            "parallel",
+            "",
+            "YAML file with espnet3's keys, such as conf/parallel/slurm.yaml: stages 2, 3, 6, 10 "
+            "and 12 run their jobs on that cluster. Unset: on this machine.",
+        ),
         Option("dumpdir", "dump", "Directory of formatted data."),
         Option("expdir", "exp", "Directory of experiments."),
         Option("python", "python3", "Python that runs the stages."),

@@ -9,13 +9,14 @@ from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.runner.parts import parts_of
 
 
-def describe_stage(recipe: Recipe, number: int, module: ModuleType) -> str:
+def describe_stage(recipe: Recipe, number: int, module: ModuleType, cluster: str = "") -> str:
     """Tell of each part of a stage whether it is done, what it reads, writes and runs.
 
     Args:
         recipe: the recipe.
         number: the stage.
         module: its body, as `mtla_espnet.runner.runner` describes it.
+        cluster: what runs its jobs; empty: this machine.
 
     Returns:
         Indented lines. What is done is judged by the files that are there now.
@@ -32,6 +33,8 @@ def describe_stage(recipe: Recipe, number: int, module: ModuleType) -> str:
         commands = module.commands(recipe, part) if hasattr(module, "commands") else []
         for command in commands or [f"{module.__name__} in this process"]:
             lines.append(f"    runs    {command}")
+        if cluster:
+            lines.append(f"    jobs    {cluster}")
     return "\n".join(lines)
 
 

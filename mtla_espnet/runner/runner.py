@@ -5,6 +5,8 @@ which says what there is to do, and `run(recipe, part)`, which does it. One that
 programs names them by `commands(recipe, part)`, for `--dry_run`; none: the body is Python.
 """
 
+import contextlib
+import functools
 import importlib
 import os
 import shlex
@@ -16,10 +18,11 @@ from types import ModuleType, SimpleNamespace
 from mtla_espnet.directories import remove_leftovers
 from mtla_espnet.files import UserError, place_error, write_text
 from mtla_espnet.inference.named_files import own_experiments
+from mtla_espnet.jobs.cluster_config import jobs_run_by_file, read_cluster_config
 from mtla_espnet.jobs.lock import directory_lock, locked_above, reading_locks
 from mtla_espnet.jobs.log import say, script_of_lines
 from mtla_espnet.jobs.marks import Mark, Part, check_inputs, other_options
-from mtla_espnet.jobs.processes import check_stages, training_place
+from mtla_espnet.jobs.processes import TRAININGS, check_stages, training_place
 from mtla_espnet.jobs.stamps import files_of, is_table_of_places
 from mtla_espnet.recipe.load import load_recipe
 from mtla_espnet.recipe.options import help_text, options_of_stage, parse_options
@@ -51,6 +54,8 @@ BODIES = {
 }
 # The copies at other speeds, and the formatted audio.
 _FILLS_THE_DUMP = (2, 3)
+# Whose jobs may run on a cluster.
+_FANS_OUT = {2, 3, 6, 10, 12}
 # What is formatted, and what is chosen of it.
 _MAKE_THE_DUMP = (3, 4)
 
@@ -88,19 +93,24 @@ def _run(options: SimpleNamespace, root: str | os.PathLike, argv: Sequence[str])
         running = [number for number in chosen if not why_left_out(options, number)]
         check_stages(training_place(options), running)
         check_needs(recipe, running)
-    for number in chosen:
-        left_out = why_left_out(options, number)
-        if left_out:
-            say(f"Stage {number}: skipped ({left_out})")
-        elif options.dry_run:
-            module = body_of(recipe, number)
-            say(f"Stage {number}: {module.TITLE}")
-            print(describe_stage(recipe, number, module), flush=True)
-        else:
-            if number in _FILLS_THE_DUMP:
-                check_room(recipe)
-            if run_stage(recipe, number):
-                leave_command(recipe, number, argv)
+    cluster = read_cluster_config(Path(options.parallel)) if options.parallel else None
+    with _jobs_run(recipe, chosen) as engine:
+        for number in chosen:
+            left_out = why_left_out(options, number)
+            if left_out:
+                say(f"Stage {number}: skipped ({left_out})")
+            elif options.dry_run:
+                module = body_of(recipe, number)
+                say(f"Stage {number}: {module.TITLE}")
+                where = cluster.describe() if cluster and number in _FANS_OUT else ""
+                print(describe_stage(recipe, number, module, where), flush=True)
+            else:
+                if number in _FILLS_THE_DUMP:
+                    check_room(recipe)
+                if number in TRAININGS and engine:
+                    engine.close()  # its jobs would wait for hours
+                if run_stage(recipe, number):
+                    leave_command(recipe, number, argv)
     if options.dry_run:
         say("--dry_run true: nothing was run")
     else:
@@ -108,6 +118,19 @@ def _run(options: SimpleNamespace, root: str | os.PathLike, argv: Sequence[str])
             for line in ending(recipe):
                 say(line)
         say(f"Successfully finished. [elapsed={round(time.monotonic() - begin)}s]")
+
+
+def _jobs_run(recipe: Recipe, chosen: Sequence[int]) -> contextlib.AbstractContextManager:
+    """Return the context that stages run in; its value is the cluster, if there is one."""
+    options = recipe.options
+    running = {number for number in chosen if not why_left_out(options, number)}
+    wanted = options.parallel and not options.dry_run and not _FANS_OUT.isdisjoint(running)
+    surroundings = (
+        functools.partial(files_trusted_everywhere, options.trust_files),
+        functools.partial(own_experiments, str(recipe.root.absolute())),
+    )
+    path = Path(options.parallel) if wanted else None
+    return jobs_run_by_file(path, Path(options.expdir), surroundings)
 
 
 def chosen_stages(options: SimpleNamespace) -> list[int]:

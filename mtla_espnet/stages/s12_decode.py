@@ -1,21 +1,23 @@
 """Stage 12: decode the test sets."""
 
 import os
-import shlex
 import shutil
 from pathlib import Path
 
 from mtla_espnet.data.kaldi.tables import read_table, write_table
 from mtla_espnet.files import UserError, digest, write_json, write_text
-from mtla_espnet.jobs.log import job_log, say
+from mtla_espnet.jobs.fan_out import fan_out, number_of_shards, on_cluster
+from mtla_espnet.jobs.log import say
 from mtla_espnet.jobs.marks import Part, file_digest
-from mtla_espnet.jobs.numbered import run_numbered_jobs, split_keys
+from mtla_espnet.jobs.numbered import run_numbered_jobs, split_by_length
 from mtla_espnet.recipe.espnet_arguments import frontend_files, load_espnet
+from mtla_espnet.recipe.options import default_of
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.report.decodes import FAILED
 from mtla_espnet.report.tables import write_results
 from mtla_espnet.score.efficiency import FILE, merge_runs, rtf_log
 from mtla_espnet.score.registry import retire_results
+from mtla_espnet.stages.shared.decode_shard import DecodeShard, visible_devices
 from mtla_espnet.stages.shared.decoding import keep_beside_model
 
 TITLE = "Decode"
@@ -67,8 +69,7 @@ def run(recipe: Recipe, part: Part) -> None:
     """
     options = recipe.options
     load_espnet()  # once: the jobs are forked children
-    from mtla_espnet.inference.decode import decode
-    from mtla_espnet.inference.journal import Journal, killed_batches, read_journals
+    from mtla_espnet.inference.journal import read_journals
     from mtla_espnet.search.batching import available_memory  # here: they load ESPnet
 
     data_dir = recipe.sets.evaluated[part.name]
@@ -76,63 +77,83 @@ def run(recipe: Recipe, part: Part) -> None:
     journals = log_dir / "journals"
     if options.force:
         shutil.rmtree(journals, ignore_errors=True)
-    identity = identity_of(part, _device_name(options.gpu_inference))
-    known, earlier = read_journals(journals, identity)
-    killed = killed_batches(journals, identity)
+    gpu = options.gpu_inference
+    device = fan_out(_device_name, [gpu], 1)[0] if on_cluster() else _device_name(gpu)
+    identity = identity_of(part, device)
+    known, _ = read_journals(journals, identity)
     if known:
         say(f"{part.name}: {len(known)} utterances were decoded by an interrupted run")
-    keys = list(read_table(data_dir / _tables_read(recipe, data_dir)[0]))
-    n_jobs = 1 if options.gpu_inference else max(1, min(options.inference_nj, len(keys)))
-    shards = split_keys(keys, n_jobs)
-    memory_bytes = round(1e9 * options.max_memory) or available_memory()
-    side_by_side = min(n_jobs, os.cpu_count() or 1)
-
-    def decode_shard(number: int) -> tuple[dict | None, dict[str, str]]:
-        shard = shards[number - 1]
-        output = log_dir / f"output.{number}"
-        write_table(log_dir / f"keys.{number}.scp", {key: key for key in shard})
-        log = log_dir / f"{recipe.task.model}_inference.{number}.log"
-        command = shlex.join(["decode", str(recipe.paths.model_file), str(data_dir), str(output)])
-        with job_log(log, command, silent=n_jobs > 1), Journal(journals, identity) as journal:
-            return decode(
-                task=recipe.task.name,
-                train_config=recipe.paths.exp_dir / "config.yaml",
-                model_file=recipe.paths.model_file,
-                token_list=recipe.tokens.token_list,
-                inference_config=recipe.inference_config,
-                data_dir=data_dir,
-                keys=shard,
-                output_dir=output,
-                batch_size=options.batch_size,
-                batch_length=options.batch_length,
-                max_memory_bytes=memory_bytes and memory_bytes // side_by_side,
-                ngpu=int(options.gpu_inference),
-                progress=n_jobs == 1,
-                known=known,
-                journal=journal,
-                killed=killed,
-            )
-
+    lengths = _lengths(recipe, data_dir)
+    devices = visible_devices() if gpu and not on_cluster() else []
+    n_jobs = max(1, min(_wanted_jobs(recipe, devices), len(lengths)))
+    alone = n_jobs == 1 and not on_cluster()
+    memory_bytes = round(1e9 * options.max_memory) or None
+    if not on_cluster():
+        memory_bytes = memory_bytes or available_memory()
+        memory_bytes = memory_bytes and memory_bytes // min(n_jobs, os.cpu_count() or 1)
+    shard = DecodeShard(
+        shards=split_by_length(lengths, n_jobs),
+        name=f"{recipe.task.model}_inference",
+        log_dir=log_dir,
+        journals=journals,
+        identity=identity,
+        memory_bytes=memory_bytes,
+        progress=alone,
+        arguments={
+            "task": recipe.task.name,
+            "train_config": recipe.paths.exp_dir / "config.yaml",
+            "model_file": recipe.paths.model_file,
+            "token_list": recipe.tokens.token_list,
+            "inference_config": recipe.inference_config,
+            "data_dir": data_dir,
+            "batch_size": options.batch_size,
+            "batch_length": options.batch_length,
+            "ngpu": int(options.gpu_inference),
+        },
+    )
     logs = log_dir / f"{recipe.task.model}_inference.*.log"
-    bar = f"decode {part.name}" if n_jobs > 1 else None  # one job shows its own
-    decoded = run_numbered_jobs(decode_shard, n_jobs, logs, bar)
+    bar = None if alone else f"decode {part.name}"  # one job shows its own
+    each = [devices[number % len(devices)] for number in range(n_jobs)] if devices else []
+    decoded = run_numbered_jobs(shard, n_jobs, logs, bar, devices=[] if alone else each)
+    _, earlier = read_journals(journals, identity, without={shard.journal for shard in decoded})
     outputs = [log_dir / f"output.{number}" for number in range(1, n_jobs + 1)]
     # What an earlier decode reached does not belong to this one.
     retire_results(part.directory)
     (recipe.paths.exp_dir / "RESULTS.md").unlink(missing_ok=True)
     join_tables(outputs, part.directory)
-    cost = merge_runs(earlier, [cost for cost, _ in decoded if cost])
+    cost = merge_runs(earlier, [shard.cost for shard in decoded if shard.cost])
+    cost["workers"] = len({shard.worker for shard in decoded})
     write_text(log_dir / "calculate_rtf.log", rtf_log(cost))
     write_json(part.directory / FILE, cost)
-    failed = {key: reason for _, failures in decoded for key, reason in failures.items()}
+    failed = {key: reason for shard in decoded for key, reason in shard.failed.items()}
     keep_beside_model(recipe)
     tell_empty(part.directory / "score", part.name)
     try:
-        report_failed(failed, len(keys), part.directory / FAILED)
+        report_failed(failed, len(lengths), part.directory / FAILED)
     except UserError:
         write_results(recipe.paths.exp_dir)  # which tells of them
         raise
     shutil.rmtree(journals)
+
+
+def _wanted_jobs(recipe: Recipe, devices: list[str]) -> int:
+    """Return how many processes decode; with GPUs of this machine, by default one a GPU."""
+    wanted = recipe.options.inference_nj
+    if on_cluster() or not recipe.options.gpu_inference:
+        return number_of_shards(wanted)
+    given = wanted != default_of(recipe.task.name, "inference_nj")
+    return wanted if given else max(1, len(devices))
+
+
+def _lengths(recipe: Recipe, data_dir: Path) -> dict[str, int]:
+    """Return id -> about how long it is, to balance jobs; what is no length counts nothing."""
+    first, *others = _tables_read(recipe, data_dir)
+    keys = read_table(data_dir / first)
+    if not recipe.speech:
+        return {key: len(text) for key, text in keys.items()}
+    lengths = read_table(data_dir / others[0]) if (data_dir / others[0]).exists() else {}
+    numbers = {key: value.partition(",")[0] for key, value in lengths.items()}
+    return {key: int(found) if (found := numbers.get(key, "")).isdigit() else 0 for key in keys}
 
 
 def _device_name(gpu: bool) -> str:

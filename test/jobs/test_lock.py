@@ -14,7 +14,7 @@ import pytest
 
 from mtla_espnet.files import UserError
 from mtla_espnet.jobs import lock
-from mtla_espnet.jobs.lock import directory_lock, locked_above, reading_locks
+from mtla_espnet.jobs.lock import directory_lock, held_lock, is_held_by, locked_above, reading_locks
 
 
 @pytest.fixture
@@ -160,3 +160,17 @@ def test_a_directory_that_cannot_be_written_is_one_line(tmp_path):
     with pytest.raises(UserError) as raised, directory_lock(tmp_path / "file/d"):
         pass
     assert str(raised.value) == f"{tmp_path}/file/d/.lock: cannot be written: Not a directory"
+
+
+def test_jobs_of_a_run_know_when_another_has_the_lock(tmp_path):
+    assert held_lock() is None
+    with directory_lock(tmp_path):
+        first = held_lock()
+        assert first[0] == tmp_path / ".lock"
+        assert is_held_by(*first)
+    assert held_lock() is None
+    assert not is_held_by(*first)
+    with directory_lock(tmp_path):
+        assert is_held_by(*held_lock())
+        assert not is_held_by(*first)
+    assert not is_held_by(tmp_path / "gone", first[1])

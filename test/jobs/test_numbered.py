@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mtla_espnet.files import UserError
 from mtla_espnet.jobs.log import JobFailed, job_log
-from mtla_espnet.jobs.numbered import run_numbered_jobs, split_keys
+from mtla_espnet.jobs.numbered import run_numbered_jobs, split_by_length, split_keys
 
 
 @given(st.lists(st.text()), st.integers(1, 40))
@@ -67,3 +67,18 @@ def test_each_job_has_its_log(tmp_path):
     assert run_numbered_jobs(job, 3, tmp_path / "x.*.log", None) == [1, 2, 3]
     for number in (1, 2, 3):
         assert f"\nnumber {number}\n" in (tmp_path / f"x.{number}.log").read_text()
+
+
+@given(st.dictionaries(st.text(min_size=1), st.integers(0, 1000), min_size=1), st.data())
+def test_parts_are_balanced_by_length(lengths, data):
+    n_parts = data.draw(st.integers(1, len(lengths)))
+    parts = split_by_length(lengths, n_parts)
+    assert len(parts) == n_parts
+    assert sorted(key for part in parts for key in part) == sorted(lengths)
+    order = list(lengths)
+    assert all(part == sorted(part, key=order.index) for part in parts)
+    totals = [sum(lengths[key] for key in part) for part in parts]
+    # Graham's bound: what a part has more than the mean is less than its shortest utterance.
+    mean = sum(totals) / n_parts
+    for part, total in zip(parts, totals, strict=True):
+        assert not part or total - min(lengths[key] for key in part) <= mean

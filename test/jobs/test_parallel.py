@@ -10,7 +10,7 @@ import time
 import pytest
 
 from mtla_espnet.files import UserError
-from mtla_espnet.jobs.parallel import run_jobs
+from mtla_espnet.jobs.parallel import JobKilled, run_jobs, run_on_devices
 
 
 def _fail_at(bad, error):
@@ -119,7 +119,7 @@ def test_a_result_that_cannot_be_sent_is_an_error():
 def test_children_end_when_their_parent_is_killed(tmp_path):
     script = textwrap.dedent(f"""
         import os, time
-        from mtla_espnet.jobs.parallel import run_jobs
+        from mtla_espnet.jobs.parallel import JobKilled, run_jobs, run_on_devices
         def job(number):
             open(r"{tmp_path}/" + str(number), "w").write(str(os.getpid()))
             time.sleep(60)
@@ -150,3 +150,31 @@ def test_without_a_terminal_progress_is_plain_lines(capfd):
     run_jobs(abs, range(20), n_workers=1, progress="work")
     lines = capfd.readouterr().err.splitlines()
     assert lines == [f"work: {done} of 20" for done in range(2, 21, 2)]
+
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+def test_every_process_sees_its_device_alone(monkeypatch):
+    monkeypatch.setenv(VISIBLE, "5,6")
+    assert run_on_devices(os.getenv, [VISIBLE] * 3, ["5", "6", "5"]) == ["5", "6", "5"]
+    assert os.environ[VISIBLE] == "5,6"
+
+
+def test_another_device_takes_the_job_of_one_that_fails(caplog):
+    answer = "__import__('os').environ['CUDA_VISIBLE_DEVICES']"
+    die = f"{answer} == '0' and __import__('os').kill(__import__('os').getpid(), 9)"
+    fail = f"({answer} == '0' and 1 / 0, {answer})[1]"
+    for job in (f"({die}, {answer})[1]", fail):
+        assert run_on_devices(eval, [job] * 2, ["0", "1"]) == ["1", "1"]
+    assert [record.getMessage()[:27] for record in caplog.records] == [
+        "GPU 0 takes no more jobs: j"
+    ] * 2
+
+
+def test_the_last_device_is_not_spared():
+    job = "__import__('os').kill(__import__('os').getpid(), 9)"
+    with pytest.raises(JobKilled, match="was killed by SIGKILL"):
+        run_on_devices(eval, [job] * 2, ["0", "1"])
+    with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+        run_on_devices(eval, ["1 / 0"], ["0"])

@@ -15,9 +15,9 @@ from pathlib import Path
 from mtla_espnet.data.audio.reader import SourcePart
 from mtla_espnet.data.audio.reading_options import ReadingOptions
 from mtla_espnet.data.kaldi.rejected import Rejection
-from mtla_espnet.directories import flush_all, scratch_directory
+from mtla_espnet.directories import flush_all, replace_directory, scratch_directory
 from mtla_espnet.files import UserError, digest, read_json, write_json, write_text
-from mtla_espnet.jobs.parallel import run_jobs
+from mtla_espnet.jobs.fan_out import fan_out
 
 _BLOCK_UTTERANCES = 200
 _RECORD = "block.json"
@@ -61,12 +61,8 @@ def write_blocks(
     for path in directory.iterdir():
         if reading.fresh or path.name not in expected:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    records = run_jobs(
-        lambda block: _block(*block, write, settings),
-        blocks,
-        n_workers=max(1, min(reading.nj, os.cpu_count() or 1)),
-        progress=label if reading.progress else None,
-    )
+    label = label if reading.progress else None
+    records = fan_out(lambda block: _block(*block, write, settings), blocks, reading.nj, label)
     write_text(directory / DIGEST, digest([record["content"] for record in records]) + "\n")
     written, rejections = {}, []
     for (path, _), record in zip(blocks, records, strict=True):
@@ -104,7 +100,6 @@ def _block(path: Path, parts: Sequence[SourcePart], write: Callable, settings: M
         same = record.get("made_of") == made_of and "content" in record
         if same and not record["rejected"] and _is_whole(path, record):
             return record
-    shutil.rmtree(path, ignore_errors=True)
     with scratch_directory(path.parent) as temporary:
         unfinished = temporary / path.name
         unfinished.mkdir()
@@ -119,7 +114,7 @@ def _block(path: Path, parts: Sequence[SourcePart], write: Callable, settings: M
         }
         flush_all(unfinished)  # before the record, which vouches for them
         write_json(unfinished / _RECORD, record)
-        unfinished.rename(path)
+        replace_directory(unfinished, path)  # another copy of this job may do so too
     return record
 
 

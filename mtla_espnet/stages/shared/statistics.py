@@ -5,7 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mtla_espnet.data.kaldi.tables import read_table, write_table
+from mtla_espnet.directories import replace_directory, scratch_directory
 from mtla_espnet.files import atomic_path, write_text
+from mtla_espnet.jobs.fan_out import number_of_shards
 from mtla_espnet.jobs.log import job_log
 from mtla_espnet.jobs.numbered import run_numbered_jobs, split_keys
 from mtla_espnet.recipe.espnet_arguments import load_espnet, run_espnet_program
@@ -43,10 +45,9 @@ def collect_statistics(
     """
     log_dir = directory / "logdir"
     load_espnet()  # once: the jobs are forked children
-    from mtla_espnet.tasks.statistics import sums_in_blocks
-
     sizes = {mode: block_size(len(names)) for mode, names in keys.items()}
-    shards = {mode: split_blocks(list(keys[mode]), recipe.options.nj, sizes[mode]) for mode in keys}
+    nj = number_of_shards(recipe.options.nj)
+    shards = {mode: split_blocks(list(keys[mode]), nj, sizes[mode]) for mode in keys}
     n_jobs = min(map(len, shards.values()))
     for mode in keys:
         shards[mode] = split_blocks(list(keys[mode]), n_jobs, sizes[mode])
@@ -56,11 +57,16 @@ def collect_statistics(
     batches = ["--batch_size", str(sizes["train"]), "--valid_batch_size", str(sizes["valid"])]
 
     def collect(number: int) -> Path:
+        from mtla_espnet.tasks.statistics import sums_in_blocks  # here: a worker loads it
+
+        made = log_dir / f"stats.{number}"
         argv = [*arguments(log_dir, str(number)), *batches]
         with job_log(log_dir / f"stats.{number}.log", shlex.join([program, *argv])):
-            with sums_in_blocks():
-                run_espnet_program(program, argv)
-        return log_dir / f"stats.{number}"
+            # ESPnet's files do not appear whole, and a job may run twice at once.
+            with scratch_directory(log_dir) as scratch, sums_in_blocks():
+                run_espnet_program(program, [*argv, "--output_dir", str(scratch / made.name)])
+                replace_directory(scratch / made.name, made)
+        return made
 
     jobs = run_numbered_jobs(collect, n_jobs, log_dir / "stats.*.log", "statistics")
     for mode in keys:

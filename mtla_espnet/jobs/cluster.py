@@ -1,0 +1,418 @@
+"""Jobs on a cluster: Dask's engines, configured by espnet3's keys.
+
+Imported with `--parallel` alone. A shard is sent to a worker when one is free, so that a lost
+worker is blamed on the shard that it ran. Dask does not replace a lost job: `scale` is called
+again and again. Sources: documentation of dask.distributed and dask-jobqueue,
+`espnet3/parallel/parallel.py`.
+"""
+
+import collections
+import contextlib
+import functools
+import inspect
+import logging
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import dask
+import dask_jobqueue.core
+from dask.distributed import (
+    Client,
+    KilledWorker,
+    Security,
+    SSHCluster,
+    Status,
+    get_worker,
+    wait,
+)
+
+from mtla_espnet.config import check_keys
+from mtla_espnet.directories import scratch_directory, without_leftovers
+from mtla_espnet.files import UserError, while_wanted, write_text
+from mtla_espnet.jobs.cluster_config import PROGRAMS, ClusterConfig, check_engine
+from mtla_espnet.jobs.fan_out import memory_of_worker
+from mtla_espnet.jobs.lock import held_lock, is_held_by
+from mtla_espnet.jobs.log import say
+from mtla_espnet.jobs.parallel import JobKilled, outcome_of, progress_bar, value_of
+
+_LIVES = 4  # of a shard
+_SCALE_EVERY_S = 5.0
+_TICK_S = 0.5
+_LOOPBACK = "127.0.0.1:0"
+# One job at a time in a worker: a job has a log that takes all that its process prints. A shard
+# is counted dead here, not by Dask, which also blames those that wait.
+_DASK = {
+    "distributed.scheduler.allowed-failures": 0,
+    "distributed.scheduler.worker-saturation": 1.0,
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.logging.distributed": "warning",
+    "distributed.scheduler.dashboard.bokeh-application.allow_websocket_origin": [],
+}
+_TLS_FILES = {"ca_file": "ca-file", "cert": "cert", "key": "key"}
+
+# What has to be entered in a worker before a job, as it is in this process.
+Surroundings = Sequence[Callable[[], contextlib.AbstractContextManager]]
+
+
+class ClusterEngine:
+    """Runs jobs on a cluster, which is started by the first of them and ended by `close`.
+
+    Args:
+        config: what the user's file says.
+        place: directory that all machines see; keys and pickled jobs lie there while it runs,
+            and the logs of the workers, in `cluster_logs`, stay.
+        surroundings: context managers that jobs run inside, picklable.
+
+    Raises:
+        UserError: a package, a program or an option is wrong, see `check_engine`.
+    """
+
+    def __init__(self, config: ClusterConfig, place: Path, surroundings: Surroundings = ()):
+        check_engine(config)
+        self.config, self.n_workers = config, config.n_workers
+        self._place, self._surroundings = place.absolute(), tuple(surroundings)
+        self._logs = self._place / "cluster_logs"
+        self._open = contextlib.ExitStack()
+        self._client: Client | None = None
+        self._private = Path()
+        self._jobs: dict[str, str] = {}  # name of a worker -> number of its job
+        self._told: set[str] = set()
+        self._scaled_s = 0.0
+        self._check_options()
+
+    def __enter__(self) -> "ClusterEngine":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Cancel the jobs of the workers, and remove the keys."""
+        self._client = None
+        self._open.close()
+
+    def run_jobs(
+        self, function: Callable[[Any], Any], argument_list: Sequence[Any], progress: str | None
+    ) -> list[Any]:
+        """Call `function(argument)` for each argument on the workers.
+
+        Args:
+            function: takes one argument; it and its result are pickled.
+            argument_list: one entry a job.
+            progress: label of a progress bar; None: no bar.
+
+        Returns:
+            The results, in the order of `argument_list`.
+
+        Raises:
+            UserError: a job raised one, or no worker starts.
+            JobKilled: a job was lost with its worker four times.
+            RuntimeError: it failed otherwise (its traceback).
+        """
+        self._start()
+        work = self._private / f"jobs.{time.monotonic_ns()}"
+        work.write_bytes(cloudpickle.dumps((function, self._surroundings)))
+        number = len(argument_list)
+        waiting = collections.deque(range(number))
+        deaths: collections.Counter[int] = collections.Counter()
+        results: list[Any] = [None] * number
+        running: dict[Any, int] = {}
+        try:
+            with progress_bar(progress, number) as advance:
+                while waiting or running:
+                    slots = self._workers()
+                    while waiting and len(running) < slots:
+                        index = waiting.popleft()
+                        arguments = (str(work), argument_list[index], os.getcwd(), held_lock())
+                        future = self._client.submit(
+                            run_in_worker,
+                            *arguments,
+                            pure=False,
+                            key=f"shard-{index}-{work.name}-{deaths[index]}",
+                        )
+                        running[future] = index
+                    for future in self._ended(list(running)):
+                        index = running.pop(future)
+                        error = future.exception() if future.status != "finished" else None
+                        if isinstance(error, KilledWorker):
+                            deaths[index] += 1
+                            self._tell_death(error, index, number, deaths[index])
+                            waiting.appendleft(index)
+                        elif error is not None:
+                            raise error
+                        else:
+                            results[index] = value_of(future.result(), index, number)
+                            advance()
+        except BaseException:
+            self._client.cancel(list(running), force=True)
+            raise
+        finally:
+            work.unlink(missing_ok=True)
+        return results
+
+    def _ended(self, futures: list) -> list:
+        if not futures:
+            time.sleep(_TICK_S)
+            return []
+        with contextlib.suppress(TimeoutError):
+            wait(futures, timeout=_TICK_S, return_when="FIRST_COMPLETED")
+        return [future for future in futures if future.done()]
+
+    def _tell_death(self, error: KilledWorker, index: int, number: int, count: int) -> None:
+        name = str(error.last_worker.name)
+        job = self._job_of(name)
+        log = next(iter(sorted(self._logs.glob(f"*{job}*"))), self._logs) if job else self._logs
+        where = f"job {job}, log {log}" if job else f"worker {name} at {error.last_worker.address}"
+        if count >= _LIVES:
+            raise JobKilled(
+                f"shard {index + 1} of {number} was lost with its worker {count} times (last: "
+                f"{where})"
+            )
+        say(f"shard {index + 1} of {number} was lost with its worker ({where}): it runs again")
+
+    def _job_of(self, worker: str) -> str | None:
+        for name in (worker, worker.rpartition("-")[0]):  # of several processes of one job
+            if name in self._jobs:
+                return self._jobs[name]
+        return None
+
+    def _workers(self) -> int:
+        """Return how many workers there are; ask for those that are missing now and then.
+
+        Raises:
+            UserError: there is none, and none comes in time.
+        """
+        deadline = time.monotonic() + self.config.start_timeout_s
+        while True:
+            self._keep_number()
+            workers = len(self._client.nthreads())
+            if workers:
+                return workers
+            self._check_alive()
+            if time.monotonic() > deadline:
+                look = PROGRAMS.get(self.config.env, ("", ""))[1]
+                raise UserError(
+                    f"{self.config.path}: no worker has started after "
+                    f"{self.config.start_timeout_s:g} s (parallel.start_timeout)"
+                    + (f": look at the queue by `{look}`" if look else "")
+                    + (f"; submitted: {' '.join(sorted(self._told))}" if self._told else "")
+                    + f"; logs: {self._logs}"
+                )
+            time.sleep(0.1)
+
+    def _keep_number(self) -> None:
+        cluster = self._client.cluster
+        for name, worker in dict(cluster.workers).items():
+            if getattr(worker, "job_id", None):
+                self._jobs[str(name)] = worker.job_id
+        new = sorted(set(self._jobs.values()) - self._told, key=lambda job: (len(job), job))
+        if new:
+            say(f"{self.config.env}: submitted {' '.join(new)} ({self.config.path})")
+            self._told.update(new)
+        if time.monotonic() - self._scaled_s > _SCALE_EVERY_S:
+            self._scaled_s = time.monotonic()
+            cluster.scale(self.n_workers)
+
+    def _check_alive(self) -> None:
+        cluster = self._client.cluster
+        if cluster.status not in (Status.running, Status.starting, Status.created):
+            raise UserError(f"{self.config.path}: the cluster ended: {cluster.status}")
+        known = list(dict(cluster.workers).values())
+        if known and all(getattr(worker, "job_id", "") is None for worker in known):
+            program = PROGRAMS[self.config.env][0]
+            raise UserError(
+                f"{self.config.path}: the queue refuses the job: try "
+                f"`{program} {self._logs / 'job.sh'}`"
+            )
+
+    def _start(self) -> None:
+        if self._client is not None:
+            return
+        # Here: they load torch, and OmegaConf is espnet3's form of a configuration.
+        from espnet3.parallel.parallel import get_client
+        from omegaconf import OmegaConf
+
+        self._place.mkdir(parents=True, exist_ok=True)
+        self._logs.mkdir(exist_ok=True)
+        stack = self._open
+        try:
+            stack.enter_context(without_leftovers(self._place))
+            self._private = stack.enter_context(scratch_directory(self._place))
+            self._private.chmod(0o700)
+            stack.enter_context(dask.config.set(_DASK | self._encryption()))
+            options = self._engine_options()
+            self._try_out(options)
+            settings = {"env": self.config.env, "n_workers": self.n_workers, "options": options}
+            say(f"{self.config.describe()} begin")
+            with _quiet():
+                client = stack.enter_context(get_client(OmegaConf.create(settings)))
+        except UserError:
+            self.close()
+            raise
+        except (ValueError, TypeError, OSError, RuntimeError) as error:
+            self.close()
+            reason = " ".join(str(error).split())
+            raise UserError(f"{self.config.path}: parallel.options: {reason}") from None
+        except BaseException:
+            self.close()
+            raise
+        stack.enter_context(_quiet())
+        self._client = client
+        self._scaled_s = time.monotonic()
+        self._workers()
+        self._check_place()
+
+    def _encryption(self) -> dict:
+        """Write certificates of this run, and return the settings of Dask that name them."""
+        if self.config.env != "ssh":
+            return {}  # Dask's job queues have an option for it
+        security = Security.temporary()
+        settings: dict = {"distributed.comm.require-encryption": True}
+        for role in ("scheduler", "worker", "client"):
+            for name, content in security.get_tls_config_for_role(role).items():
+                if name not in _TLS_FILES or content is None:
+                    continue
+                path = self._private / f"{role}.{name}"
+                path.touch(mode=0o600)
+                path.write_text(content)
+                key = _TLS_FILES[name] if name == "ca_file" else f"{role}.{_TLS_FILES[name]}"
+                settings[f"distributed.comm.tls.{key}"] = str(path)
+        return settings
+
+    def _engine_options(self) -> dict:
+        options = dict(self.config.options)
+        scheduler = {"dashboard_address": _LOOPBACK} | dict(options.get("scheduler_options") or {})
+        if self.config.env == "ssh":
+            threads = {"nthreads": 1, "dashboard_address": _LOOPBACK, "protocol": "tls://"}
+            options["worker_options"] = threads | dict(options.get("worker_options") or {})
+            options["scheduler_options"] = {"protocol": "tls://"} | scheduler
+            options["hosts"] = options["hosts"][: self.n_workers + 1]
+        elif self.config.env in PROGRAMS:
+            options.setdefault("processes", 1)
+            if options.setdefault("security", True):
+                options.setdefault("protocol", "tls://")
+            options.setdefault("shared_temp_directory", str(self._private))
+            options.setdefault("log_directory", str(self._logs))
+            extra = ["--nthreads", "1", "--dashboard-address", _LOOPBACK]
+            options["worker_extra_args"] = [*extra, *(options.get("worker_extra_args") or [])]
+            options["scheduler_options"] = scheduler
+        return options
+
+    def _check_options(self) -> None:
+        """Refuse options that Dask's class does not have."""
+        env = self.config.env
+        if env == "kube":
+            return
+        functions = [SSHCluster]
+        if env in PROGRAMS:
+            cluster = _queue_class(env)
+            functions = [cluster.job_cls, dask_jobqueue.core.Job, dask_jobqueue.JobQueueCluster]
+        legal = {name for each in functions for name in inspect.signature(each).parameters}
+        legal -= {"self", "kwargs", "job_kwargs", "base_class_kwargs", "n_workers", "job_cls"}
+        check_keys(self.config.options, legal, self.config.path, "parallel.options")
+
+    def _try_out(self, options: dict) -> None:
+        """Ask Slurm whether it would take the job; leave the script of one to the user.
+
+        Raises:
+            UserError: it would not; with its reason.
+        """
+        if self.config.env not in PROGRAMS:
+            return
+        job_class = _queue_class(self.config.env).job_cls
+        legal = {
+            name
+            for each in (job_class, dask_jobqueue.core.Job)
+            for name in inspect.signature(each).parameters
+        } - {"security"}
+        words = {name: value for name, value in options.items() if name in legal}
+        script = job_class("tls://127.0.0.1:1", name="trial", **words).job_script()
+        path = self._logs / "job.sh"
+        write_text(path, script)
+        if self.config.env != "slurm":
+            return
+        command = ["sbatch", "--test-only", str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+            raise UserError(
+                f"{self.config.path}: the queue refuses the job: "
+                f"{reason.removeprefix('allocation failure: ')} (its script: {path})"
+            )
+
+    def _check_place(self) -> None:
+        """Check that the first worker sees what this process writes, and where it runs.
+
+        Raises:
+            UserError: it does not.
+        """
+        work = self._private / "seen"
+        work.touch()
+        for path, shown in ((work, self._place), (Path.cwd(), Path.cwd())):
+            if not self._client.submit(os.path.exists, str(path), pure=False).result():
+                raise UserError(
+                    f"{shown}: workers of {self.config.path} do not see this directory: the "
+                    "recipe must lie on a disk that all machines share"
+                )
+
+
+def run_in_worker(
+    work: str, argument: Any, directory: str, lock: tuple[Path, str] | None
+) -> tuple[str, Any]:
+    """Run one job in a worker.
+
+    Args:
+        work: file with the pickled function and what surrounds it.
+        argument: of the function.
+        directory: to run in.
+        lock: lock of the run, and its name; results are left out when it is another's.
+
+    Returns:
+        The kind of outcome and its value, as a forked job sends them.
+    """
+    os.chdir(directory)
+    function, surroundings = _load(work)
+    worker = get_worker()
+    with contextlib.ExitStack() as stack:
+        if lock:
+            stack.enter_context(while_wanted(lambda: is_held_by(*lock)))
+        limit_bytes = worker.memory_manager.memory_limit
+        if limit_bytes:
+            used_bytes = worker.monitor.proc.memory_info().rss
+            stack.enter_context(memory_of_worker(max(1, limit_bytes - used_bytes)))
+        for surrounding in surroundings:
+            stack.enter_context(surrounding())
+        return outcome_of(function, argument)
+
+
+@functools.lru_cache(maxsize=1)
+def _load(work: str) -> tuple[Callable[[Any], Any], Surroundings]:
+    with open(work, "rb") as stream:
+        return cloudpickle.load(stream)
+
+
+def _queue_class(env: str) -> type:
+    from espnet3.parallel.parallel import CLUSTER_MAP  # here: it loads torch
+
+    return CLUSTER_MAP[env]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what Dask reports of every worker that comes and goes off the console."""
+    loggers = [logging.getLogger(name) for name in ("distributed", "asyncssh", "tornado")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
