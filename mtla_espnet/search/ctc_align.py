@@ -54,8 +54,9 @@ def align(log_probability: Tensor, labels: Sequence[int], blank: int) -> list[Sp
 
     Example:
         >>> frames = torch.tensor([[.9, .1], [.2, .8], [.1, .9], [.7, .3]]).log()
-        >>> align(frames, [1], blank=0)
-        [Span(start=1, end=3, confidence=0.84...)]
+        >>> (span,) = align(frames, [1], blank=0)
+        >>> span.start, span.end, round(span.confidence, 2)
+        (1, 3, 0.85)
     """
     if not labels:
         return []
