@@ -38,8 +38,9 @@ def replace_directory(made: Path, path: Path) -> None:
     check_wanted()
     with scratch_directory(path.parent) as scratch:
         while True:
-            with contextlib.suppress(FileNotFoundError):
-                path.rename(scratch / uuid.uuid4().hex)
+            if path.exists():
+                with contextlib.suppress(FileNotFoundError):  # another has removed it
+                    path.rename(scratch / uuid.uuid4().hex)
             try:
                 made.rename(path)
                 return

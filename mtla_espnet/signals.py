@@ -29,6 +29,23 @@ def _not_raised(lost: "sys.UnraisableHookArgs") -> None:
 
 
 @contextlib.contextmanager
+def handlers_kept() -> Iterator[None]:
+    """Set the handlers of signals back after the block, the import of a library that sets some.
+
+    Only the main thread can set them, so in another one there is nothing to keep.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers = {number: signal.getsignal(number) for number in _ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
 def signals_held() -> Iterator[None]:
     """Handle signals that ask for the end after the block, one call of a library, not in it.
 

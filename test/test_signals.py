@@ -1,6 +1,7 @@
 """Signals that ask for the end: none is lost, and none is handled in a library's callback."""
 
 import ctypes
+import importlib.util
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ import threading
 
 import pytest
 
-from mtla_espnet.signals import signals_held
+from mtla_espnet.signals import handlers_kept, signals_held
 
 COMPARE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_int), ctypes.POINTER(ctypes.c_int))
 NUMBERS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM]
@@ -98,3 +99,19 @@ except KeyboardInterrupt:
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout == "interrupted\n", done.stderr
+
+
+def test_handlers_that_a_library_sets_are_set_back(number):
+    before = signal.getsignal(number)
+    with handlers_kept():
+        signal.signal(number, lambda *_: sys.exit())
+    assert signal.getsignal(number) is before
+
+
+@pytest.mark.skipif(importlib.util.find_spec("dask_jobqueue") is None, reason="needs Dask")
+def test_the_engine_of_clusters_leaves_ctrl_c_as_it_is():
+    program = (
+        "import signal, mtla_espnet.jobs.cluster\n"
+        "assert signal.getsignal(signal.SIGINT) is signal.default_int_handler"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -37,7 +37,7 @@ def extend(
     position = Positions(torch.where(count < 0, -1, before[:, None] + count))
     with torch.no_grad():
         joint = torch.cat([linear(x) for linear in attention.layers.entry], dim=-1)
-        own = attention.made(joint, position)
+        own = torch.cat(attention.made(joint, position), dim=-1)
         if attention.gates is not None:
             own = _with_earlier_members(attention, own, position.index, cache, layer, before)
         cache.write(layer, own, counts)

@@ -20,7 +20,6 @@ from typing import Any
 
 import cloudpickle
 import dask
-import dask_jobqueue.core
 from dask.distributed import (
     Client,
     KilledWorker,
@@ -39,6 +38,10 @@ from mtla_espnet.jobs.fan_out import memory_of_worker
 from mtla_espnet.jobs.lock import held_lock, is_held_by
 from mtla_espnet.jobs.log import say
 from mtla_espnet.jobs.parallel import JobKilled, outcome_of, progress_bar, value_of
+from mtla_espnet.signals import handlers_kept
+
+with handlers_kept():  # its module `runner` lets SIGINT call `sys.exit`
+    import dask_jobqueue.core
 
 _LIVES = 4  # of a shard
 _SCALE_EVERY_S = 5.0
