@@ -10,6 +10,7 @@ import importlib.util
 __version__ = "0.1.0"
 
 _STANDALONE = "mtla_espnet.attention.standalone"
+_HF = "mtla_espnet.hf"
 _PUBLIC = {
     "MultiheadAttention": _STANDALONE,
     "MultiQueryAttention": _STANDALONE,
@@ -17,6 +18,10 @@ _PUBLIC = {
     "MultiheadLatentAttention": _STANDALONE,
     "MultiheadTemporalLatentAttention": _STANDALONE,
     "GroupedLatentAttention": "mtla_espnet.attention.gla",
+    "MultiheadTemporalLatentCrossAttention": "mtla_espnet.attention.cross",
+    "LlamaMTLAConfig": _HF,
+    "LlamaMTLAModel": _HF,
+    "LlamaMTLAForCausalLM": _HF,
     "Speech2Text": "mtla_espnet.inference.speech2text",
     "Speech2Translation": "mtla_espnet.inference.speech2translation",
     "Speech2Understand": "mtla_espnet.inference.speech2understand",

@@ -33,6 +33,23 @@ def positions(lengths: Tensor, size: int) -> Tensor:
     return torch.where(index < lengths[:, None], index, -1)
 
 
+def unpadded_first(padding: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the order of columns in which each row's unpadded ones come first.
+
+    Args:
+        padding: (B, T) bool, true at padding, anywhere.
+
+    Returns:
+        (B, T) int64: the column of each position, then those of padding; and the `positions`.
+
+    Example:
+        >>> unpadded_first(torch.tensor([[True, False, False]]))
+        (tensor([[1, 2, 0]]), tensor([[ 0,  1, -1]]))
+    """
+    column = padding.to(torch.int8).argsort(dim=1, stable=True)
+    return column, positions((~padding).sum(dim=1), padding.size(1))
+
+
 def accurate(x: Tensor) -> Tensor:
     """Return `x` in float32, or in float64 if it is that already."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -25,7 +25,15 @@ def loaded_by(program):
 
 def test_the_package_itself_loads_nothing():
     loaded = loaded_by("import mtla_espnet")
-    assert not loaded & {"torch", "espnet2", "numpy", "yaml"}
+    assert not loaded & {"torch", "espnet2", "numpy", "yaml", "transformers"}
+
+
+def test_the_names_for_transformers_load_it_when_they_are_used():
+    loaded = loaded_by(
+        "import sys\nfrom mtla_espnet import MultiheadAttention\n"
+        "assert 'transformers' not in sys.modules\nfrom mtla_espnet import LlamaMTLAConfig"
+    )
+    assert "transformers" in loaded and "espnet2" not in loaded
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,12 @@ from mtla_espnet.attention.mtla import TemporalLatent
 from mtla_espnet.attention.torch_arguments import (
     CALL,
     MAKING,
+    is_causal_mask,
     refuse_others,
     warn_of_sizes,
 )
 from mtla_espnet.cache.growing import DecodingCache
-from mtla_espnet.position import Positions, positions
+from mtla_espnet.position import Positions, unpadded_first
 
 
 class StandAlone:
@@ -45,16 +46,36 @@ class StandAlone:
         """Return an empty cache, for one layer.
 
         `cache.reorder(parents)` lets row n go on from row parents[n]; there may be more or
-        fewer rows afterwards, a multiple of `batch`.
+        fewer rows afterwards.
 
         Args:
             batch: B, rows.
             max_length: positions to allocate for; it grows when they are used up.
         """
-        weight = self.wo.weight
-        cache = self.new_cache(torch.zeros(batch, dtype=torch.int64, device=weight.device))
+        # to the cache they are hypotheses of one utterance, which has no prefix
+        cache = self.new_cache(torch.zeros(1, dtype=torch.int64, device=self.wo.weight.device))
         cache.expand(batch, max_length)
         return cache
+
+    def reorder_incremental_state(self, incremental_state: dict, new_order: Tensor) -> dict:
+        """Let row n of the state of this layer go on from row new_order[n].
+
+        Args:
+            incremental_state: of `forward`, changed in place.
+            new_order: (N',) int64; N' may differ from the rows so far.
+
+        Returns:
+            `incremental_state`.
+        """
+        cache = incremental_state.get(self._state_name)
+        if cache is not None:
+            cache.reorder(new_order)
+        return incremental_state
+
+    @property
+    def _state_name(self) -> str:
+        """The key of this layer in an `incremental_state`."""
+        return f"{type(self).__name__}.{id(self)}"
 
     def forward(
         self,
@@ -62,8 +83,10 @@ class StandAlone:
         key: Tensor,
         value: Tensor,
         key_padding_mask: Tensor | None = None,
+        *,
         position: Tensor | None = None,
         cache: DecodingCache | None = None,
+        incremental_state: dict | None = None,
         **others,
     ) -> Tensor:
         """Causal self-attention.
@@ -77,10 +100,15 @@ class StandAlone:
                 unpadded keys. Chunks always follow that count.
             cache: of `init_cache`; then query and key are the new positions, one or more,
                 and the output is that of one call on all positions so far. The first
-                positions of an empty cache are one pass, later ones are stepped through.
-                No gradients.
-            **others: of `torch.nn.MultiheadAttention`'s call: `is_causal=True`,
-                `need_weights=False` and `attn_mask=None` say what is done here.
+                positions of an empty cache are one pass, of which the query may be the last
+                ones; later ones are stepped through. No gradients.
+            incremental_state: the call of the paper's code: a dict, empty at first, which
+                keeps a cache for each layer that is called with it. Better use `cache`, which
+                allocates once and tells its bytes.
+            **others: what means the same here, of `torch.nn.MultiheadAttention`
+                (`is_causal=True`, `need_weights=False`, an `attn_mask` that is causal) and of
+                the paper's code (`self_attn_mask`, `use_flashattn_infer`, which chooses
+                nothing: the kernel follows from the device).
 
         Returns:
             (B, L, d); rows at padding are 0.
@@ -88,9 +116,23 @@ class StandAlone:
         Raises:
             ValueError: `value` is not equal to `key`, shapes that do not fit, or an argument
                 of `others` that asks for something else.
-            TypeError: an argument of `others` that `torch.nn.MultiheadAttention` has not.
+            TypeError: an argument of `others` that neither has.
         """
-        refuse_others(others, CALL)
+        for name, x in (("query", query), ("key", key)):
+            if x.dim() != 3 or x.size(2) != self.wo.out_features:
+                raise ValueError(
+                    f"{name} must be (batch, positions, {self.wo.out_features}), got "
+                    f"{tuple(x.shape)}"
+                )
+        if incremental_state is not None:
+            if cache is not None:
+                raise ValueError("cache and incremental_state: give one of them")
+            if self._state_name not in incremental_state:
+                incremental_state[self._state_name] = self.init_cache(len(key), key.size(1))
+            cache = incremental_state[self._state_name]
+        if others:
+            size = key.size(1) + (0 if cache is None else cache.furthest)
+            refuse_others(_without_causal_masks(others, size), CALL)
         if not (value is key or _same_memory(value, key) or torch.equal(value, key)):
             raise ValueError(
                 "value must be equal to key: this is self-attention, whose keys and values are "
@@ -124,8 +166,7 @@ class StandAlone:
         length, size = query.size(1), key.size(1)
         count = (~padding).cumsum(dim=1) - 1
         column_position = count.masked_fill(padding, -1)  # (B, T): true position of a column
-        column = padding.to(torch.int8).argsort(dim=1, stable=True)  # (B, T): column of a position
-        index = positions((~padding).sum(dim=1), size)
+        column, index = unpadded_first(padding)
         held = (index >= 0)[..., None]
         front_key = torch.where(held, _rows(key, column), 0)
         front_rotary = None if rotary is None else rotary.gather(1, column)
@@ -152,8 +193,9 @@ class StandAlone:
         """Attend from new positions, and cache them."""
         if padding is not None:
             raise ValueError("key_padding_mask has no meaning with a cache; drop it")
-        count = query.size(1)
-        if query.shape != key.shape or query.size(0) != cache.rows or not count:
+        count, length = key.size(1), query.size(1)
+        fits = 0 < length <= count if cache.furthest == 0 else length == count > 0
+        if len(query) != len(key) or len(key) != cache.rows or not fits:
             raise ValueError(
                 f"with a cache, query and key are the new positions of {cache.rows} rows, got "
                 f"{tuple(query.shape[:2])} and {tuple(key.shape[:2])}"
@@ -161,16 +203,29 @@ class StandAlone:
         rotary = None if position is None else position.to(query.device).expand(len(query), count)
         if count > 1 and cache.furthest == 0:
             index = torch.arange(count, device=key.device).expand(len(key), count)
-            first = Positions(index, rotary)
+            first = asking = Positions(index, rotary)
+            if length < count:
+                last = None if rotary is None else rotary[:, -length:]
+                asking = Positions(index[:, -length:], last)
             cache.advance(count)
             cache.write_first(0, self.entries(key, first), self.merge_window)
-            return super().forward(query, key, first, first)
+            return super().forward(query, key, asking, first)
         outputs = []
         for t in range(count):
             cache.advance()
             angle = None if rotary is None else rotary[:, t : t + 1]
             outputs.append(self.step(query[:, t : t + 1], cache, rotary=angle))
         return torch.cat(outputs, dim=1)
+
+
+def _without_causal_masks(others: dict, size: int) -> dict:
+    """Leave out the masks that say what is done anyway, of (L, T = size)."""
+    return {
+        name: value
+        for name, value in others.items()
+        if not (name.endswith("attn_mask") and isinstance(value, Tensor))
+        or not is_causal_mask(value, size)
+    }
 
 
 def _same_memory(a: Tensor, b: Tensor) -> bool:

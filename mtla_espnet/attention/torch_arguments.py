@@ -1,13 +1,24 @@
-"""What `torch.nn.MultiheadAttention` takes beside the arguments of this package's modules."""
+"""What other attentions take beside the arguments of this package's modules.
+
+They are `torch.nn.MultiheadAttention` and the modules of the PyPI package `mtla`.
+"""
 
 import warnings
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
-# Arguments of `torch.nn.MultiheadAttention` -> values that change nothing here, and what to do
-# about others. A size that is None is `embed_dim`.
+# An added mask is minus infinity, or a number as small, at what must not be seen.
+_HIDDEN = -1e4
+
+# Arguments of such modules -> values that change nothing here, and what to do about others. A
+# size that is None is `embed_dim`.
 MAKING = {
+    "recompute_prompt_attn": (
+        (True, False),
+        "the queries of a call say whether a prompt attends: leave it out",
+    ),
     "batch_first": ((True,), "inputs are (batch, positions, size): transpose yours"),
     "add_bias_kv": ((False,), "keys have no bias of their own: leave it out"),
     "add_zero_attn": ((False,), "there is no such key: leave it out"),
@@ -18,12 +29,17 @@ CALL = {
     "is_causal": ((True,), "this attention is causal always: leave it out"),
     "need_weights": (
         (False,),
-        "the weights are not kept, only the output is returned",
+        "the weights are not kept, only the output is returned: leave it out",
     ),
     "average_attn_weights": ((), "the weights are not kept: leave it out"),
-    "attn_mask": (
-        (None,),
-        "this attention is causal always: leave it out, and tell padding by key_padding_mask",
+    "use_flashattn_infer": ((True, False), "the fastest kernel is chosen by itself: leave it out"),
+    **dict.fromkeys(
+        ("attn_mask", "self_attn_mask"),
+        (
+            (None,),
+            "only the causal mask has a meaning: this attention is causal always. Leave it out, "
+            "and tell padding by key_padding_mask",
+        ),
     ),
 }
 
@@ -52,6 +68,28 @@ def refuse_others(others: Mapping[str, object], known: Mapping[str, tuple[tuple,
         if not any(value is each for each in harmless):
             shown = "a tensor" if isinstance(value, Tensor) else repr(value)
             raise ValueError(f"{name}={shown}: {advice}")
+
+
+def is_causal_mask(mask: Tensor, size: int) -> bool:
+    """Tell whether a mask of the last queries hides what comes after each, and nothing else.
+
+    Args:
+        mask: (L, T) bool, true where hidden, or float that is added to scores.
+        size: T, all keys.
+
+    Example:
+        >>> is_causal_mask(torch.ones(3, 3).triu(1).bool(), 3)
+        True
+        >>> is_causal_mask(torch.zeros(3, 3), 3)
+        False
+    """
+    if mask.dim() != 2 or mask.size(1) != size or mask.size(0) > size:
+        return False
+    later = torch.ones(mask.shape, dtype=torch.bool, device=mask.device)
+    later = later.triu(size - mask.size(0) + 1)
+    if mask.dtype != torch.bool and not (mask.masked_fill(later, 0) == 0).all():
+        return False
+    return torch.equal(mask if mask.dtype == torch.bool else mask <= _HIDDEN, later)
 
 
 def warn_of_sizes(embed_dim: int, latent: int, rotary: int) -> None:

@@ -181,6 +181,103 @@ def test_layers_with_a_cache_each_follow_their_hypotheses(kind):
             history = history[parents]
 
 
+@pytest.mark.parametrize("kind", EVERY_KIND, ids=str)
+def test_the_second_example_of_the_paper_equals_stepping_with_a_cache(kind):
+    cls, options = kind
+    model = small(cls, **options)
+    batch, length = 2, 16
+    x = torch.randn(batch, length, 32)
+    pos = torch.arange(0, length, dtype=torch.float32).view(1, -1)
+    incremental_state = {}
+    outputs = []
+    for t in range(length):
+        out = model(
+            query=x[:, t : t + 1],
+            key=x[:, t : t + 1],
+            value=x[:, t : t + 1],
+            position=pos[:, t : t + 1],
+            incremental_state=incremental_state,
+            use_flashattn_infer=True,
+        )
+        outputs.append(out)
+    cache = model.init_cache(batch, length)
+    steps = [model(*3 * [x[:, t : t + 1]], cache=cache) for t in range(length)]
+    assert torch.equal(torch.cat(outputs, dim=1), torch.cat(steps, dim=1))
+    (kept,) = incremental_state.values()
+    assert kept.nbytes == cache.nbytes
+
+
+@pytest.mark.parametrize("rate", [2, 3])
+@pytest.mark.parametrize("recompute", [True, False])
+def test_a_prompt_and_reordered_rows_equal_the_pypi_package(rate, recompute):
+    """Its state is a dict too. A first step of one query alone is causal there."""
+    peer_class = pytest.importorskip("mtla", reason="the peer `mtla` is not installed")
+    torch.manual_seed(0)
+    options = {"kv_lora_rank": 16, "qk_nope_head_dim": 8, "qk_rope_head_dim": 4, "v_head_dim": 8}
+    options |= {"down_rate": rate, "recompute_prompt_attn": recompute}
+    layers = []
+    for _ in range(2):
+        peer = peer_class.MultiheadTemporalLatentAttention(32, 4, **options).eval()
+        own = MultiheadTemporalLatentAttention(32, 4, **options).eval()
+        own.load_state_dict(peer.state_dict(), strict=True)
+        layers.append((own, peer))
+    x, pos = torch.randn(3, 5, 32), torch.arange(12).float().view(1, -1)
+    states = {}, {}
+    queries = x if recompute else x[:, -1:]
+    orders = ([2, 0, 0], [1, 1], [0, 1, 0, 1, 1])  # rows are dropped, repeated and crossed
+    with torch.no_grad():
+        for pair in layers:
+            y = [
+                layer(queries, x, x, position=pos[:, :5], incremental_state=state)
+                for layer, state in zip(pair, states, strict=True)
+            ]
+            assert (y[0] - y[1]).abs().max() < 1e-5
+        for t, order in enumerate(orders, 5):
+            new = torch.randn(len(order), 1, 32)
+            for pair in layers:
+                for layer, state in zip(pair, states, strict=True):
+                    layer.reorder_incremental_state(state, torch.tensor(order))
+                now = pos[:, t : t + 1]
+                y = [
+                    layer(new, new, new, position=now.expand(len(order), 1), incremental_state=s)
+                    for layer, s in zip(pair, states, strict=True)
+                ]
+                assert (y[0] - y[1]).abs().max() < 1e-5
+    assert layers[0][0].reorder_incremental_state({}, torch.tensor([0])) == {}
+
+
+@given(st.sampled_from(EVERY_KIND), st.integers(1, 9), st.integers(1, 9), st.booleans())
+def test_the_queries_of_a_prompt_may_be_its_last_positions(kind, size, queries, shifted):
+    cls, options = kind
+    model = small(cls, **options)
+    x = torch.randn(2, size + 1, 32)
+    position = torch.arange(size + 1)[None] * 2.0 if shifted else None
+    whole = model(x, x, x, position=position)
+    prompt, queries = x[:, :size], min(queries, size)
+    cache = model.init_cache(2, 1)
+    begin = None if position is None else position[:, :size]
+    output = model(prompt[:, -queries:], prompt, prompt, position=begin, cache=cache)
+    assert (output - whole[:, size - queries : size]).abs().max() < 1e-4
+    last = None if position is None else position[:, size:]
+    assert (model(*3 * [x[:, size:]], position=last, cache=cache) - whole[:, size:]).abs().max() < (
+        1e-4
+    )
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_a_mask_that_is_causal_is_taken(cls):
+    model = small(cls)
+    x = torch.randn(2, 6, 32)
+    expected = model(x, x, x)
+    added = torch.nn.Transformer.generate_square_subsequent_mask(6)
+    for mask in (added, added < 0, added.clamp_min(torch.finfo(torch.float16).min)):
+        assert torch.equal(model(x, x, x, attn_mask=mask, is_causal=True), expected)
+        assert (model(x[:, 4:], x, x, self_attn_mask=mask[4:]) - expected[:, 4:]).abs().max() < 1e-5
+    cache = model.init_cache(2, 6)
+    model(x[:, :5], x[:, :5], x[:, :5], cache=cache)
+    model(*3 * [x[:, 5:]], attn_mask=added[5:], cache=cache)
+
+
 class Adapted(torch.nn.Linear):
     """A linear layer with a low-rank adapter beside it, as LoRA's libraries make them."""
 
@@ -256,8 +353,16 @@ def test_misuse_gets_one_clear_line():
         model(x, x, x, key_padding_mask=torch.zeros(2, 4, dtype=torch.bool))
     with pytest.raises(ValueError, match=r"the new positions of 3 rows, got \(2, 5\) and \(2, 5\)"):
         model(x, x, x, cache=model.init_cache(3, 5))
+    cache = model.init_cache(2, 5)
+    model(x, x, x, cache=cache)
     with pytest.raises(ValueError, match=r"got \(2, 1\) and \(2, 5\)"):
-        model(x[:, -1:], x, x, cache=model.init_cache(2, 5))
+        model(x[:, -1:], x, x, cache=cache)
+    with pytest.raises(ValueError, match=r"query must be .batch, positions, 32., got \(5, 32\)"):
+        model(x[0], x[0], x[0])
+    with pytest.raises(ValueError, match=r"key must be .*, 32., got \(2, 5, 16\)"):
+        model(x, x[..., :16], x[..., :16])
+    with pytest.raises(ValueError, match="cache and incremental_state: give one of them"):
+        model(x, x, x, cache=cache, incremental_state={})
 
 
 @pytest.mark.parametrize("cls", CLASSES)
@@ -280,7 +385,13 @@ def test_what_means_the_same_in_pytorchs_own_attention_is_taken(cls):
         ({"kdim": 16}, {}, "kdim=16: keys have the size of the model"),
         ({}, {"is_causal": False}, "is_causal=False: this attention is causal always"),
         ({}, {"need_weights": True}, "need_weights=True: the weights are not kept"),
-        ({}, {"attn_mask": torch.ones(5, 5)}, "attn_mask=a tensor: .* tell padding by key_padding"),
+        ({}, {"attn_mask": torch.ones(5, 5)}, "attn_mask=a tensor: only the causal mask has a"),
+        (
+            {},
+            {"attn_mask": torch.zeros(5, 5)},
+            "attn_mask=a tensor: .* tell padding by key_padding",
+        ),
+        ({}, {"self_attn_mask": torch.ones(5, 5).tril().bool()}, "self_attn_mask=a tensor: only"),
         ({}, {"average_attn_weights": True}, "average_attn_weights=True: the weights are not"),
     ],
 )
