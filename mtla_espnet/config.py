@@ -27,7 +27,7 @@ def check_keys(keys: Iterable[str], legal: Iterable[str], source, where: str = "
         >>> check_keys(["optim"], ["optim", "encoder"], "train.yaml")
         >>> check_keys(["optin"], ["optim", "encoder"], "train.yaml")
         Traceback (most recent call last):
-        mtla_espnet.files.UserError: train.yaml: unknown key 'optin' (nearest: 'optim')
+        mtla_espnet.user_error.UserError: train.yaml: unknown key 'optin' (nearest: 'optim')
     """
     legal = set(legal)
     for key in keys:
@@ -75,7 +75,7 @@ def check_choices(config: Mapping, choices: Mapping[str, Mapping], source) -> No
         >>> choices = {"encoder": {"default": "rnn", "classes": {"rnn": ["size"]}}}
         >>> check_choices({"encoder": "rmn"}, choices, "train.yaml")
         Traceback (most recent call last):
-        mtla_espnet.files.UserError: train.yaml: encoder: unknown 'rmn' (nearest: 'rnn')
+        mtla_espnet.user_error.UserError: train.yaml: encoder: unknown 'rmn' (nearest: 'rnn')
     """
     for name, choice in choices.items():
         chosen = config.get(name, choice["default"])

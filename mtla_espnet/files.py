@@ -3,17 +3,16 @@
 import contextlib
 import contextvars
 import errno
-import hashlib
-import json
 import logging
 import os
 import re
 import stat
-import unicodedata
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+from mtla_espnet.user_error import UserError, cut
 
 TEMPORARY = re.compile(r"\..+\.tmp[0-9a-f]{8}(\..*)?")
 _DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -22,7 +21,6 @@ _REFUSALS = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTCONN),
     *(errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP),
 }
-_LONGEST_MESSAGE = 1000
 _LONGEST_REASON = 500
 _KINDS = {
     stat.S_IFDIR: "a directory",
@@ -33,57 +31,8 @@ _KINDS = {
 }
 
 
-class UserError(Exception):
-    """A mistake in what the user gave; shown as one line, without a traceback.
-
-    The message names the file and line, the utterance id or the YAML key, and
-    says what to do. The command line turns it into `error: <message>` on
-    stderr and exit code `exit_code`.
-
-    Args:
-        message: one line. Control characters and bytes of file names that are not UTF-8 are
-            escaped; a message longer than 1000 characters loses its middle.
-        exit_code: 1, or 2 for a wrong command line.
-    """
-
-    def __init__(self, message: str, exit_code: int = 1):
-        shorter = _cut(message, _LONGEST_MESSAGE)
-        super().__init__(_cut(printable(shorter), _LONGEST_MESSAGE))
-        self.exit_code = exit_code
-
-
 class UnwritableError(UserError):
     """A file or a directory cannot be written where it is."""
-
-
-def printable(text: str) -> str:
-    r"""Return `text` on one line that every UTF-8 terminal can show.
-
-    Control characters, and the surrogates by which Python names bytes of a file name that are
-    not UTF-8, are escaped.
-
-    Example:
-        >>> printable("a\nb\udcff c\u00e9")
-        'a\\nb\\udcff cé'
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        character.encode("unicode_escape").decode() if _is_odd(character) else character
-        for character in text
-    )
-
-
-def _is_odd(character: str) -> bool:
-    return unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"}
-
-
-def _cut(text: str, longest: int) -> str:
-    """Return `text` without its middle if it is longer than `longest` characters."""
-    if len(text) <= longest:
-        return text
-    end = longest // 3
-    return f"{text[: longest - end - 5]} ... {text[-end:]}"
 
 
 def open_file(path: str | os.PathLike, name: str | os.PathLike | None = None) -> BinaryIO:
@@ -182,10 +131,10 @@ def reading(name: str | os.PathLike, problem: str = "cannot be read") -> Iterato
         UserError: `<name>: <problem>: <reason>`, or `<name>: no such file`.
 
     Example:
-        >>> with reading("a.tsv:3", "not a number"):
+        >>> with reading("a.tsv:3", "no number"):
         ...     float("x")
         Traceback (most recent call last):
-        mtla_espnet.files.UserError: a.tsv:3: not a number: could not convert string to float: 'x'
+        mtla_espnet.user_error.UserError: a.tsv:3: no number: could not convert string to float: 'x'
     """
     try:
         yield
@@ -207,7 +156,7 @@ def _reason(error: BaseException) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, LookupError) or not text:  # a KeyError says its key alone
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    return _cut(text, _LONGEST_REASON)
+    return cut(text, _LONGEST_REASON)
 
 
 _is_wanted: contextvars.ContextVar[Callable[[], bool] | None] = contextvars.ContextVar(
@@ -395,38 +344,3 @@ def write_text(path: str | os.PathLike, text: str) -> None:
         raise UserError(f"{path}: {problem}") from None
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
-
-
-def write_json(path: str | os.PathLike, value) -> None:
-    """Write `value` as indented JSON, atomically."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
-
-
-def read_json(path: str | os.PathLike):
-    """Read a JSON file.
-
-    Raises:
-        UserError: the file is missing or is not JSON.
-    """
-    return parse_json(read_text(path), path)
-
-
-def parse_json(text: str, where: str | os.PathLike, what: str = "a JSON file"):
-    """Return the value of a JSON text.
-
-    Args:
-        text: the text.
-        where: file, or `file:line`, for messages.
-        what: it should be, for messages.
-
-    Raises:
-        UserError: it is not JSON, or is nested too deeply.
-    """
-    with reading(where, f"not {what}"):
-        return json.loads(text)
-
-
-def digest(value) -> str:
-    """Return a short SHA-256 of a JSON-able value (options, file stamps)."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -29,20 +29,20 @@ def _not_raised(lost: "sys.UnraisableHookArgs") -> None:
 
 
 @contextlib.contextmanager
-def handlers_kept() -> Iterator[None]:
+def handlers_kept() -> Iterator[bool]:
     """Set the handlers of signals back after the block, the import of a library that sets some.
 
-    Only the main thread can set them, so in another one there is nothing to keep.
+    Yields:
+        Whether this is the main thread: in another one nothing can be set, nor must be kept.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    handlers = {number: signal.getsignal(number) for number in _ENDING}
+    can_set = threading.current_thread() is threading.main_thread()
+    handlers = {number: signal.getsignal(number) for number in _ENDING} if can_set else {}
     try:
-        yield
+        yield can_set
     finally:
         for number, handler in handlers.items():
-            signal.signal(number, handler)
+            if handler is not None:  # else one that was not set from Python
+                signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -54,18 +54,13 @@ def signals_held() -> Iterator[None]:
     taken or given is missing without a word. Python handles signals in the main thread alone,
     so in another one there is nothing to hold.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     arrived: list[int] = []
-    handlers = {}
     try:
-        for number in _ENDING:
-            if callable(signal.getsignal(number)):
-                handlers[number] = signal.signal(number, lambda number, _: arrived.append(number))
-        yield
+        with handlers_kept() as can_set:
+            for number in _ENDING if can_set else ():
+                if callable(signal.getsignal(number)):
+                    signal.signal(number, lambda number, _: arrived.append(number))
+            yield
     finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
         for number in arrived:
             signal.raise_signal(number)

@@ -119,7 +119,7 @@ def nothing_runs(name: str | os.PathLike) -> Iterator[None]:
         >>> with nothing_runs("a.pkl"):  # doctest: +ELLIPSIS
         ...     pickle.loads(pickle.dumps(print))
         Traceback (most recent call last):
-        mtla_espnet.files.UserError: a.pkl: holds builtins.print, which would run as code: ...
+        mtla_espnet.user_error.UserError: a.pkl: holds builtins.print, which would run as code: ...
     """
     if are_files_trusted():
         yield

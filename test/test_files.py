@@ -23,14 +23,13 @@ from mtla_espnet.files import (
     atomic_path,
     check_file,
     open_file,
-    parse_json,
     place_error,
-    read_json,
     read_text,
     reading,
     while_wanted,
     write_text,
 )
+from mtla_espnet.json_files import parse_json, read_json
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path):

@@ -1,5 +1,7 @@
 """What a part of the package may load when it runs; `lint-imports` checks what its code names."""
 
+import ast
+import collections
 import subprocess
 import sys
 from pathlib import Path
@@ -53,3 +55,22 @@ def test_what_reads_files_only_loads_no_torch(part):
     names = modules_of(part)
     assert names
     assert not loaded_by("".join(f"import {name}\n" for name in names)) & (ESPNET | {"torch"})
+
+
+def test_a_class_has_a_name_of_its_own():
+    places = collections.defaultdict(list)
+    for file in ROOT.rglob("mtla_espnet/**/*.py"):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                places[node.name].append(f"{file.relative_to(ROOT)}:{node.lineno}")
+    assert len(places) > 50
+    assert [where for where in places.values() if len(where) > 1] == []
+
+
+def test_a_file_holds_one_behaviour():
+    """No file has more lines than one can keep in mind."""
+    files = list(ROOT.rglob("mtla_espnet/**/*.py"))
+    sizes = {str(file.relative_to(ROOT)): file.read_text("utf-8").count("\n") for file in files}
+    assert sum(sizes.values()) > 1000
+    longest = {"mtla_espnet/jobs/cluster.py": 450}
+    assert {name: size for name, size in sizes.items() if size > longest.get(name, 350)} == {}

@@ -108,6 +108,17 @@ def test_handlers_that_a_library_sets_are_set_back(number):
     assert signal.getsignal(number) is before
 
 
+def test_a_handler_that_was_not_set_from_python_is_left(number, monkeypatch):
+    """`getsignal` gives it as None, which cannot be set."""
+    with monkeypatch.context() as patched:
+        patched.setattr(signal, "getsignal", lambda _: None)
+        with handlers_kept():
+            pass
+        with signals_held():
+            pass
+    assert signal.getsignal(number) is signal.default_int_handler
+
+
 @pytest.mark.skipif(importlib.util.find_spec("dask_jobqueue") is None, reason="needs Dask")
 def test_the_engine_of_clusters_leaves_ctrl_c_as_it_is():
     program = (

@@ -15,10 +15,12 @@ How many tokens there are is a number on the device too: every step runs the sam
 operations on the same memory.
 """
 
+from functools import cached_property
+
 import torch
 from torch import Tensor
 
-from mtla_espnet.cache.slot import SlotForm, finished_slots, seeds
+from mtla_espnet.cache.slot import SlotForm, finished_slots, open_positions, seeds
 from mtla_espnet.position import rotation
 
 
@@ -127,9 +129,15 @@ class GraphCache:
         return sum(x.numel() * x.element_size() for x in buffers)
 
     # -- writing -------------------------------------------------------------
+    @cached_property
+    def _open(self) -> tuple[Tensor, Tensor]:
+        """What `seeds` needs of the prefixes, once for all layers."""
+        return open_positions(self.lengths.long(), self.form)
+
     def start(self, lengths: Tensor) -> None:
         """Begin with new prefixes of `lengths` (B,); no hypothesis holds a token."""
         self.lengths.copy_(lengths)
+        self.__dict__.pop("_open", None)
         self.step.zero_()
         torch.arange(self.rows, out=self.parents)
 
@@ -148,7 +156,7 @@ class GraphCache:
         self.prefix_key[layer, :, : finished.size(1)] = key
         self.prefix_value[layer, :, : finished.size(1)] = value
         if form.down_rate > 1:  # the seed: what step 0 finds where an odd step would have left it
-            seed = seeds(entries, self.lengths.long(), form).repeat_interleave(self.beams, dim=0)
+            seed = seeds(entries, self._open).repeat_interleave(self.beams, dim=0)
             self.store[layer, self.capacity + form.open_slots :] = seed.transpose(0, 1)
 
     def grown(self, max_length: int) -> "GraphCache":

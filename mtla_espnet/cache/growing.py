@@ -17,11 +17,12 @@ for latent kinds, but read with fewer operations.
 """
 
 from collections.abc import Callable
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from mtla_espnet.cache.slot import SlotForm, finished_slots, seeds
+from mtla_espnet.cache.slot import SlotForm, finished_slots, mask_bias, open_positions, seeds
 from mtla_espnet.position import AngleTable
 
 
@@ -100,6 +101,11 @@ class DecodingCache:
         """Hypotheses over all utterances; 0 before `expand`."""
         return self._suffix.size(1)
 
+    @cached_property
+    def _open(self) -> tuple[Tensor, Tensor]:
+        """What `seeds` needs of the prefixes, once for all layers."""
+        return open_positions(self.lengths, self.form)
+
     @property
     def prefix_nbytes(self) -> int:
         """Bytes of the finished prefix slots, once an utterance, as they are kept."""
@@ -157,7 +163,7 @@ class DecodingCache:
             for buffer, x in zip(self._prefix, kept, strict=True):
                 buffer[layer] = x.transpose(1, 2)
         if rate > 1 and entries.size(1):
-            self._seed[layer] = seeds(entries, self.lengths, self.form)
+            self._seed[layer] = seeds(entries, self._open)
 
     def prefix(self, layer: int) -> Tensor:
         """(B, P, width): one row an utterance, of a prefix that is not materialised."""
@@ -218,11 +224,11 @@ class DecodingCache:
         finished = finished_slots(entries, self.form.down_rate, merge)
         columns, count = self._suffix[layer], finished.size(1)
         columns[:, self._lead : self._lead + count] = finished
-        lengths = self.lengths.new_full((len(entries),), entries.size(1))
-        if self._lead:
-            columns[:, : self._lead] = seeds(entries, lengths, self.form)
-        elif entries.size(1) % self.form.down_rate:
-            columns[:, count : count + 1] = seeds(entries, lengths, self.form)
+        first = 0 if self._lead else count
+        if self._lead or entries.size(1) % self.form.down_rate:
+            lengths = self.lengths.new_full((len(entries),), entries.size(1))
+            opened = open_positions(lengths, self.form)
+            columns[:, first : first + self.form.open_slots] = seeds(entries, opened)
 
     def reorder(self, parents: Tensor) -> None:
         """Let row n go on from row parents[n]; the prefix is not touched.
@@ -267,14 +273,11 @@ class DecodingCache:
         """All columns, (N * C, width): those of `newest` and `finished` count rows of it."""
         return self._suffix[layer].flatten(0, 1)
 
-    @property
+    @cached_property
     def newest(self) -> Tensor:
         """(N,) int64: the column that each row's newest position is written to, in `slots`."""
-        if self._newest is None:
-            rate = self.form.down_rate
-            column = self.position % rate if self._lead else self._slot
-            self._newest = self._row * self._suffix.size(2) + column
-        return self._newest
+        column = self.position % self.form.down_rate if self._lead else self._slot
+        return self._row * self._suffix.size(2) + column
 
     @property
     def finished(self) -> Tensor:
@@ -290,42 +293,33 @@ class DecodingCache:
         window = column <= (self.position % self.form.down_rate)[:, None]
         return torch.where(column < self._lead, window, column - self._lead < self._slot[:, None])
 
-    @property
+    @cached_property
     def suffix_bias(self) -> Tensor:
         """(N, 1, S): 0 where a row sees a slot, else minus infinity; one tensor a step.
 
         (1, 1, 1) where every row sees all.
         """
-        if self._suffix_bias is None:
-            all_seen = self._aligned and not self._lead
-            self._suffix_bias = _bias(None if all_seen else self.suffix_mask, self._suffix)
-        return self._suffix_bias
+        all_seen = self._aligned and not self._lead
+        return mask_bias(None if all_seen else self.suffix_mask, self._suffix)
 
-    @property
+    @cached_property
     def prefix_bias(self) -> Tensor:
         """(B, 1, P): 0 where an utterance holds a slot, else minus infinity.
 
         (1, 1, 1) where every utterance holds all.
         """
-        if self._prefix_bias is None:
-            full = bool(self.prefix_mask.all())
-            self._prefix_bias = _bias(None if full else self.prefix_mask, self._suffix)
-        return self._prefix_bias
+        return mask_bias(None if self.prefix_mask.all() else self.prefix_mask, self._suffix)
 
-    @property
+    @cached_property
     def chunk(self) -> Tensor:
         """(N,) int64: the number of the slot of each row's newest position."""
-        if self._chunk is None:
-            rate = self.form.down_rate
-            self._chunk = self.position // rate if rate > 1 else self.position
-        return self._chunk
+        rate = self.form.down_rate
+        return self.position // rate if rate > 1 else self.position
 
-    @property
+    @cached_property
     def angle(self) -> Tensor:
         """(N, 1, rotary_width / 2) complex: by which the newest position's pairs turn."""
-        if self._angle is None:
-            self._angle = self._angles.at(self.position, self.furthest)[:, None]
-        return self._angle
+        return self._angles.at(self.position, self.furthest)[:, None]
 
     def _columns(self, step: int) -> int:
         rate = self.form.down_rate
@@ -338,7 +332,7 @@ class DecodingCache:
         self._row_length = self.lengths.repeat_interleave(per_utterance)
         self._row_remainder = self._row_length % self.form.down_rate
         self._aligned = len({n % self.form.down_rate for n in self._host_lengths}) == 1
-        self._prefix_bias: Tensor | None = None
+        self._forget("prefix_bias", "_open")
         self._locate()
 
     def _locate(self) -> None:
@@ -348,14 +342,9 @@ class DecodingCache:
         rate = self.form.down_rate
         self._slot = offset // rate if rate > 1 else offset
         self._used = self._columns(self.step)
-        self._suffix_bias: Tensor | None = None
-        self._newest: Tensor | None = None
-        self._angle: Tensor | None = None
-        self._chunk: Tensor | None = None
+        self._forget("suffix_bias", "newest", "angle", "chunk")
 
-
-def _bias(held: Tensor | None, like: Tensor) -> Tensor:
-    """Return (X, 1, Y) of the dtype of `like`: 0 where `held` (X, Y), else minus infinity."""
-    if held is None:
-        return like.new_zeros(1, 1, 1)
-    return like.new_zeros(held.shape).masked_fill_(~held, float("-inf"))[:, None]
+    def _forget(self, *names: str) -> None:
+        """Let cached properties be computed anew."""
+        for name in names:
+            self.__dict__.pop(name, None)

@@ -101,17 +101,36 @@ def finished_slots(
     return merge(entries[:, : count * rate].unflatten(1, (count, rate)))
 
 
-def seeds(entries: Tensor, lengths: Tensor, form: SlotForm) -> Tensor:
-    """Return what the prefixes leave unfinished, (B, open_slots, width).
+def open_positions(lengths: Tensor, form: SlotForm) -> tuple[Tensor, Tensor]:
+    """Return which positions stand for what prefixes leave unfinished.
 
     Args:
-        entries: (B, T, width), T at least 1.
         lengths: (B,) int64, positions of each prefix.
-        form: of the slots; without a window the newest entry stands for all before it.
+        form: of the slots; without a window the newest position stands for all before it.
+
+    Returns:
+        (B, open_slots) int64, and true where there is none.
     """
     rest = (lengths % form.down_rate)[:, None]
     index = torch.arange(form.open_slots, device=lengths.device)
     position = lengths[:, None] - rest + index if form.window else lengths[:, None] - 1
-    position = position.clamp(0, entries.size(1) - 1)
+    return position.masked_fill(index >= rest, 0), index >= rest
+
+
+def seeds(entries: Tensor, opened: tuple[Tensor, Tensor]) -> Tensor:
+    """Return what the prefixes leave unfinished, (B, open_slots, width).
+
+    Args:
+        entries: (B, T, width), T at least 1.
+        opened: of `open_positions`; the same for all layers.
+    """
+    position, is_none = opened
     found = entries.gather(1, position[..., None].expand(-1, -1, entries.size(2)))
-    return found.masked_fill((index >= rest)[..., None], 0.0)
+    return found.masked_fill(is_none[..., None], 0.0)
+
+
+def mask_bias(held: Tensor | None, like: Tensor) -> Tensor:
+    """Return (X, 1, Y) of the dtype of `like`: 0 where `held` (X, Y), else minus infinity."""
+    if held is None:
+        return like.new_zeros(1, 1, 1)
+    return like.new_zeros(held.shape).masked_fill_(~held, float("-inf"))[:, None]

@@ -40,7 +40,8 @@ from mtla_espnet.corpora.shared.raw_files import (
 from mtla_espnet.data.kaldi.tables import problem_of_id
 from mtla_espnet.data.text.spaces import plain_spaces
 from mtla_espnet.data.text.token_list import build_token_list
-from mtla_espnet.files import UserError, read_json
+from mtla_espnet.files import UserError
+from mtla_espnet.json_files import read_json
 
 # Set -> (list, directory of its audio), in the order in which recordings are met first.
 _SOURCES = {

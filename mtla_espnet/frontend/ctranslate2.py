@@ -15,7 +15,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from mtla_espnet.files import UserError, atomic_path, open_file, read_json, reading, write_json
+from mtla_espnet.files import UserError, atomic_path, open_file, reading
+from mtla_espnet.json_files import read_json, write_json
 
 _VERSION = 6
 _KIND = "WhisperSpec"

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 
 from mtla_espnet.data.features.format import Extractor
-from mtla_espnet.files import UserError, digest
+from mtla_espnet.files import UserError
 from mtla_espnet.frontend import files
 from mtla_espnet.frontend.pretrained import DTYPES, RATE_HZ, PretrainedFrontend
+from mtla_espnet.json_files import digest
 from mtla_espnet.trust import add_trust_argument, files_trusted
 
 FORMS = ("ark", "zip")

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import layer_norm
 
-from mtla_espnet.files import UserError, read_json
+from mtla_espnet.files import UserError
 from mtla_espnet.frontend.pretrained import RATE_HZ, Layers, LayerSum, PretrainedFrontend
 from mtla_espnet.frontend.transformers_encoders import WaveformEncoder, WhisperEncoder
+from mtla_espnet.json_files import read_json
 from mtla_espnet.network import no_model, unreachable_on_hub
 from mtla_espnet.trust import nothing_runs
 

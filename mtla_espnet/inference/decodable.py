@@ -4,9 +4,12 @@ import bisect
 import os
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from mtla_espnet.files import UserError
+from mtla_espnet.inference.utterance import Utterance
 from mtla_espnet.search.options import SearchOptions
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
@@ -73,6 +76,27 @@ def check_decodable(
             f"beam_size {options.beam_size} is more than the "
             f"{len(model.token_list)} tokens of the vocabulary"
         )
+
+
+def least_encoded(
+    encode: Callable[[list[Utterance]], tuple[Tensor, Tensor]], example: Utterance
+) -> int:
+    """Return the shortest input of which an encoder makes a frame, alone.
+
+    Args:
+        encode: utterances -> (B, T, d) and lengths (B,); it may raise what it likes.
+        example: an utterance that holds nothing; its first input, time first, gets other lengths.
+    """
+    name, value = next(iter(example.items()))
+
+    def takes(length: int) -> bool:
+        silence = np.zeros((length, *value.shape[1:]), dtype=value.dtype)
+        try:
+            return bool(encode([example | {name: silence}])[1][0] > 0)
+        except Exception:  # whatever its layers say of it
+            return False
+
+    return least_length(takes)
 
 
 def least_length(takes: Callable[[int], bool]) -> int:

@@ -11,7 +11,7 @@ import tqdm
 
 from mtla_espnet.data.kaldi.tables import write_table
 from mtla_espnet.decoder.decoder_only import DecoderOnly
-from mtla_espnet.files import UserError, write_json
+from mtla_espnet.files import UserError
 from mtla_espnet.inference.eval_set import eval_set
 from mtla_espnet.inference.journal import Journal, Rows
 from mtla_espnet.inference.meter import Cost, Meter
@@ -23,6 +23,7 @@ from mtla_espnet.inference.trained_model import (
     TrainedModel,
     length_of,
 )
+from mtla_espnet.json_files import write_json
 from mtla_espnet.search.batching import in_batches
 
 _KILLED = "two runs were killed while it was decoded alone (out of memory?)"

@@ -15,7 +15,8 @@ from mtla_espnet.data.kaldi.tables import read_table
 from mtla_espnet.files import UserError
 from mtla_espnet.inference.speech2understand import Speech2Understand
 from mtla_espnet.inference.speech_model import SpeechModel
-from mtla_espnet.inference.trained_model import Inputs, TrainedModel, length_of
+from mtla_espnet.inference.trained_model import TrainedModel
+from mtla_espnet.inference.utterance import Utterance, length_of
 
 
 def eval_set(data_dir: Path, keys: Sequence[str] | None, kind: type[TrainedModel]) -> "EvalSet":
@@ -63,7 +64,7 @@ class EvalSet:
         """Return the lengths of utterances in the unit of the model's input."""
         raise NotImplementedError
 
-    def read(self, key: str, model: TrainedModel) -> Inputs:
+    def read(self, key: str, model: TrainedModel) -> Utterance:
         """Return an utterance as `model.prepare` does.
 
         Raises:
@@ -98,7 +99,7 @@ class SpeechSet(EvalSet):
             check_lines(path, self._transcripts, self.keys)
         return {key: self._lengths[key] for key in keys}
 
-    def read(self, key: str, model: SpeechModel) -> Inputs:
+    def read(self, key: str, model: SpeechModel) -> Utterance:
         """Return an utterance as `model.prepare` does; a UserError names the file."""
         speech = self._read(self._entries[key], model)
         if self._transcripts is None:
@@ -159,14 +160,14 @@ class TextSet(EvalSet):
         empty = [key for key in self.keys if not self._entries[key]]
         if empty:
             raise UserError(f"{self._path}: {empty[0]!r} is empty ({len(empty)} in all)")
-        self._inputs: dict[str, Inputs] = {}
+        self._inputs: dict[str, Utterance] = {}
 
     def lengths(self, model: TrainedModel, keys: Iterable[str]) -> dict[str, int]:
         """Return the lengths of utterances: tokens of their sources."""
         self._inputs = {key: model.prepare(key, self._entries[key]) for key in keys}
         return {key: length_of(inputs) for key, inputs in self._inputs.items()}
 
-    def read(self, key: str, model: TrainedModel) -> Inputs:
+    def read(self, key: str, model: TrainedModel) -> Utterance:
         """Return an utterance as `model.prepare` does; a UserError names the file."""
         return self._inputs[key]
 

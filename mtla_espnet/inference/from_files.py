@@ -26,7 +26,8 @@ from mtla_espnet.inference.times import (
     times_or_none,
     token_ids,
 )
-from mtla_espnet.inference.trained_model import DECODING_OPTIONS, Outcome, TrainedModel
+from mtla_espnet.inference.trained_model import DECODING_OPTIONS, TrainedModel
+from mtla_espnet.inference.utterance import Outcome
 
 LONGEST_S = 20.0
 BATCH_SIZE = 8

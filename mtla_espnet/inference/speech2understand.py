@@ -8,7 +8,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from mtla_espnet.files import UserError
 from mtla_espnet.inference.speech_model import SpeechModel
-from mtla_espnet.inference.trained_model import Inputs
+from mtla_espnet.inference.utterance import Utterance
 from mtla_espnet.task import slu
 
 _PADDING = -1  # ESPnet's model leaves it out of a transcript
@@ -57,7 +57,7 @@ class Speech2Understand(SpeechModel):
             return super().__call__(speech)
         return self.batch_decode([(speech, transcript)])[0]
 
-    def prepare(self, name: int | str, value) -> Inputs:
+    def prepare(self, name: int | str, value) -> Utterance:
         """Return the inputs of speech, or of a pair of speech and the words of its transcript."""
         speech, transcript = value if _has_transcript(value) else (value, None)
         inputs = dict(super().prepare(name, speech))
@@ -71,11 +71,11 @@ class Speech2Understand(SpeechModel):
     def _are_several(self, value) -> bool:
         return super()._are_several(value) and not _has_transcript(value)
 
-    def example(self) -> Inputs:
+    def example(self) -> Utterance:
         """Return some seconds of noise, with a word that is not known."""
         return self.prepare(0, (self.noise(), "<unk>"))
 
-    def _more_inputs(self, utterances: list[Inputs]) -> dict[str, Tensor]:
+    def _more_inputs(self, utterances: list[Utterance]) -> dict[str, Tensor]:
         if not self.reads_transcripts:
             return {}
         words = [torch.as_tensor(each["transcript"]) for each in utterances]

@@ -17,7 +17,8 @@ from mtla_espnet.files import UserError
 from mtla_espnet.inference.model_config import rate_of
 from mtla_espnet.inference.online_features import kept_extractor
 from mtla_espnet.inference.samples import array_of, is_pair, samples_of
-from mtla_espnet.inference.trained_model import Inputs, TrainedModel, length_of
+from mtla_espnet.inference.trained_model import TrainedModel
+from mtla_espnet.inference.utterance import Utterance, length_of
 
 _EXAMPLE_S = 4.0
 
@@ -59,7 +60,7 @@ class SpeechModel(TrainedModel):
             return self.train_args.input_size
         return getattr(self.model.frontend, "feature_size", None)
 
-    def prepare(self, name: int | str, value) -> Inputs:
+    def prepare(self, name: int | str, value) -> Utterance:
         """Return the input that speech, named for messages, is for the model."""
         try:
             speech = self._features(value) if self.feature_size else samples_of(value, self.rate_hz)
@@ -100,7 +101,7 @@ class SpeechModel(TrainedModel):
     def _are_several(self, value) -> bool:
         return super()._are_several(value) and not is_pair(value)
 
-    def example(self) -> Inputs:
+    def example(self) -> Utterance:
         """Return some seconds of noise."""
         return self.prepare(0, self.noise())
 
@@ -112,7 +113,7 @@ class SpeechModel(TrainedModel):
             return generator.normal(size=(frames, self.feature_size))
         return generator.normal(0, 0.1, round(_EXAMPLE_S * self.rate_hz))
 
-    def _encode(self, utterances: list[Inputs]) -> tuple[Tensor, Tensor]:
+    def _encode(self, utterances: list[Utterance]) -> tuple[Tensor, Tensor]:
         waves = [torch.as_tensor(each["speech"], dtype=torch.float32) for each in utterances]
         lengths = torch.tensor([len(wave) for wave in waves], device=self.device)
         speech = pad_sequence(waves, batch_first=True).to(self.device)
@@ -124,7 +125,7 @@ class SpeechModel(TrainedModel):
         return encoded, lengths
 
     @torch.inference_mode()
-    def ctc_log_probability(self, utterance: Inputs) -> Tensor:
+    def ctc_log_probability(self, utterance: Utterance) -> Tensor:
         """Return (T, V) float32 log posteriors of CTC for the frames of one utterance.
 
         T is 0 where the utterance is too short for the encoder.
@@ -144,6 +145,6 @@ class SpeechModel(TrainedModel):
         unit = "frames" if self.feature_size else "samples"
         return f"speech of {length} {unit} is too short for the encoder"
 
-    def _more_inputs(self, utterances: list[Inputs]) -> dict[str, Tensor]:
+    def _more_inputs(self, utterances: list[Utterance]) -> dict[str, Tensor]:
         """Return what the model's encoder takes beside speech."""
         return {}

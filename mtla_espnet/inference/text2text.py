@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from mtla_espnet.files import UserError
-from mtla_espnet.inference.trained_model import Inputs, TrainedModel
+from mtla_espnet.inference.trained_model import TrainedModel
+from mtla_espnet.inference.utterance import Utterance
 from mtla_espnet.task import sum
 
 _EXAMPLE_TOKENS = 64
@@ -38,7 +39,7 @@ class Text2Text(TrainedModel):
     ):
         super().__init__(mt_train_config, mt_model_file, **options)
 
-    def prepare(self, name: int | str, value: str | np.ndarray | Tensor) -> Inputs:
+    def prepare(self, name: int | str, value: str | np.ndarray | Tensor) -> Utterance:
         """Return the input that a text, or (T,) ids of tokens, is for the model."""
         if isinstance(value, str):
             if not value.split():
@@ -56,14 +57,14 @@ class Text2Text(TrainedModel):
             )
         return {"src_text": tokens}
 
-    def example(self) -> Inputs:
+    def example(self) -> Utterance:
         """Return some tokens without meaning."""
         tokens = np.random.default_rng(0).integers(
             1, self.model.src_vocab_size - 1, _EXAMPLE_TOKENS
         )
         return self.prepare(0, tokens)
 
-    def _encode(self, utterances: list[Inputs]) -> tuple[Tensor, Tensor]:
+    def _encode(self, utterances: list[Utterance]) -> tuple[Tensor, Tensor]:
         tokens = [torch.as_tensor(each["src_text"]) for each in utterances]
         lengths = torch.tensor([len(each) for each in tokens], device=self.device)
         padded = pad_sequence(tokens, batch_first=True, padding_value=_PADDING).to(self.device)

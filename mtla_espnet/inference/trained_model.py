@@ -5,10 +5,9 @@ import functools
 import inspect
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,26 +17,20 @@ from mtla_espnet.inference.decodable import (
     DTYPES,
     check_choice,
     check_decodable,
-    least_length,
+    least_encoded,
     usable_device,
 )
 from mtla_espnet.inference.decoding_config import kept_config, read_decoding_config
-from mtla_espnet.inference.engine import Engine
 from mtla_espnet.inference.language_models import PART, load_lm, load_ngram
 from mtla_espnet.inference.meter import Meter
 from mtla_espnet.inference.model_files import load_model, model_files
+from mtla_espnet.inference.model_search import ModelSearch
 from mtla_espnet.inference.tokenizer import load_tokenizer
+from mtla_espnet.inference.utterance import Outcome, Result, Utterance, length_of
 from mtla_espnet.search.history import Hypothesis
 from mtla_espnet.search.options import SearchOptions, check_options
 from mtla_espnet.task.record import Task
 from mtla_espnet.trust import files_trusted
-
-# Text (None without a tokenizer), tokens, their ids without start and end, the hypothesis.
-Result = tuple[str | None, list[str], list[int], Hypothesis]
-# Of one utterance: ESPnet's name of an input -> array of one or more dimensions, time first.
-Inputs = Mapping[str, np.ndarray]
-# Of one utterance: the n best, best first; or why it cannot be recognised.
-Outcome = list[Result] | UserError
 
 
 class TrainedModel:
@@ -144,14 +137,14 @@ class TrainedModel:
         check_decodable(self.model, self._ctc(), self.options, train_config)
         self.model.to(self.device)
         self.model.decoder.to(getattr(torch, dtype))
-        self._engine = Engine(self.model, self._ctc(), self.options, self._blank, prefix_cache)
+        self._search = ModelSearch(self.model, self._ctc(), self.options, self._blank, prefix_cache)
         tokens = self.model.token_list
         if lm_train_config is not None and lm_weight != 0:
             lm = load_lm(lm_train_config, lm_file, tokens, self.device)
-            self._engine.add_lm(lm, lm_weight)
+            self._search.add_lm(lm, lm_weight)
         if ngram_file is not None and ngram_weight != 0:
             ngram = load_ngram(Path(ngram_file), ngram_scorer, tokens)
-            self._engine.add_ngram(ngram, ngram_weight, partial=ngram_scorer == PART)
+            self._search.add_ngram(ngram, ngram_weight, partial=ngram_scorer == PART)
 
         self.tokenizer, self._preprocess = load_tokenizer(
             espnet_task, self.train_args, Path(train_config), token_type, bpemodel
@@ -198,7 +191,7 @@ class TrainedModel:
             train_config: the `config.yaml` of the model.
         """
 
-    def prepare(self, name: int | str, value) -> Inputs:
+    def prepare(self, name: int | str, value) -> Utterance:
         """Return the inputs that an utterance is for the model.
 
         Args:
@@ -210,11 +203,11 @@ class TrainedModel:
         """
         raise NotImplementedError
 
-    def example(self) -> Inputs:
+    def example(self) -> Utterance:
         """Return an input of some length that holds nothing, to warm up with."""
         raise NotImplementedError
 
-    def _encode(self, utterances: list[Inputs]) -> tuple[Tensor, Tensor]:
+    def _encode(self, utterances: list[Utterance]) -> tuple[Tensor, Tensor]:
         """Return (B, T, d) encoder output and (B,) lengths; the longest input comes first.
 
         Raises:
@@ -275,7 +268,7 @@ class TrainedModel:
 
     @torch.inference_mode()
     def decode_prepared(
-        self, utterances: Sequence[Inputs], meter: Meter | None = None
+        self, utterances: Sequence[Utterance], meter: Meter | None = None
     ) -> list[Outcome]:
         """Recognise what `prepare` returned, in one search.
 
@@ -313,7 +306,7 @@ class TrainedModel:
                 (outcomes[number],) = self.decode_prepared([utterances[number]], meter)
             return outcomes
         with meter.part("search_s"):
-            found = self._engine.search(encoded, lengths, meter)
+            found = self._search.search(encoded, lengths, meter)
         for number, hypotheses in zip(taken, found, strict=True):
             if hypotheses is None:
                 outcomes[number] = UserError(
@@ -330,16 +323,7 @@ class TrainedModel:
         An encoder tells that a batch is too short by its padded length, and makes some frames
         of padding alone: what is shorter would depend on the batch.
         """
-        return least_length(self._takes)
-
-    def _takes(self, length: int) -> bool:
-        """Return whether the encoder makes a frame of an input of a length, alone."""
-        name, value = next(iter(self.example().items()))
-        silence = np.zeros((length, *value.shape[1:]), dtype=value.dtype)
-        try:
-            return bool(self._encode([self.example() | {name: silence}])[1][0] > 0)
-        except Exception:  # whatever its layers say of it
-            return False
+        return least_encoded(self._encode, self.example())
 
     def _too_short(self, length: int) -> str:
         """Say that an input is too short."""
@@ -362,8 +346,3 @@ DECODING_OPTIONS = frozenset(
     for name, parameter in inspect.signature(TrainedModel).parameters.items()
     if parameter.kind is parameter.KEYWORD_ONLY
 ) - {"token_type", "bpemodel", "device"}
-
-
-def length_of(utterance: Inputs) -> int:
-    """Return the length of an utterance in the unit of its main input, the first."""
-    return len(next(iter(utterance.values())))

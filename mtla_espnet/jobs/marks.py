@@ -14,8 +14,9 @@ from pathlib import Path
 
 from mtla_espnet.config import differences
 from mtla_espnet.directories import flush_all
-from mtla_espnet.files import UserError, open_file, read_json, reading, write_json
+from mtla_espnet.files import UserError, open_file, reading
 from mtla_espnet.jobs.stamps import files_of, first_changed, is_table_of_places, stamps
+from mtla_espnet.json_files import read_json, write_json
 
 _BLOCK_BYTES = 1 << 20
 # Tables that stages after these make have a digest of the audio beside them.

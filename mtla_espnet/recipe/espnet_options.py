@@ -12,7 +12,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from mtla_espnet.config import nearest
-from mtla_espnet.files import UserError, read_json
+from mtla_espnet.files import UserError
+from mtla_espnet.json_files import read_json
 
 _TABLE = Path(__file__).with_name("espnet_options.json")
 _SIZE = re.compile(r"[0-9.]+\s*[A-Za-z]*")
@@ -63,7 +64,7 @@ def check_values(config: Mapping, source: str, program: str) -> None:
         >>> check_values({"max_epoch": 3}, "train.yaml", "asr_train")
         >>> check_values({"max_epoch": "three"}, "train.yaml", "asr_train")
         Traceback (most recent call last):
-        mtla_espnet.files.UserError: train.yaml: max_epoch must be a whole number, not 'three'
+        mtla_espnet.user_error.UserError: train.yaml: max_epoch must be a whole number, not 'three'
     """
     rules = espnet_table()[program]["options"]
     for name, value in config.items():

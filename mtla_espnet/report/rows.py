@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mtla_espnet.files import read_json
+from mtla_espnet.json_files import read_json
 from mtla_espnet.report.decodes import Decode, find_decodes
 from mtla_espnet.score.efficiency import was_busy
 from mtla_espnet.score.record import Measure

@@ -10,10 +10,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 
-from mtla_espnet.files import UserError, check_file, read_json, write_json, write_text
+from mtla_espnet.files import UserError, check_file, write_text
 from mtla_espnet.jobs.lock import directory_lock
 from mtla_espnet.jobs.log import say
 from mtla_espnet.jobs.marks import file_digest
+from mtla_espnet.json_files import read_json, write_json
 from mtla_espnet.network import unreachable_on_hub
 from mtla_espnet.task import TASKS
 from mtla_espnet.task.record import Task

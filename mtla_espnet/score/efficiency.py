@@ -16,7 +16,8 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mtla_espnet.files import UserError, read_json
+from mtla_espnet.files import UserError
+from mtla_espnet.json_files import read_json
 
 FILE = "efficiency.json"
 FROM_INTERRUPTED = "utterances_from_interrupted_runs"

@@ -5,7 +5,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from mtla_espnet.data.kaldi.tables import read_table
-from mtla_espnet.files import UserError, read_json, write_json
+from mtla_espnet.files import UserError
+from mtla_espnet.json_files import read_json, write_json
 from mtla_espnet.score.pairs import read_pairs, read_speakers
 from mtla_espnet.score.rates import aligner, percent, rate_table, score_options
 from mtla_espnet.score.record import Measure, Result, Score, ScoredSet, Table, read_each

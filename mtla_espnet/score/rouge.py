@@ -22,7 +22,8 @@ from pathlib import Path
 from mtla_espnet.data.kaldi.tables import read_table
 from mtla_espnet.data.text.scripts import is_unspaced, share_of_letters
 from mtla_espnet.data.text.sentences import split_sentences
-from mtla_espnet.files import UserError, read_json, write_json, write_text
+from mtla_espnet.files import UserError, write_text
+from mtla_espnet.json_files import read_json, write_json
 from mtla_espnet.score.pairs import check_ids, read_pairs
 from mtla_espnet.score.record import Measure, Result, Score, ScoredSet, Table, read_each
 

@@ -5,11 +5,12 @@ import shutil
 from pathlib import Path
 
 from mtla_espnet.data.kaldi.tables import read_table, write_table
-from mtla_espnet.files import UserError, digest, write_json, write_text
+from mtla_espnet.files import UserError, write_text
 from mtla_espnet.jobs.fan_out import fan_out, number_of_shards, on_cluster
 from mtla_espnet.jobs.log import say
 from mtla_espnet.jobs.marks import Part, file_digest
 from mtla_espnet.jobs.numbered import run_numbered_jobs, split_by_length
+from mtla_espnet.json_files import digest, write_json
 from mtla_espnet.recipe.espnet_arguments import frontend_files, load_espnet
 from mtla_espnet.recipe.options import default_of
 from mtla_espnet.recipe.recipe import Recipe

@@ -15,7 +15,8 @@ import torch
 from espnet2.train.reporter import Reporter
 from espnet2.utils.build_dataclass import build_dataclass
 
-from mtla_espnet.files import UserError, write_json
+from mtla_espnet.files import UserError
+from mtla_espnet.json_files import write_json
 from mtla_espnet.tasks.kept_models import average_kept_models, rebuild, save_whole
 from mtla_espnet.tasks.midway import MIDWAY, Midway, is_distributed
 from mtla_espnet.tasks.progress import Counted

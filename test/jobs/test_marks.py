@@ -5,10 +5,11 @@ import os
 
 import pytest
 
-from mtla_espnet.files import UserError, read_json, write_json, write_text
+from mtla_espnet.files import UserError, write_text
 from mtla_espnet.jobs import marks
 from mtla_espnet.jobs.marks import Mark, Part, check_inputs, other_options
 from mtla_espnet.jobs.stamps import files_of
+from mtla_espnet.json_files import read_json, write_json
 
 
 @pytest.fixture

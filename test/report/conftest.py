@@ -6,7 +6,7 @@ import json
 import pytest
 import yaml
 
-from mtla_espnet.files import write_json
+from mtla_espnet.json_files import write_json
 from mtla_espnet.score.intent import count_intents
 from mtla_espnet.score.result import AlignedSentence, format_result
 from mtla_espnet.score.rouge import Rouge, SummaryScores

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from mtla_espnet.data.kaldi.tables import read_table, write_table
-from mtla_espnet.files import UserError, write_json
+from mtla_espnet.files import UserError
 from mtla_espnet.jobs.marks import Part
+from mtla_espnet.json_files import write_json
 from mtla_espnet.recipe.load import load_recipe
 from mtla_espnet.recipe.options import parse_options
 from mtla_espnet.report.rows import gather

@@ -9,8 +9,9 @@ from pathlib import Path
 from mtla_espnet.data.audio.sound_file import sound_length
 from mtla_espnet.data.kaldi.datadir import LONGEST_S
 from mtla_espnet.data.kaldi.rejected import DEFAULT_PERCENT
-from mtla_espnet.files import UserError, open_file, parse_json
+from mtla_espnet.files import UserError, open_file
 from mtla_espnet.jobs.parallel import run_jobs
+from mtla_espnet.json_files import parse_json
 
 # Opening a file costs about as much as sending one path, so jobs take many.
 _FILES_PER_JOB = 2000

@@ -42,8 +42,9 @@ from mtla_espnet.directories import (
     scratch_directory,
     without_leftovers,
 )
-from mtla_espnet.files import digest, write_text
+from mtla_espnet.files import write_text
 from mtla_espnet.jobs.parallel import run_jobs
+from mtla_espnet.json_files import digest
 
 RATE_HZ = 16000
 # Of each intent's sentences; the rest is for training.

@@ -22,7 +22,7 @@ from pathlib import Path, PurePath
 
 from mtla_espnet.corpora.shared.corpus_set import CorpusSet, leave_out_rejected, write_sets
 from mtla_espnet.corpora.shared.raw_files import add_shared_arguments, durations
-from mtla_espnet.corpora.table.rows import Row, read_rows
+from mtla_espnet.corpora.table.rows import TableRow, read_rows
 from mtla_espnet.data.kaldi.tables import problem_of_id, spk2utt_from, write_table
 from mtla_espnet.data.text.text_case import CASES, to_case
 from mtla_espnet.files import UserError
@@ -94,7 +94,7 @@ def prepare(args: argparse.Namespace) -> None:
     write_sets(args.output, list(sets.values()))
 
 
-def _name_optional_columns(args: argparse.Namespace, row: Row) -> None:
+def _name_optional_columns(args: argparse.Namespace, row: TableRow) -> None:
     """Check the columns that the task needs; take those of common names where none is named."""
     needed = {"sum": ("text", "summary"), "st": ("audio", "text", "translation")}
     needed |= {"asr": ("audio", "text"), "slu": ("audio", "text", "intent")}
@@ -114,11 +114,11 @@ def _name_optional_columns(args: argparse.Namespace, row: Row) -> None:
             setattr(args, option, option)
 
 
-def _value(row: Row, column: str | None) -> str:
+def _value(row: TableRow, column: str | None) -> str:
     return " ".join(row.values.get(column, "").split()) if column else ""
 
 
-def _id_of(row: Row, args: argparse.Namespace) -> str:
+def _id_of(row: TableRow, args: argparse.Namespace) -> str:
     """Return the id of a row; empty where it has nothing to name it by."""
     name = _value(row, args.id)
     if not name and args.task != "sum":
@@ -134,7 +134,7 @@ def _id_of(row: Row, args: argparse.Namespace) -> str:
     return name.replace(" ", "_")
 
 
-def _splits(rows: list[Row], ids: list[str], args: argparse.Namespace) -> list[str]:
+def _splits(rows: list[TableRow], ids: list[str], args: argparse.Namespace) -> list[str]:
     """Return the set of each row."""
     if args.split:
         return [_named_split(row, args.split) for row in rows]
@@ -146,7 +146,7 @@ def _splits(rows: list[Row], ids: list[str], args: argparse.Namespace) -> list[s
     return [chosen.get(key, "train") for key in keys]
 
 
-def _named_split(row: Row, column: str) -> str:
+def _named_split(row: TableRow, column: str) -> str:
     name = _value(row, column).lower()
     split = _SYNONYMS.get(name, name)
     if split not in SETS:
@@ -177,7 +177,7 @@ def _shares(keys: Iterable[str], shares: Mapping[str, float]) -> dict[str, str]:
     return chosen
 
 
-def _add(each: CorpusSet, places: dict[str, dict], id_: str, row: Row, args) -> None:
+def _add(each: CorpusSet, places: dict[str, dict], id_: str, row: TableRow, args) -> None:
     """Add a row to a set, or reject it there."""
     problem = _problem(id_, row, args, places)
     if problem:
@@ -199,7 +199,7 @@ def _add(each: CorpusSet, places: dict[str, dict], id_: str, row: Row, args) -> 
             each.others.setdefault(table, {})[id_] = value
 
 
-def _problem(id_: str, row: Row, args, places: Mapping[str, Mapping]) -> str:
+def _problem(id_: str, row: TableRow, args, places: Mapping[str, Mapping]) -> str:
     """Say why a row cannot be used; empty where it can."""
     columns = {"asr": (), "st": ("translation",), "slu": ("intent",), "sum": ("summary",)}
     for option in (*(() if args.task == "sum" else ("audio",)), "text", *columns[args.task]):
@@ -215,12 +215,12 @@ def _problem(id_: str, row: Row, args, places: Mapping[str, Mapping]) -> str:
     return f"its id {problem}" if problem else ""
 
 
-def _tables(args: argparse.Namespace) -> dict[str, Callable[[str, Row], str]]:
+def _tables(args: argparse.Namespace) -> dict[str, Callable[[str, TableRow], str]]:
     """Return the tables of text of a task, and how each is made of words and row."""
     if args.task == "st":
         source, target = args.languages
 
-        def translated(case: str) -> Callable[[str, Row], str]:
+        def translated(case: str) -> Callable[[str, TableRow], str]:
             return lambda words, row: to_case(_value(row, args.translation), case)
 
         return {

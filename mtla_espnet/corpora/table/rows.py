@@ -22,14 +22,15 @@ from typing import NamedTuple
 
 from mtla_espnet.corpora.shared.raw_files import parse_record, read_lines
 from mtla_espnet.data.audio.sound_file import SOUND_SUFFIXES
-from mtla_espnet.files import UserError, atomic_path, parse_json, read_text, reading
+from mtla_espnet.files import UserError, atomic_path, read_text, reading
+from mtla_espnet.json_files import parse_json
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _LINES = (".jsonl", ".ndjson")
 _SPLIT = "split"
 
 
-class Row(NamedTuple):
+class TableRow(NamedTuple):
     """A row of a corpus.
 
     Args:
@@ -48,7 +49,7 @@ class Row(NamedTuple):
         return str(self.file) if self.line is None else f"{self.file}:{self.line}"
 
 
-def read_rows(source: Path, audio: str, text: str, audio_dir: Path) -> Iterator[Row]:
+def read_rows(source: Path, audio: str, text: str, audio_dir: Path) -> Iterator[TableRow]:
     """Yield the rows of a corpus.
 
     Args:
@@ -76,7 +77,7 @@ def read_rows(source: Path, audio: str, text: str, audio_dir: Path) -> Iterator[
     raise UserError(f"{source}: a table is one of {known}, or give a folder")
 
 
-def _of_table(path: Path, delimiter: str) -> Iterator[Row]:
+def _of_table(path: Path, delimiter: str) -> Iterator[TableRow]:
     text = read_text(path).removeprefix("\ufeff")
     quoting = csv.QUOTE_MINIMAL if delimiter == "," else csv.QUOTE_NONE
     reader = csv.reader(
@@ -97,29 +98,29 @@ def _of_table(path: Path, delimiter: str) -> Iterator[Row]:
                 raise UserError(
                     f"{path}:{line}: has {len(fields)} fields, the first line names {len(columns)}"
                 )
-            yield Row(path, line, dict(zip(columns, fields, strict=True)))
+            yield TableRow(path, line, dict(zip(columns, fields, strict=True)))
     except csv.Error as error:
         raise UserError(f"{path}:{reader.line_num}: {error}") from None
 
 
-def _of_lines(path: Path) -> Iterator[Row]:
+def _of_lines(path: Path) -> Iterator[TableRow]:
     for number, line in enumerate(read_lines(path, "the command"), 1):
         if line.strip():
             record = parse_record(line, f"{path}:{number}", {})
-            yield Row(path, number, {key: _as_text(value) for key, value in record.items()})
+            yield TableRow(path, number, {key: _as_text(value) for key, value in record.items()})
 
 
-def _of_folder(folder: Path, audio: str, text: str) -> Iterator[Row]:
+def _of_folder(folder: Path, audio: str, text: str) -> Iterator[TableRow]:
     found = (path for path in folder.rglob("*") if path.suffix.lower() in SOUND_SUFFIXES)
     sounds = sorted(path for path in found if not path.name.startswith("."))
     for path in sounds:
         words = path.with_suffix(".txt")
         values = {audio: str(path.relative_to(folder))}
         values[text] = " ".join(read_text(words).split()) if words.is_file() else ""
-        yield Row(words, None, values)
+        yield TableRow(words, None, values)
 
 
-def _of_data_set(folder: Path, audio: str, audio_dir: Path) -> Iterator[Row]:
+def _of_data_set(folder: Path, audio: str, audio_dir: Path) -> Iterator[TableRow]:
     import pyarrow as pa  # here: it takes long to load
 
     listed = folder / "dataset_dict.json"
@@ -144,7 +145,7 @@ def _of_data_set(folder: Path, audio: str, audio_dir: Path) -> Iterator[Row]:
                             elif key == audio and isinstance(value, dict):
                                 value = value.get("path")
                             values[key] = _as_text(value)
-                        yield Row(path, number, values)
+                        yield TableRow(path, number, values)
 
 
 def _written(value: Mapping, directory: Path) -> str:

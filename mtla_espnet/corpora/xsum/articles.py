@@ -27,7 +27,8 @@ from typing import NamedTuple
 from mtla_espnet.corpora.shared.raw_files import read_lines
 from mtla_espnet.data.kaldi.rejected import Rejection
 from mtla_espnet.data.text.spaces import plain_spaces
-from mtla_espnet.files import UserError, check_file, open_file, parse_json, read_json, reading
+from mtla_espnet.files import UserError, check_file, open_file, reading
+from mtla_espnet.json_files import parse_json, read_json
 
 SETS = ("train", "validation", "test")
 SPLIT_FILE = "XSum-TRAINING-DEV-TEST-SPLIT-90-5-5.json"

@@ -16,8 +16,9 @@ from mtla_espnet.data.audio.reader import SourcePart
 from mtla_espnet.data.audio.reading_options import ReadingOptions
 from mtla_espnet.data.kaldi.rejected import Rejection
 from mtla_espnet.directories import flush_all, replace_directory, scratch_directory
-from mtla_espnet.files import UserError, digest, read_json, write_json, write_text
+from mtla_espnet.files import UserError, write_text
 from mtla_espnet.jobs.fan_out import fan_out
+from mtla_espnet.json_files import digest, read_json, write_json
 
 _BLOCK_UTTERANCES = 200
 _RECORD = "block.json"

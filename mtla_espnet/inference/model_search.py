@@ -22,7 +22,7 @@ from mtla_espnet.search.options import SearchOptions
 _MINLENRATIO_STEP = 0.1
 
 
-class Engine:
+class ModelSearch:
     """The search of a model's hypotheses.
 
     The decoder alone runs in CUDA graphs on a GPU that the kernels are for. With CTC or language
