@@ -44,7 +44,7 @@ KINDS = {
     "mtla2": ("mtla", {"down_rate": 2}),
     "mtla3": ("mtla", {"down_rate": 3}),
     "mtla4": ("mtla", {"down_rate": 4}),
-    "softmax2": ("mtla_softmax", {"down_rate": 2}),
+    "softmax2": ("mtla", {"down_rate": 2, "merge": "softmax"}),
 }
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 WAYS = ["peer", "copied", "shared", "scorer", "graph", "ctc", "ctc_scorer"]

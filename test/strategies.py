@@ -21,8 +21,8 @@ KINDS = [
     ("mtla", {"down_rate": 2}),
     ("mtla", {"down_rate": 3, "q_lora_rank": 12}),
     ("mtla", {"down_rate": 4, "bias": True}),
-    ("mtla_softmax", {"down_rate": 2}),
-    ("mtla_softmax", {"down_rate": 3, "q_lora_rank": 12}),
+    ("mtla", {"down_rate": 2, "merge": "softmax"}),
+    ("mtla", {"down_rate": 3, "merge": "softmax", "q_lora_rank": 12}),
 ]
 
 kinds = st.sampled_from(KINDS)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from mtla_espnet.attention.base import SelfAttention, require_integer
 from mtla_espnet.attention.mla import Latent
-from mtla_espnet.attention.standalone import StandAlone
+from mtla_espnet.attention.paper_call import StandAlone
 from mtla_espnet.position import Positions
 
 

@@ -15,7 +15,6 @@ KINDS = {
     "mla": ("mtla_espnet.attention.mla", "Latent"),
     "mtla": ("mtla_espnet.attention.mtla", "TemporalLatent"),
     "gla": ("mtla_espnet.attention.gla", "GroupedLatent"),
-    "mtla_softmax": ("mtla_espnet.attention.mtla_softmax", "SoftmaxMergedLatent"),
 }
 DEFAULT_KIND = "mtla"  # of a decoder whose configuration names none
 
@@ -48,6 +47,22 @@ def attention_options(kind: str) -> dict[str, object]:
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):  # passes nothing on
             break
     return options
+
+
+def shown_name(kind: str, conf: Mapping[str, object]) -> str:
+    """Return how reports call a kind: with the forms that it is told to take.
+
+    Args:
+        kind: YAML name.
+        conf: its options.
+
+    Example:
+        >>> shown_name("mtla", {"down_rate": 2, "merge": "softmax"})
+        'mtla softmax'
+    """
+    usual = attention_options(kind)
+    forms = [x for name, x in conf.items() if isinstance(x, str) and x != usual[name]]
+    return " ".join([kind, *forms])
 
 
 def resolve_attention_conf(

@@ -19,21 +19,29 @@ dot product with a table of chunks, which steps and kernels use, it is
 
     w_t = sigmoid(g_j . c_t + h_j),  g_j = W_p^T fc_c(PE(j)),  h_j = b_p . fc_c(PE(j))
 
+With `merge: softmax` a slot is made of its positions by `mtla_espnet.attention.window_softmax`
+instead, and a query sees its own chunk position by position.
+
 Source: arXiv 2505.13544; parameter names as in the PyPI package `mtla`.
 """
 
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mtla_espnet.attention.base import require_integer
+from mtla_espnet.attention.base import SelfAttention, require_integer
 from mtla_espnet.attention.mla import Latent
 from mtla_espnet.attention.ops import choose, chunked, sdpa
 from mtla_espnet.attention.ops.entries import gates
+from mtla_espnet.attention.window_softmax import WindowSoftmax, seen_slots_and_own
+from mtla_espnet.cache.slot import finished_slots
 from mtla_espnet.position import Positions, accurate, chunk_encoding
+
+MERGES = ("sum", "softmax")
 
 
 def merge_chunks(latent: Tensor, weight: Tensor, position: Tensor, down_rate: int) -> Tensor:
@@ -117,11 +125,14 @@ class TemporalLatent(Latent):
         num_heads: H.
         dropout: of the attention weights.
         down_rate: s, positions merged into one slot.
+        merge: `sum`, weighted by the hyper-network, as in the paper; `softmax`: over the
+            chunk, channel by channel, and the own chunk is seen position by position. Over all
+            positions at once its scores have a dense mask, T x (T + T / s) numbers a head.
         latent: the options of `Latent`; `kv_lora_rank` is at least 4, and the
             hyper-network has biases even where `bias` is false.
 
     Raises:
-        ValueError: as `Latent`, or `down_rate` < 1.
+        ValueError: as `Latent`, `down_rate` < 1, or an unknown `merge`.
     """
 
     def __init__(
@@ -131,16 +142,33 @@ class TemporalLatent(Latent):
         dropout: float = 0.0,
         *,
         down_rate: int = 2,
+        merge: str = "sum",
         **latent,
     ):
+        if merge not in MERGES:
+            raise ValueError(f"merge: {merge!r} is unknown; choose {' or '.join(MERGES)}")
         super().__init__(embed_dim, num_heads, dropout, **latent)
-        self.down_rate = require_integer("down_rate", down_rate)
+        self.down_rate, self.merge = require_integer("down_rate", down_rate), merge
         require_integer("kv_lora_rank", self.kv_lora_rank, least=4)
-        self.slot = replace(self.slot, down_rate=self.down_rate)
-        self.hypernet_down = HyperNetwork(self.kv_lora_rank)
+        window = merge == "softmax"
+        self.slot = replace(self.slot, down_rate=self.down_rate, window=window)
+        if window:
+            self.window_softmax = WindowSoftmax(self.kv_lora_rank, self.down_rate)
+        else:
+            self.hypernet_down = HyperNetwork(self.kv_lora_rank)
+
+    @property
+    def merge_window(self) -> WindowSoftmax | None:
+        """What makes a slot of a full chunk's positions; None: they are added up as they come."""
+        return self.window_softmax if self.slot.window else None
+
+    @property
+    def gates(self) -> Callable[[Tensor], tuple[Tensor, Tensor]] | None:
+        """The hyper-network as a dot product a chunk; None: latents are not weighted."""
+        return None if self.slot.window else self._gates
 
     @torch.no_grad()
-    def gates(self, chunk: Tensor) -> tuple[Tensor, Tensor]:
+    def _gates(self, chunk: Tensor) -> tuple[Tensor, Tensor]:
         """Return the hyper-network as a dot product a chunk.
 
         sigmoid(fc_c(PE(j)) . fc_p(c)) = sigmoid((fc_c(PE(j)) W_p) . c + fc_c(PE(j)) . b_p).
@@ -157,7 +185,12 @@ class TemporalLatent(Latent):
         return gates(*map(accurate, parts))[1:]
 
     def entries(self, key: Tensor, key_position: Positions) -> Tensor:
-        """Return [partial of the position's chunk ; its rotary key], (B, T, r + rope)."""
+        """Return [partial of the position's chunk ; its rotary key], (B, T, r + rope).
+
+        Merged by a softmax, slots are made of what each position alone has: that is returned.
+        """
+        if self.slot.window:
+            return SelfAttention.entries(self, key, key_position)
         joint = self.wkv_a(key)
         name = "chunks", self.down_rate, self.kv_lora_rank, self.hypernet_down.fc_c.weight.dtype
         encoding = key_position.once(name, lambda: self._encoded_chunks(key))
@@ -174,6 +207,29 @@ class TemporalLatent(Latent):
         """Return PE of all chunks of (B, T, d), (J, r)."""
         chunks = -(-key.size(1) // self.down_rate)
         return self.hypernet_down.encode(torch.arange(chunks, device=key.device))
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        query_position: Positions,
+        key_position: Positions,
+    ) -> Tensor:
+        """Attend as MLA does, to finished chunks and the own one."""
+        if not self.slot.window:
+            return super().forward(query, key, query_position, key_position)
+        q = self.turned(self.heads(query), query_position).transpose(1, 2)
+        entry = self.entries(key, key_position)
+        merged = finished_slots(entry, self.down_rate, self.merge_window)
+        k, v = self.key_value(torch.cat((merged, entry), dim=1))
+        rate, size = self.down_rate, entry.size(1)
+        mask = query_position.once(
+            ("windows", rate, size, q.dtype),
+            lambda: sdpa.kernel_mask(seen_slots_and_own(query_position.index, size, rate), q),
+        )
+        dropout = self.dropout if self.training else 0.0
+        keys = k.transpose(1, 2), v.transpose(1, 2)
+        return self._output(sdpa.attend_masked(q, *keys, mask, self.softmax_scale, dropout))
 
     def _chunks_and_own(self, position: Tensor, size: int, query: Tensor) -> tuple[Tensor, Tensor]:
         """Return where finished chunks and own partials lie, and who sees which.

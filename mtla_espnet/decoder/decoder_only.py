@@ -10,7 +10,12 @@ from espnet2.legacy.nets.scorer_interface import BatchScorerInterface
 from torch import Tensor, nn
 
 from mtla_espnet.attention.base import require_integer
-from mtla_espnet.attention.kinds import DEFAULT_KIND, attention_class, resolve_attention_conf
+from mtla_espnet.attention.kinds import (
+    DEFAULT_KIND,
+    attention_class,
+    resolve_attention_conf,
+    shown_name,
+)
 from mtla_espnet.cache.graph import GraphCache
 from mtla_espnet.cache.growing import DecodingCache
 from mtla_espnet.decoder.block import Block
@@ -89,7 +94,7 @@ class DecoderOnly(AbsDecoder, BatchScorerInterface):
         size = encoder_output_size
         conf = resolve_attention_conf(attention, attention_conf, size, attention_heads)
         self.vocab_size = vocab_size
-        self.attention = attention
+        self.attention = shown_name(attention, conf)
         self.prefix = prefix
         units = size // 2 if projector_units is None else projector_units
         self.projector = Projector(size, units, require_integer("prefix_stride", prefix_stride))

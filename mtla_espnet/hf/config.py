@@ -56,7 +56,8 @@ class LlamaMTLAConfig(LlamaConfig):
                 f"attention: {self.attention!r} is none of {', '.join(KINDS)}, the kinds that "
                 "keep latents; for others take transformers' Llama"
             )
-        names = attention_options(self.attention).keys() - {"bias"}
+        # a cache of ragged rows holds no single positions beside slots, as `merge: softmax` needs
+        names = attention_options(self.attention).keys() - {"bias", "merge"}
         return attention_class(self.attention)(
             self.hidden_size,
             self.num_attention_heads,

@@ -11,7 +11,7 @@ from mtla_espnet.cache.ragged import RaggedCache
 from mtla_espnet.position import Positions, positions
 from strategies import KINDS, SIZE, build, seeds
 
-SUMMING = [kind for kind in KINDS if kind[0] != "mtla_softmax"]
+SUMMING = [kind for kind in KINDS if "merge" not in kind[1]]
 
 # Of up to three rows: how many new positions each of up to five parts brings.
 parts = st.integers(1, 3).flatmap(

@@ -84,13 +84,13 @@ def latent(module, x, down_rate=None, groups=1, window=None):
 
     def merged(first):
         members = [own(m) for m in range(first, first + window)]
-        scores = [linear(module.merge_gate, c) for c, _ in members]
-        scores = torch.stack(scores) + module.merge_bias.double()
+        scores = [linear(module.window_softmax.gate, c) for c, _ in members]
+        scores = torch.stack(scores) + module.window_softmax.bias.double()
         total = torch.zeros(rank, dtype=torch.float64)
         for channel in range(rank):
             weights = torch.softmax(scores[:, channel], dim=0)
             total[channel] = sum(w * c[channel] for w, (c, _) in zip(weights, members, strict=True))
-        return layer_norm(module.merge_norm, total), members[-1][1]
+        return layer_norm(module.window_softmax.norm, total), members[-1][1]
 
     def seen(i):
         """(latent, rotary key) of every slot that query i sees."""
@@ -132,8 +132,8 @@ def attention(kind, module, x):
     """The reference of a YAML name."""
     if kind in ("mha", "mqa", "gqa"):
         return grouped_query(module, x)
-    if kind == "mtla_softmax":
-        return latent(module, x, window=module.down_rate)
     if kind == "gla":
         return latent(module, x, groups=module.num_latent_groups)
+    if kind == "mtla" and module.merge == "softmax":
+        return latent(module, x, window=module.down_rate)
     return latent(module, x, module.down_rate if kind == "mtla" else None)
