@@ -244,7 +244,7 @@ def test_cache_widths_are_those_of_the_paper():
 
 def test_options_of_each_kind():
     assert attention_options("mha") == {"bias": True}
-    assert set(attention_options("mtla")) - set(attention_options("mla")) == {"down_rate"}
+    assert set(attention_options("mtla")) - set(attention_options("mla")) == {"down_rate", "merge"}
     assert list(KINDS)[:5] == ["mha", "mqa", "gqa", "mla", "mtla"]
 
 
@@ -266,6 +266,7 @@ def test_conf_keeps_the_own_options_and_ignores_those_of_others():
         ("gqa", {"num_kv_heads": 3}, 32, 4, "num_kv_heads: 3 does not divide the 4 attention"),
         ("mtla", {"down_rate": 0}, 32, 4, "down_rate must be an integer of at least 1, got 0"),
         ("mtla", {"down_rate": 1.5}, 32, 4, "down_rate must be an integer of at least 1, got 1.5"),
+        ("mtla", {"merge": "mean"}, 32, 4, "merge: 'mean' is unknown; choose sum or softmax"),
         ("mla", {"qk_rope_head_dim": 3}, 32, 4, "qk_rope_head_dim must be even, got 3"),
         ("mla", {"kv_lora_rank": True}, 32, 4, "kv_lora_rank must be an integer"),
     ],
