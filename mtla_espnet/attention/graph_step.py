@@ -11,7 +11,7 @@ from mtla_espnet.attention.base import SelfAttention
 from mtla_espnet.attention.ops import choose
 from mtla_espnet.attention.step import absorbed
 from mtla_espnet.attention.step_weights import JointLinear
-from mtla_espnet.cache.graph import GraphCache
+from mtla_espnet.cache.graph import GraphCache, Memory, new_memory
 
 
 def new_cache(
@@ -21,6 +21,7 @@ def new_cache(
     beams: int,
     prefix_slots: int,
     max_length: int,
+    memory: Memory = new_memory,
 ) -> GraphCache:
     """Return an empty cache for layers like `attention`.
 
@@ -31,11 +32,12 @@ def new_cache(
         beams: hypotheses an utterance.
         prefix_slots: finished slots of the longest prefix.
         max_length: tokens.
+        memory: gives the buffers of prefix and suffix.
     """
     weight = attention.layers.output.weight
     sizes = num_layers, batch, beams, prefix_slots, max_length
     shapes = attention.key_value_shapes
-    return GraphCache(attention.slot, *sizes, shapes, weight.dtype, weight.device)
+    return GraphCache(attention.slot, *sizes, shapes, weight.dtype, weight.device, memory)
 
 
 class GraphStep:
@@ -50,13 +52,13 @@ class GraphStep:
     def __init__(self, attention: SelfAttention, layer: int, cache: GraphCache):
         self._layer, self._cache = layer, cache
         self._layers, self._scale = attention.layers, attention.softmax_scale
-        self._operations = choose.decode_operations(cache.store.device, attention)
+        self._operations = choose.decode_operations(cache.device, attention)
         self._project = JointLinear(self._layers.query, *self._layers.entry)
         self._heads, self._merge_window = attention.num_heads, attention.merge_window
         self.gates = None
         if attention.gates is not None:
             chunks = cache.angles.size(0) // attention.slot.down_rate + 1
-            self.gates = attention.gates(torch.arange(chunks, device=cache.store.device))
+            self.gates = attention.gates(torch.arange(chunks, device=cache.device))
         self._absorbed = None if self._layers.up is None else absorbed(attention)
 
     def __call__(self, x: Tensor) -> Tensor:

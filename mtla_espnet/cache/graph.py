@@ -15,6 +15,7 @@ How many tokens there are is a number on the device too: every step runs the sam
 operations on the same memory.
 """
 
+from collections.abc import Callable
 from functools import cached_property
 
 import torch
@@ -22,6 +23,16 @@ from torch import Tensor
 
 from mtla_espnet.cache.slot import SlotForm, finished_slots, open_positions, seeds
 from mtla_espnet.position import rotation
+
+# Gives the memory of a large buffer: its name, shape, dtype and device -> a tensor.
+Memory = Callable[[str, tuple[int, ...], torch.dtype, torch.device], Tensor]
+
+
+def new_memory(
+    name: str, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """Return zeros of their own."""
+    return torch.zeros(shape, dtype=dtype, device=device)
 
 
 class GraphCache:
@@ -39,6 +50,7 @@ class GraphCache:
         key_value: shapes (G, D), (G, Dv) of a materialised slot's keys and values.
         dtype: of the stored entries.
         device: where the cache lives.
+        memory: gives the buffers of prefix and suffix.
 
     Attributes:
         utterances: the first rows of B that are in use: what sizes count.
@@ -47,8 +59,8 @@ class GraphCache:
         lengths: (B,) int32, prefix positions.
         step: (1,) int32, tokens that every hypothesis held before the newest one.
         parents: (N,) int64, row of the previous step that each row goes on from.
-        store: (layers, capacity + 2 W, N, width); the last planes are unfinished slots, by
-            turns as the step is even or odd, in W slots each: one, or the window's.
+        store: of each layer (capacity + 2 W, N, width); the last planes are unfinished slots,
+            by turns as the step is even or odd, in W slots each: one, or the window's.
         ancestor: (2, N, capacity) int32, by turns as the step is even or odd.
         prefix_key: (layers, B, prefix_slots, G, D).
         prefix_value: (layers, B, prefix_slots, G, Dv).
@@ -66,6 +78,7 @@ class GraphCache:
         key_value: tuple[tuple[int, int], tuple[int, int]],
         dtype: torch.dtype,
         device: torch.device,
+        memory: Memory = new_memory,
     ):
         self.form, self.num_layers = form, num_layers
         self.batch, self.beams, self.rows = batch, beams, batch * beams
@@ -74,20 +87,28 @@ class GraphCache:
         self.max_length = max_length
         rate = form.down_rate
         self.capacity = max(1, (rate - 1 + max_length) // rate)
-        kind = {"dtype": dtype, "device": device}
         whole = {"dtype": torch.int32, "device": device}
         self.lengths = torch.zeros(batch, **whole)
         self.step = torch.zeros(1, **whole)
         self.parents = torch.arange(self.rows, device=device)
-        planes = self.capacity + 2 * form.open_slots
-        self.store = torch.zeros(num_layers, planes, self.rows, form.width, **kind)
+        self.dtype, self.device = dtype, device
+        self.store = [self._planes(layer, memory) for layer in range(num_layers)]
         self.ancestor = torch.zeros(2, self.rows, self.capacity, **whole)
-        key, value = key_value
-        self.prefix_key = torch.zeros(num_layers, batch, prefix_slots, *key, **kind)
-        self.prefix_value = torch.zeros(num_layers, batch, prefix_slots, *value, **kind)
-        positions = (prefix_slots + 1) * rate + max_length
-        index = torch.arange(positions, device=device)[None]
-        self.angles = torch.stack(rotation(index, form.rotary_width), dim=-1)[0]
+        self.prefix_key, self.prefix_value = (
+            memory(name, (num_layers, batch, prefix_slots, *shape), dtype, device)
+            for name, shape in zip(("key", "value"), key_value, strict=True)
+        )
+        self._turn()
+
+    def _planes(self, layer: int, memory: Memory) -> Tensor:
+        planes = self.capacity + 2 * self.form.open_slots
+        shape = (planes, self.rows, self.form.width)
+        return memory(f"suffix of layer {layer}", shape, self.dtype, self.device)
+
+    def _turn(self) -> None:
+        positions = (self.prefix_slots + 1) * self.form.down_rate + self.max_length
+        index = torch.arange(positions, device=self.device)[None]
+        self.angles = torch.stack(rotation(index, self.form.rotary_width), dim=-1)[0]
 
     # -- sizes ---------------------------------------------------------------
     @property
@@ -109,7 +130,7 @@ class GraphCache:
         lengths, step = self._held()
         rate = self.form.down_rate
         slots = sum(self.form.slots(length + step) - length // rate for length in lengths)
-        size = self.num_layers * self.form.width * self.store.element_size()
+        size = self.num_layers * self.form.width * self.dtype.itemsize
         return slots * self.beams * size
 
     def _held(self) -> tuple[list[int], int]:
@@ -125,7 +146,7 @@ class GraphCache:
     @property
     def nbytes_allocated(self) -> int:
         """Bytes of the buffers."""
-        buffers = (self.store, self.ancestor, self.prefix_key, self.prefix_value)
+        buffers = (*self.store, self.ancestor, self.prefix_key, self.prefix_value)
         return sum(x.numel() * x.element_size() for x in buffers)
 
     # -- writing -------------------------------------------------------------
@@ -157,25 +178,32 @@ class GraphCache:
         self.prefix_value[layer, :, : finished.size(1)] = value
         if form.down_rate > 1:  # the seed: what step 0 finds where an odd step would have left it
             seed = seeds(entries, self._open).repeat_interleave(self.beams, dim=0)
-            self.store[layer, self.capacity + form.open_slots :] = seed.transpose(0, 1)
+            self.store[layer][self.capacity + form.open_slots :] = seed.transpose(0, 1)
 
-    def grown(self, max_length: int) -> "GraphCache":
-        """Return a copy with room for more tokens."""
-        other = GraphCache(
-            self.form,
-            self.num_layers,
-            self.batch,
-            self.beams,
-            self.prefix_slots,
-            max_length,
-            (self.prefix_key.shape[3:], self.prefix_value.shape[3:]),
-            self.store.dtype,
-            self.store.device,
-        )
-        for name in ("lengths", "step", "parents", "prefix_key", "prefix_value"):
-            getattr(other, name).copy_(getattr(self, name))
-        other.utterances, other.known = self.utterances, self.known
-        other.store[:, : self.capacity] = self.store[:, : self.capacity]
-        other.store[:, other.capacity :] = self.store[:, self.capacity :]
-        other.ancestor[..., : self.capacity] = self.ancestor
-        return other
+    def clear(self) -> None:
+        """Forget what others left in the memory: no number of it is to be left, not even NaN."""
+        for buffer in (*self.store, self.prefix_key, self.prefix_value):
+            buffer.zero_()
+
+    def grow(self, max_length: int, memory: Memory = new_memory) -> None:
+        """Make room for more tokens, layer by layer: two of one layer is the most there is.
+
+        Args:
+            max_length: tokens that it can take then.
+            memory: gives the buffers; those that it gave before may lie in the same place.
+        """
+        before = self.capacity
+        self.max_length = max_length
+        self.capacity = (self.form.down_rate - 1 + max_length) // self.form.down_rate
+        for layer in range(self.num_layers):
+            old = self.store[layer]
+            unfinished = old[before:].clone()
+            new = self._planes(layer, memory)
+            if new.data_ptr() != old.data_ptr():
+                new[:before] = old[:before]
+            new[self.capacity :] = unfinished
+            self.store[layer] = new
+            del old, new
+        room = self.capacity - before
+        self.ancestor = torch.nn.functional.pad(self.ancestor, (0, room))
+        self._turn()

@@ -6,6 +6,7 @@ from torch import Tensor
 from mtla_espnet.attention.graph_step import GraphStep, new_cache
 from mtla_espnet.attention.ops import choose
 from mtla_espnet.attention.step_weights import LiveLinear
+from mtla_espnet.cache.graph import Memory, new_memory
 from mtla_espnet.decoder.decoder_only import DecoderOnly
 from mtla_espnet.decoder.step import BlockSteps
 
@@ -26,20 +27,27 @@ class GraphDecoder:
         beams: hypotheses an utterance.
         prefix_slots: finished cache slots of the longest prefix.
         max_length: tokens.
+        memory: gives the cache's buffers of prefix and suffix.
     """
 
     def __init__(
-        self, decoder: DecoderOnly, batch: int, beams: int, prefix_slots: int, max_length: int
+        self,
+        decoder: DecoderOnly,
+        batch: int,
+        beams: int,
+        prefix_slots: int,
+        max_length: int,
+        memory: Memory = new_memory,
     ):
         self._decoder = decoder
-        attention = decoder.blocks[0].attention
-        self._use(new_cache(attention, len(decoder.blocks), batch, beams, prefix_slots, max_length))
+        sizes = len(decoder.blocks), batch, beams, prefix_slots, max_length
+        self.cache = new_cache(decoder.blocks[0].attention, *sizes, memory)
+        self._operations = choose.decode_operations(self.cache.device, decoder.blocks[0].attention)
+        self._make_steps()
 
-    def _use(self, cache) -> None:
-        self.cache = cache
+    def _make_steps(self) -> None:
         attentions = [block.attention for block in self._decoder.blocks]
-        self._operations = choose.decode_operations(cache.store.device, attentions[0])
-        steps = [GraphStep(each, layer, cache) for layer, each in enumerate(attentions)]
+        steps = [GraphStep(each, layer, self.cache) for layer, each in enumerate(attentions)]
         self._blocks = BlockSteps(
             self._decoder, steps, LiveLinear, lambda norm: norm, self._operations.add_norm
         )
@@ -53,9 +61,10 @@ class GraphDecoder:
         self.cache.start(self.prefix_lengths(lengths))
         self._decoder.write_prefix(self.cache, encoded, lengths)
 
-    def grow(self, max_length: int) -> None:
+    def grow(self, max_length: int, memory: Memory = new_memory) -> None:
         """Make room for more tokens; what was captured before is void."""
-        self._use(self.cache.grown(max_length))
+        self.cache.grow(max_length, memory)
+        self._make_steps()
 
     def step(self, tokens: Tensor) -> Tensor:
         """Add a token to every hypothesis, which goes on from `cache.parents`.

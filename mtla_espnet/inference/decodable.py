@@ -12,7 +12,6 @@ from mtla_espnet.files import UserError
 from mtla_espnet.inference.utterance import Utterance
 from mtla_espnet.search.options import SearchOptions
 
-DTYPES = ("float32", "bfloat16", "float16", "float64")
 # No encoder needs more samples of speech, frames or tokens.
 _LONGEST_LEAST = 1 << 18
 

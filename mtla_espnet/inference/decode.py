@@ -12,6 +12,7 @@ import tqdm
 from mtla_espnet.data.kaldi.tables import write_table
 from mtla_espnet.decoder.decoder_only import DecoderOnly
 from mtla_espnet.files import UserError
+from mtla_espnet.inference.ahead import ReadAhead
 from mtla_espnet.inference.eval_set import eval_set
 from mtla_espnet.inference.journal import Journal, Rows
 from mtla_espnet.inference.meter import Cost, Meter
@@ -110,15 +111,18 @@ def decode(
     meter = Meter(model.device)
     decoded: dict[str, Rows] = {}
 
+    # where a run was killed, the one batch that the journal names is all that is worked on
+    reading = ReadAhead(lambda key: data.read(key, model), lengths, ahead=not killed)
+
     def recognize(batch: list[str]) -> dict[str, list[Result]]:
         if journal:
             journal.begin(batch)
-        inputs: dict[str, Inputs] = {}
-        for key in batch:
-            try:
-                inputs[key] = data.read(key, model)
-            except UserError as error:
-                failed[key] = str(error)
+        inputs: dict[str, Utterance] = {}
+        for key, value in reading(batch):
+            if isinstance(value, UserError):
+                failed[key] = str(value)
+            else:
+                inputs[key] = value
         outcomes = model.decode_prepared(list(inputs.values()), meter)
         results = {}
         for key, outcome in zip(inputs, outcomes, strict=True):
@@ -138,7 +142,7 @@ def decode(
         if 1 < len(batch) <= 2 * batch_size:
             batch_size = len(batch) // 2
             logging.warning(f"a run was killed in the batch of {' '.join(batch)}: half as many now")
-    with _Progress(len(lengths), progress) as advance, meter.whole():
+    with reading, _Progress(len(lengths), progress) as advance, meter.whole():
         for batch, results in in_batches(lengths, batch_size, recognize, most):
             if results is None:
                 failed[batch[0]] = "does not fit into memory, even alone"

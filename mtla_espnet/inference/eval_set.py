@@ -3,6 +3,7 @@
 The decoding loop asks for keys, lengths and inputs, and does not know which it is.
 """
 
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -65,7 +66,7 @@ class EvalSet:
         raise NotImplementedError
 
     def read(self, key: str, model: TrainedModel) -> Utterance:
-        """Return an utterance as `model.prepare` does.
+        """Return an utterance as `model.prepare` does; several threads may do so at once.
 
         Raises:
             UserError: it cannot be read; names the file.
@@ -128,7 +129,7 @@ class FeatureSet(SpeechSet):
 
     def __init__(self, data_dir: Path, keys: Sequence[str] | None):
         super().__init__(data_dir, keys)
-        self._reader = FeatureReader()
+        self._readers = threading.local()  # each thread has one, with its open files
         self._frame_shift_s = read_frame_shift(data_dir)
 
     def audio_s(self, model: SpeechModel, keys: Iterable[str]) -> float:
@@ -143,7 +144,9 @@ class FeatureSet(SpeechSet):
             )
 
     def _read(self, entry: str, model: SpeechModel) -> np.ndarray:
-        features = self._reader.read(entry)
+        if not hasattr(self._readers, "own"):
+            self._readers.own = FeatureReader()
+        features = self._readers.own.read(entry)
         if features.shape[1] != model.feature_size:
             raise UserError(
                 f"{entry}: has {features.shape[1]} features a frame, the model takes "

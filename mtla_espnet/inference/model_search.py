@@ -115,9 +115,7 @@ class ModelSearch:
             if self._graph_search is None:
                 self._graph_search = GraphSearch(decoder, model.eos, options, self._blank)
             with meter.part("decoder_s"):
-                found = self._graph_search(inputs, lengths)
-            meter.note_cache(self._graph_search.cache)
-            return found
+                return self._graph_search(inputs, lengths, meter.note_cache)
         with meter.part("decoder_s"):
             scorers = {"decoder": self._decoder_scorer(inputs, lengths, options)}
             text = inputs[:, :0].float()

@@ -114,9 +114,10 @@ class SpeechModel(TrainedModel):
         return generator.normal(0, 0.1, round(_EXAMPLE_S * self.rate_hz))
 
     def _encode(self, utterances: list[Utterance]) -> tuple[Tensor, Tensor]:
-        waves = [torch.as_tensor(each["speech"], dtype=torch.float32) for each in utterances]
+        kind = {"dtype": torch.float32, "device": self.device}
+        waves = [torch.as_tensor(each["speech"], **kind) for each in utterances]
         lengths = torch.tensor([len(wave) for wave in waves], device=self.device)
-        speech = pad_sequence(waves, batch_first=True).to(self.device)
+        speech = pad_sequence(waves, batch_first=True)
         encoded, lengths = self.model.encode(
             speech=speech, speech_lengths=lengths, **self._more_inputs(utterances)
         )
@@ -138,7 +139,7 @@ class SpeechModel(TrainedModel):
         """
         if length_of(utterance) < self._least_length:
             return torch.zeros(0, len(self.model.token_list))
-        encoded, lengths = self._encode([utterance])
+        encoded, lengths = self.encode([utterance])
         return self.model.ctc.log_softmax(encoded)[0, : int(lengths[0])].float()
 
     def _too_short(self, length: int) -> str:

@@ -14,7 +14,6 @@ from torch import Tensor
 from mtla_espnet.decoder.step import PREFIX_CACHES
 from mtla_espnet.files import UserError
 from mtla_espnet.inference.decodable import (
-    DTYPES,
     check_choice,
     check_decodable,
     least_encoded,
@@ -25,6 +24,7 @@ from mtla_espnet.inference.language_models import PART, load_lm, load_ngram
 from mtla_espnet.inference.meter import Meter
 from mtla_espnet.inference.model_files import load_model, model_files
 from mtla_espnet.inference.model_search import ModelSearch
+from mtla_espnet.inference.precision import EncoderPrecision, chosen_dtype
 from mtla_espnet.inference.tokenizer import load_tokenizer
 from mtla_espnet.inference.utterance import Outcome, Result, Utterance, length_of
 from mtla_espnet.search.history import Hypothesis
@@ -52,7 +52,8 @@ class TrainedModel:
         token_type: bpe, char or word; None: as trained.
         bpemodel: sentencepiece model; None: as trained.
         device: of torch.
-        dtype: of the decoder and the language model; the encoder stays in float32.
+        dtype: of the decoder and the language model, and if it is `bfloat16` or `float16` of the
+            encoder on a GPU. `auto`: bfloat16 on a GPU from Ampere on, else float32.
         beam_size: hypotheses an utterance, at most the tokens of the vocabulary.
         ctc_weight: of CTC's scores, in 0 to 1; the decoder has the rest. None: that of
             ESPnet's class, 0.5, and 0 in translation, in models of text and where a model has
@@ -110,8 +111,7 @@ class TrainedModel:
         self.device = usable_device(device)
         check_choice("prefix_cache", prefix_cache, PREFIX_CACHES)
         self.prefix_cache = prefix_cache
-        check_choice("dtype", dtype, DTYPES)
-        self.dtype = dtype
+        self.dtype = chosen_dtype(dtype, self.device)
         is_default = ctc_weight is None
         self.options = SearchOptions(
             beam_size=beam_size,
@@ -136,7 +136,8 @@ class TrainedModel:
             self.options = dataclasses.replace(self.options, ctc_weight=0.0)
         check_decodable(self.model, self._ctc(), self.options, train_config)
         self.model.to(self.device)
-        self.model.decoder.to(getattr(torch, dtype))
+        self.model.decoder.to(getattr(torch, self.dtype))
+        self._encoder_precision = EncoderPrecision(self.model, self.device, self.dtype)
         self._search = ModelSearch(self.model, self._ctc(), self.options, self._blank, prefix_cache)
         tokens = self.model.token_list
         if lm_train_config is not None and lm_weight != 0:
@@ -206,6 +207,12 @@ class TrainedModel:
     def example(self) -> Utterance:
         """Return an input of some length that holds nothing, to warm up with."""
         raise NotImplementedError
+
+    def encode(self, utterances: list[Utterance]) -> tuple[Tensor, Tensor]:
+        """Return what `_encode` does, on a GPU in the decoder's precision; in float32."""
+        with self._encoder_precision():
+            encoded, lengths = self._encode(utterances)
+        return encoded.float(), lengths
 
     def _encode(self, utterances: list[Utterance]) -> tuple[Tensor, Tensor]:
         """Return (B, T, d) encoder output and (B,) lengths; the longest input comes first.
@@ -297,7 +304,7 @@ class TrainedModel:
             return outcomes
         try:
             with meter.part("encoder_s"):
-                encoded, lengths = self._encode([utterances[number] for number in taken])
+                encoded, lengths = self.encode([utterances[number] for number in taken])
         except UserError as error:  # of one too long for its positions, for example
             if len(taken) == 1:
                 outcomes[taken[0]] = error
@@ -323,7 +330,7 @@ class TrainedModel:
         An encoder tells that a batch is too short by its padded length, and makes some frames
         of padding alone: what is shorter would depend on the batch.
         """
-        return least_encoded(self._encode, self.example())
+        return least_encoded(self.encode, self.example())
 
     def _too_short(self, length: int) -> str:
         """Say that an input is too short."""

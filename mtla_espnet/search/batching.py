@@ -12,6 +12,30 @@ import torch
 _CPU_REFUSALS = ("can't allocate memory", "not enough memory", "bad_alloc")
 
 
+def longest_first(lengths: Mapping[str, int]) -> list[str]:
+    """Return ids in the order in which batches take them.
+
+    Args:
+        lengths: id -> length.
+
+    Example:
+        >>> longest_first({"a": 3, "c": 8, "b": 8})
+        ['b', 'c', 'a']
+    """
+    return sorted(lengths, key=lambda key: (-lengths[key], key))
+
+
+def few_sizes(size: int) -> int:
+    """Return the next smaller one of few sizes of batches: a GPU keeps a CUDA graph of each.
+
+    Example:
+        >>> [few_sizes(size) for size in (1, 7, 9, 11, 13, 100)]
+        [1, 7, 8, 10, 12, 96]
+    """
+    bits = max(0, size.bit_length() - 3)
+    return size >> bits << bits
+
+
 def in_batches[Result](
     lengths: Mapping[str, int],
     batch_size: int,
@@ -21,9 +45,9 @@ def in_batches[Result](
     """Decode utterances in batches, the longest first.
 
     A batch has at most `batch_size` utterances, and at most the total length `most`
-    (utterances times the longest one). Where it does not fit into memory all the same, it is
-    tried again with half its total length, and no later batch is longer in total. The log
-    names the utterances.
+    (utterances times the longest one): then one of few sizes, `few_sizes`. Where it does not
+    fit into memory all the same, it is tried again with half its total length, and no later
+    batch is longer in total. The log names the utterances.
 
     Args:
         lengths: id -> length, in any unit.
@@ -34,10 +58,12 @@ def in_batches[Result](
     Yields:
         A batch and its result; None for an utterance that does not fit even alone.
     """
-    waiting = sorted(lengths, key=lambda key: (-lengths[key], key))
+    waiting = longest_first(lengths)
     while waiting:
         longest = max(1, lengths[waiting[0]])
-        size = max(1, int(min(batch_size, most // longest)))
+        size = batch_size
+        if most < batch_size * longest:
+            size = max(1, few_sizes(int(most // longest)))
         batch = waiting[:size]
         names = " ".join(batch)
         if longest > most:

@@ -1,16 +1,20 @@
+import weakref
+
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtla_espnet.cache.graph import GraphCache
+from mtla_espnet.cache.graph import GraphCache, new_memory
 from mtla_espnet.cache.growing import DecodingCache
 from mtla_espnet.cache.slot import SlotForm
+from mtla_espnet.search.graph.buffers import Arena
 from strategies import lengths
 
 
-def make(form, batch, beams, max_length=5, layers=2, dtype=torch.float32):
-    shapes = (2, 3), (2, 4)
-    return GraphCache(form, layers, batch, beams, 9, max_length, shapes, dtype, torch.device("cpu"))
+def make(form, batch, beams, max_length=5, layers=2, dtype=torch.float32, memory=new_memory):
+    shapes, sizes = ((2, 3), (2, 4)), (layers, batch, beams, 9, max_length)
+    return GraphCache(form, *sizes, shapes, dtype, torch.device("cpu"), memory)
 
 
 @given(
@@ -45,7 +49,7 @@ def test_every_hypothesis_starts_from_the_seed_of_its_utterance():
         return entry.unflatten(-1, (2, 3)), torch.ones(2, 2, 2, 4)
 
     cache.write_prefix(1, entries, materialise)
-    seed = cache.store[1, cache.capacity + 1]
+    seed = cache.store[1][cache.capacity + 1]
     assert torch.equal(seed[:3], entries[0, 2].expand(3, -1))
     assert torch.equal(seed[3:], entries[1, 4].expand(3, -1))
     # finished slots are the entries of their last positions
@@ -53,17 +57,69 @@ def test_every_hypothesis_starts_from_the_seed_of_its_utterance():
     assert not cache.store[0].any() and not cache.prefix_key[0].any()
 
 
-def test_a_grown_cache_holds_what_the_smaller_one_held():
-    cache = make(SlotForm(6, rotary_width=4, down_rate=2), 2, 3, max_length=4)
-    cache.start(torch.tensor([3, 5]))
-    for name in ("store", "prefix_key", "prefix_value"):
-        getattr(cache, name).normal_()
+def random(cache):
+    for buffer in (*cache.store, cache.prefix_key, cache.prefix_value):
+        buffer.normal_()
     cache.ancestor.random_(0, 6)
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["anew", "in place"])
+def test_a_grown_cache_holds_what_the_smaller_one_held(shared):
+    arena = Arena(lambda: None)
+    if shared:  # a larger shape was there before
+        make(SlotForm(6, rotary_width=4, down_rate=2), 4, 3, max_length=9, memory=arena)
+    cache = make(SlotForm(6, rotary_width=4, down_rate=2), 2, 3, max_length=4, memory=arena)
+    cache.start(torch.tensor([3, 5]))
+    random(cache)
     cache.step += 3
-    grown = cache.grown(9)
-    assert grown.capacity > cache.capacity and grown.max_length == 9
-    assert torch.equal(grown.store[:, : cache.capacity], cache.store[:, :-2])
-    assert torch.equal(grown.store[:, -2:], cache.store[:, -2:])
-    assert torch.equal(grown.ancestor[..., : cache.capacity], cache.ancestor)
-    for name in ("lengths", "step", "parents", "prefix_key", "prefix_value"):
-        assert torch.equal(getattr(grown, name), getattr(cache, name))
+    capacity, places = cache.capacity, [store.data_ptr() for store in cache.store]
+    old = [x.clone() for x in (*cache.store, cache.ancestor, cache.prefix_key, cache.lengths)]
+    cache.grow(9, arena)
+    assert (places == [store.data_ptr() for store in cache.store]) is shared
+    assert cache.capacity > capacity and cache.max_length == 9
+    for new, before in zip(cache.store, old, strict=False):
+        assert torch.equal(new[:capacity], before[:-2])
+        assert torch.equal(new[-2:], before[-2:])
+    ancestor, key, lengths = old[-3:]
+    assert torch.equal(cache.ancestor[..., :capacity], ancestor)
+    assert torch.equal(cache.prefix_key, key) and torch.equal(cache.lengths, lengths)
+    assert len(cache.angles) == 20 + 9
+
+
+def test_growth_has_one_layer_twice_at_most():
+    cache = make(SlotForm(6, rotary_width=4), 2, 3, max_length=4, layers=3)
+    places, most = [], []
+
+    def memory(name, shape, dtype, device):
+        most.append(sum(place() is not None for place in places))
+        store = torch.zeros(shape, dtype=dtype, device=device)
+        places.append(weakref.ref(store))
+        return store
+
+    places += [weakref.ref(store) for store in cache.store]
+    cache.grow(8, memory)
+    assert most == [3, 3, 3]  # and the new one
+
+
+def test_a_cleared_cache_holds_nothing_of_another_shape():
+    arena = Arena(lambda: None)
+    cache = make(SlotForm(6, rotary_width=4), 4, 3, memory=arena)
+    random(cache)
+    other = make(SlotForm(6, rotary_width=4), 2, 3, memory=arena)
+    assert other.store[0].any() and other.prefix_key.any()
+    other.clear()
+    assert not any(x.any() for x in (*other.store, other.prefix_key, other.prefix_value))
+
+
+def test_shapes_share_memory_until_one_is_larger():
+    void = []
+    arena = Arena(lambda: void.append(1))
+    cpu = torch.device("cpu")
+    first = arena("a", (4, 5), torch.float32, cpu)
+    second = arena("a", (2, 9), torch.float32, cpu)
+    assert first.data_ptr() == second.data_ptr() and not void
+    assert arena("b", (30,), torch.float32, cpu).data_ptr() != first.data_ptr() and not void
+    larger = arena("a", (21,), torch.float32, cpu)
+    assert larger.data_ptr() != first.data_ptr() and len(void) == 1
+    arena("a", (3,), torch.bfloat16, cpu)  # weights of another precision
+    assert len(void) == 2

@@ -43,7 +43,7 @@ def _rotate(x: Tensor, cache: GraphCache) -> Tensor:
 
 
 def _rows(cache: GraphCache) -> Tensor:
-    return torch.arange(cache.rows, device=cache.store.device)
+    return torch.arange(cache.rows, device=cache.device)
 
 
 def advance(cache: GraphCache) -> None:
@@ -91,14 +91,15 @@ def write(
         own = accurate(own)
         own = own * ((gates[0][chunk] * own).sum(dim=-1) + gates[1][chunk]).sigmoid()[:, None]
         before = _open_plane(cache, cache.step + 1)
-        partial = cache.store[layer, before, cache.parents, : form.key_parts]
+        partial = cache.store[layer][before, cache.parents, : form.key_parts]
         own = own + partial.masked_fill((offset % rate == 0)[:, None], 0.0)
     if form.window:  # earlier members come along from the parent
         planes = torch.arange(form.open_slots, device=entry.device)[:, None]
-        kept = cache.store[layer, _open_plane(cache, cache.step + 1) + planes, cache.parents]
-        cache.store[layer, _open_plane(cache, cache.step) + planes, _rows(cache)] = kept
+        store = cache.store[layer]
+        kept = store[_open_plane(cache, cache.step + 1) + planes, cache.parents]
+        store[_open_plane(cache, cache.step) + planes, _rows(cache)] = kept
     entry = torch.cat((own.to(entry.dtype), rest), dim=-1)
-    cache.store[layer, _own_plane(cache), _rows(cache)] = entry
+    cache.store[layer][_own_plane(cache), _rows(cache)] = entry
     turned = query[..., -form.rotary_width :]
     turned.copy_(_rotate(turned, cache))
 
@@ -120,7 +121,7 @@ def merge(merge_window: Callable[[Tensor], Tensor], cache: GraphCache, layer: in
     plane = torch.where(full, offset // rate, _own_plane(cache))
     kept = window[_rows(cache), offset % rate]
     merged = torch.where(full[:, None], merge_window(window).to(window.dtype), kept)
-    cache.store[layer, plane, _rows(cache)] = merged
+    cache.store[layer][plane, _rows(cache)] = merged
 
 
 def attend_prefix(

@@ -1,7 +1,8 @@
 """Triton kernels of the operations in `decode`, where each is explained.
 
 Bound by memory and launches: a kernel does all of a row's work between two matrix
-products of a layer, so that a layer of latent attention takes ten launches.
+products of a layer, so that a layer of latent attention takes ten launches. Numbers that depend
+on a batch are not specialised: the first batch compiles for all.
 """
 
 import functools
@@ -30,7 +31,7 @@ _KEYS, _PART = 32, 128
 _PROGRAMS = 4
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["beams", "slots", "parts", "rows"])
 def _attend_prefix(
     query, key, value, lengths, output, lse, scale, beams, slots, heads, shared,
     query_stride, width, value_width, parts, rows,
@@ -97,7 +98,7 @@ def _attend_prefix(
     )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["parts", "count"])
 def _merge_parts(
     part_output, part_lse, output, lse, parts, count, width,
     PARTS: tl.constexpr, VALUE: tl.constexpr,
@@ -198,7 +199,7 @@ def attend_prefix(
     return output, lse
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows", "beams", "capacity"])
 def _attend_suffix(
     latent_query, query, store, ancestor, lengths, step, output, lse, latent_output,
     scale, rows, beams, capacity, heads, shared, width, query_stride, query_width,

@@ -7,6 +7,9 @@ from torch import Tensor
 
 from mtla_espnet.cache.graph import GraphCache
 
+# Slots of a hypothesis whose rows are moved at once.
+_ANCESTORS = 64
+
 
 def power(size: int, least: int = 1) -> int:
     """Return the least power of two that is at least both numbers."""
@@ -25,18 +28,19 @@ def newest(lengths, step, n, beams, capacity, RATE: tl.constexpr):
     return length + t, residue, slot, plane, turn
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows", "beams", "capacity"])
 def _advance(
     ancestor, parents, lengths, step, rows, beams, capacity, RATE: tl.constexpr, BLOCK: tl.constexpr
 ):
     n = tl.program_id(0)
     _, _, slot, _, turn = newest(lengths, step, n, beams, capacity, RATE)
     parent = tl.load(parents + n)
-    index = tl.arange(0, BLOCK)
-    held = index < capacity
-    row = tl.load(ancestor + ((1 - turn) * rows + parent) * capacity + index, mask=held)
-    row = tl.where(index == slot, n, row)
-    tl.store(ancestor + (turn * rows + n) * capacity + index, row, mask=held)
+    before = ancestor + ((1 - turn) * rows + parent) * capacity
+    now = ancestor + (turn * rows + n) * capacity
+    for first in range(0, capacity, BLOCK):
+        index = first + tl.arange(0, BLOCK)
+        row = tl.load(before + index, mask=index < capacity, other=0)
+        tl.store(now + index, tl.where(index == slot, n, row), mask=index < capacity)
 
 
 def advance(cache: GraphCache) -> None:
@@ -50,7 +54,7 @@ def advance(cache: GraphCache) -> None:
         cache.beams,
         cache.capacity,
         RATE=cache.form.down_rate,
-        BLOCK=power(cache.capacity),
+        BLOCK=_ANCESTORS,
         num_warps=1,
     )
 
@@ -76,7 +80,7 @@ def _pairs(stride, heads, half, HEADS: tl.constexpr, HALF: tl.constexpr):
     return index, held, tl.arange(0, HALF)[None, :]
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows", "beams", "capacity"])
 def _write_latent(
     joint, query, norm_weight, norm_bias, vectors, numbers, store, angles,
     parents, lengths, step, rows, beams, capacity, eps, rank, half, heads, head_width,
@@ -176,7 +180,7 @@ def _launch_latent(joint, query, norm, gates, cache, layer):
     )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows", "beams", "capacity"])
 def _write_heads(
     query, key, value, store, angles, lengths, step, rows, beams, capacity,
     heads, key_heads, half, query_stride, key_stride, value_stride,

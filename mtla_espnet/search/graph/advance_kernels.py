@@ -20,7 +20,7 @@ def _ended(chosen, token, held, index, least, most, sos_eos):
     return score, ends, tl.where(counted, score, _NOTHING)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["batch", "beams", "columns"])
 def _advance(
     chosen, parent, token, limits, index, best, found,
     total, tokens, rows, parents, kept_tokens, ended_scores,

@@ -16,8 +16,7 @@ def filled(attention, device="cpu"):
     generator = torch.Generator().manual_seed(1)
     cache.start(torch.tensor(PREFIXES, device=device))
     cache.step += STEP
-    for name in ("store", "prefix_key", "prefix_value"):
-        whole = getattr(cache, name)
+    for whole in (*cache.store, cache.prefix_key, cache.prefix_value):
         whole.copy_(torch.randn(whole.shape, generator=generator))
     first = torch.arange(BATCH)[:, None] * BEAMS
     parents = torch.randint(BEAMS, (BATCH, BEAMS), generator=generator) + first
@@ -50,7 +49,7 @@ def outcome(kind, operations, device="cpu"):
     if latent is not None:
         found.append(latent)
     found.append(operations.add_norm(x, added, torch.nn.LayerNorm(32, device=device)))
-    return [*found, output, query, x, cache.store, cache.ancestor[STEP % 2].float()]
+    return [*found, output, query, x, *cache.store, cache.ancestor[STEP % 2].float()]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
@@ -94,11 +93,11 @@ def suffix_slots(cache, n):
     newest = offset // rate
     own = cache.capacity + STEP % 2
     own = newest if offset % rate == rate - 1 else own
-    slots = [cache.store[0, j, cache.ancestor[STEP % 2, n, j]] for j in range(newest)]
+    slots = [cache.store[0][j, cache.ancestor[STEP % 2, n, j]] for j in range(newest)]
     if cache.form.window:
         planes = cache.capacity + STEP % 2 * rate + torch.arange(offset % rate + 1)
-        return torch.stack([*slots, *cache.store[0, planes, n]])
-    return torch.stack([*slots, cache.store[0, own, n]])
+        return torch.stack([*slots, *cache.store[0][planes, n]])
+    return torch.stack([*slots, cache.store[0][own, n]])
 
 
 def test_interpreted_kernels_equal_their_plain_forms():

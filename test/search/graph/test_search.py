@@ -12,6 +12,7 @@ from mtla_espnet.decoder.graph import why_no_graph
 from mtla_espnet.search.beam import DecoderScorer, beam_search
 from mtla_espnet.search.ctc import CTCPrefixScorer
 from mtla_espnet.search.graph import buffers
+from mtla_espnet.search.graph import search as graph_search
 from mtla_espnet.search.graph.scorer import GraphScorer, StepBuffers
 from mtla_espnet.search.graph.search import GraphSearch
 from mtla_espnet.search.options import SearchOptions
@@ -138,6 +139,14 @@ def test_batches_of_other_sizes_share_buffers_with_idle_rows():
             assert search.cache.prefix_nbytes == slots * 2 * 4 * (8 + 4 + 8) * 4
     assert caches[0] is caches[1] is caches[2]
     assert caches[3] is not caches[2]  # half of the rows would be idle
+    assert caches[3].store[0].data_ptr() == caches[0].store[0].data_ptr()
+    with torch.no_grad():  # the first shape again: its buffers, with nothing of the other's
+        encoded = batch([5, 12, 8], 9)
+        expected = plain(decoder, encoded, [5, 12, 8], chosen)
+        ours = search(encoded, torch.tensor([5, 12, 8]))
+    assert search.cache is caches[0]
+    for a, b in zip(ours, expected, strict=True):
+        same(a, b)
     assert not kept.fits(2, 12, 3) and not kept.fits(4, 40, 3) and not kept.fits(4, 12, 2)
 
 
@@ -157,6 +166,43 @@ def test_buffers_grow_with_the_hypotheses(monkeypatch):
     for a, b in zip(ours, others, strict=True):
         same(a, b)
     assert len(ours[0][0].yseq) == 13
+
+
+def test_a_few_long_utterances_are_searched_apart(monkeypatch):
+    monkeypatch.setattr(graph_search, "_ROWS_OF_A_LAUNCH", 4)
+    decoder, chosen = model(("mtla", {"down_rate": 2}), 0), SearchOptions(beam_size=3, nbest=2)
+    sizes, batches, noted = [3, 30, 2, 4, 10], [], []
+
+    class Spy(GraphSearch):
+        def _search(self, encoded, lengths, frames, limits):
+            batches.append(frames)
+            assert encoded.size(1) == max(frames) and lengths.tolist() == frames
+            return super()._search(encoded, lengths, frames, limits)
+
+    with torch.no_grad():
+        encoded = batch(sizes, 3)
+        ours = Spy(decoder, SOS_EOS, chosen)(encoded, torch.tensor(sizes), noted.append)
+        for a, b in zip(ours, plain(decoder, encoded, sizes, chosen), strict=True):
+            same(a, b)
+    assert batches == [[30], [10], [4, 3, 2]] and len(noted) == 3
+
+
+@given(
+    st.lists(st.integers(1, 900), min_size=1, max_size=90),
+    st.sampled_from([1, 5, 50]),
+)
+def test_parts_hold_all_and_cost_no_more_than_one_batch(limits, beams):
+    found = graph_search.parts(limits, beams)
+    assert sorted(number for part in found for number in part) == list(range(len(limits)))
+    lows = [min(limits[number] for number in part) for part in found[:-1]]
+    highs = [max(limits[number] for number in part) for part in found]
+    assert all(high <= low for low, high in zip(lows, highs[1:], strict=True))
+
+    def cost(parts):
+        launches = graph_search._ROWS_OF_A_LAUNCH
+        return sum(max(limits[n] for n in part) * (launches + beams * len(part)) for part in parts)
+
+    assert cost(found) <= cost([range(len(limits))])
 
 
 def test_buffers_are_freed_with_their_search():
