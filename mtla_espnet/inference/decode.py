@@ -17,13 +17,8 @@ from mtla_espnet.inference.eval_set import eval_set
 from mtla_espnet.inference.journal import Journal, Rows
 from mtla_espnet.inference.meter import Cost, Meter
 from mtla_espnet.inference.models import model_class
-from mtla_espnet.inference.trained_model import (
-    DECODING_OPTIONS,
-    Inputs,
-    Result,
-    TrainedModel,
-    length_of,
-)
+from mtla_espnet.inference.trained_model import DECODING_OPTIONS, TrainedModel
+from mtla_espnet.inference.utterance import Result, Utterance, length_of
 from mtla_espnet.json_files import write_json
 from mtla_espnet.search.batching import in_batches
 

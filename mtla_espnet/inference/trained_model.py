@@ -135,6 +135,7 @@ class TrainedModel:
         if is_default and self._ctc() is None:
             self.options = dataclasses.replace(self.options, ctc_weight=0.0)
         check_decodable(self.model, self._ctc(), self.options, train_config)
+        self._blank = getattr(self.model, "blank_id", 0)
         self.model.to(self.device)
         self.model.decoder.to(getattr(torch, self.dtype))
         self._encoder_precision = EncoderPrecision(self.model, self.device, self.dtype)
@@ -226,8 +227,6 @@ class TrainedModel:
     def _ctc(self) -> torch.nn.Module | None:
         """Return the CTC layer over the tokens that are written."""
         return getattr(self.model, "ctc", None)
-
-    # The call
 
     def __call__(self, value) -> list[Result] | list[list[Result]]:
         """Recognise one input, or a list of them.
@@ -341,10 +340,6 @@ class TrainedModel:
         token = [self.model.token_list[index] for index in token_int]
         text = None if self.tokenizer is None else self.tokenizer.tokens2text(token)
         return text, token, token_int, hypothesis
-
-    @property
-    def _blank(self) -> int:
-        return getattr(self.model, "blank_id", 0)
 
 
 # What a decoding configuration may hold: the rest is not a matter of decoding.
