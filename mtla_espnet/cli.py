@@ -22,6 +22,7 @@ from mtla_espnet.task import TASKS, task_named
 _INTERRUPTED = 130
 
 _WHISPER = "mtla_espnet.frontend.ctranslate2"
+_STUDY = "mtla_espnet.study.verb"
 
 # Of `mtla-espnet data`: name -> module with `add_arguments(parser)` and `run(arguments)`, help.
 _DATA_COMMANDS = {
@@ -169,6 +170,15 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     )
     report.set_defaults(run=_report)
 
+    study = verbs.add_parser(
+        "study",
+        help="train attention kinds over several seeds and compare them with intervals",
+        allow_abbrev=False,
+    )
+    if argv[:1] == ["study"]:
+        importlib.import_module(_STUDY).add_arguments(study)
+    study.set_defaults(run=_study)
+
     whisper = verbs.add_parser(
         "import_whisper",
         help="turn a Whisper of CTranslate2's format into a folder for `frontend: transformers`",
@@ -248,6 +258,10 @@ def _report(arguments: argparse.Namespace) -> int:
 
     print(write_comparisons(arguments.recipe_dir))
     return 0
+
+
+def _study(arguments: argparse.Namespace) -> int:
+    return importlib.import_module(_STUDY).run(arguments)
 
 
 def _import_whisper(arguments: argparse.Namespace) -> int:

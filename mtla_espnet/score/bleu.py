@@ -2,14 +2,18 @@
 
 import json
 import logging
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
+
+import numpy as np
 
 from mtla_espnet.data.text.scripts import has_case, is_unspaced, share_of_letters
 from mtla_espnet.data.text.text_case import CASES, is_in_case, to_case
 from mtla_espnet.files import UserError, write_text
 from mtla_espnet.score.bleu_tokenizer import check_tokenizer, tokenizer_of
+from mtla_espnet.score.items import Items
 from mtla_espnet.score.pairs import read_pairs, read_speakers
 from mtla_espnet.score.record import Measure, Result, Score, ScoredSet, Table, read_each
 
@@ -260,6 +264,53 @@ def _read(directory: Path) -> Result:
     )
 
 
+def _items(directory: Path) -> dict[str, Items]:
+    """Return the sentences: matches and counts of n-grams, and lengths, as BLEU sums them."""
+    from sacrebleu.metrics import BLEU  # here: only translations need it
+
+    found = read_each(directory, _FILES, read_bleu)
+    case, suffix = ("tc", "") if "tc" in found else ("lc", ".lc.rm")
+    signature = found[case]["BLEU"].get("signature", "")
+    tokenizer = re.search(r"tok:([^|]+)", signature)
+    metric = BLEU(
+        lowercase=case == "lc", tokenize=tokenizer[1] if tokenizer else None, effective_order=True
+    )
+    texts = directory / DIRECTORY
+    references, hypotheses, named = (
+        _lines(texts / name)
+        for name in (f"ref.trn.detok{suffix}", f"hyp.trn.detok{suffix}", "ref.trn.org")
+    )
+    if not len(references) == len(hypotheses) == len(named):
+        raise UserError(f"{texts}: files of different lengths; score the set again")
+    statistics = []
+    for hypothesis, reference in zip(hypotheses, references, strict=True):
+        score = metric.sentence_score(hypothesis, [reference])
+        statistics.append([*score.counts, *score.totals, score.sys_len, score.ref_len])
+    ids = tuple(line.rpartition("\t")[2] for line in named)
+    name = next(name for name, of in _VALUES.items() if of == (case, "BLEU"))
+    return {name: Items(ids, np.array(statistics, float), _bleu)}
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; score the set again (stage 13)") from None
+
+
+def _bleu(sums: np.ndarray) -> np.ndarray:
+    from sacrebleu.metrics import BLEU
+
+    def of_one(row: np.ndarray) -> float:
+        *counts, length, reference_length = map(int, row)
+        order = len(counts) // 2
+        return BLEU.compute_bleu(
+            counts[:order], counts[order:], length, reference_length, smooth_method="exp"
+        ).score
+
+    return np.apply_along_axis(of_one, -1, sums)
+
+
 SCORE = Score(
     name="translation",
     measures=(
@@ -278,4 +329,5 @@ SCORE = Score(
     options=("tgt_case", "tgt_lang", "detokenize", "bleu_tokenize"),
     check=_tokenizer,
     retire=_rotate,
+    items=_items,
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 from mtla_espnet.data.kaldi.tables import read_table
 from mtla_espnet.files import UserError
 from mtla_espnet.json_files import read_json, write_json
+from mtla_espnet.score.items import Items, mean_items, read_scores, write_scores
 from mtla_espnet.score.pairs import read_pairs, read_speakers
 from mtla_espnet.score.rates import aligner, percent, rate_table, score_options
 from mtla_espnet.score.record import Measure, Result, Score, ScoredSet, Table, read_each
@@ -15,6 +16,8 @@ from mtla_espnet.score.wer import score_units
 
 DIRECTORY = "score_intent"
 FILE = "result.json"
+SCORES_FILE = "scores.csv"
+_ACCURACY = "intent_accuracy"
 _FILES = {"intents": f"{DIRECTORY}/{FILE}"}
 _WORDS = {"words": "score_wer/result_asr.txt"}
 
@@ -71,8 +74,9 @@ def score_intents(
     """Score `<scenario>_<action> word ...` against references of the same form, by id.
 
     The first word is the intent and must be equal in every letter. Writes
-    `score_intent/result.json`, and the rest of each sentence to `score_wer/{ref,hyp}_asr.trn` (as
-    ESPnet's recipes do) with its word error rate in `score_wer/result_asr.txt`.
+    `score_intent/result.json` and `score_intent/scores.csv` (a line an utterance), and the rest of
+    each sentence to `score_wer/{ref,hyp}_asr.trn` (as ESPnet's recipes do) with its word error
+    rate in `score_wer/result_asr.txt`.
 
     Args:
         reference_text: table of id -> sentence.
@@ -97,6 +101,8 @@ def score_intents(
     _check_intents(reference_text, expected, known_intents)
     scores = count_intents(list(expected.values()), list(found.values()))
     write_json(output_dir / DIRECTORY / FILE, dataclasses.asdict(scores))
+    correct = {key: 100.0 * (found[key] == intent) for key, intent in expected.items()}
+    write_scores(output_dir / DIRECTORY / SCORES_FILE, {_ACCURACY: correct})
     rest = score_units(
         words,
         found_words,
@@ -255,10 +261,15 @@ def _tables(scores: IntentScores) -> list[Table]:
     ]
 
 
+def _items(directory: Path) -> dict[str, Items]:
+    path = directory / DIRECTORY / SCORES_FILE
+    return {_ACCURACY: mean_items(read_scores(path, _ACCURACY))}
+
+
 SCORE = Score(
     name="intents",
     measures=(
-        Measure("intent_accuracy", "intent acc %"),
+        Measure(_ACCURACY, "intent acc %"),
         Measure("scenario_accuracy"),
         Measure("action_accuracy"),
         Measure("words_wer", "WER words %"),
@@ -272,4 +283,5 @@ SCORE = Score(
     inputs=lambda scored: [scored.reference, scored.utt2spk, *scored.training_texts],
     options=("unknown_intents", "scorer", "score_opts"),
     check=score_options,
+    items=_items,
 )

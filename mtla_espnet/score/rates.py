@@ -9,9 +9,10 @@ from types import SimpleNamespace
 from mtla_espnet.data.kaldi.tables import read_table
 from mtla_espnet.data.text.scripts import is_unspaced, share_of_letters
 from mtla_espnet.files import UserError
+from mtla_espnet.score.items import Items, error_items
 from mtla_espnet.score.pairs import read_pairs, read_speakers
 from mtla_espnet.score.record import Measure, Result, Score, ScoredSet, Table, read_each
-from mtla_espnet.score.result import Totals, read_result
+from mtla_espnet.score.result import Totals, read_result, read_sentences
 from mtla_espnet.score.wer import check_own_options, score_set, score_units
 
 FILES = {rate: f"score_{rate}/result.txt" for rate in ("wer", "cer", "ter")}
@@ -114,6 +115,17 @@ def _read(directory: Path) -> Result:
     )
 
 
+def error_rate_items(path: Path) -> Items:
+    """Return the items of an error rate: the sentences of a `result.txt`.
+
+    Raises:
+        UserError: the file has no sentences.
+    """
+    return error_items(
+        {name: (counts.errors, counts.reference) for name, counts in read_sentences(path).items()}
+    )
+
+
 SCORE = Score(
     name="rates",
     measures=(
@@ -129,4 +141,5 @@ SCORE = Score(
     inputs=_inputs,
     options=("cleaner", "scorer", "score_opts"),
     check=score_options,
+    items=lambda directory: read_each(directory, FILES, error_rate_items),
 )

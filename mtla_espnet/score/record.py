@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 
+from mtla_espnet.score.items import Items
+
 
 @dataclasses.dataclass(frozen=True)
 class ScoredSet:
@@ -113,6 +115,11 @@ def _accept(options: SimpleNamespace) -> None:
     """Any options will do."""
 
 
+def _no_items(directory: Path) -> dict[str, Items]:
+    """Its measures are no functions of sums over items."""
+    return {}
+
+
 @dataclasses.dataclass(frozen=True)
 class Score:
     """A way to score decoded sets; `mtla_espnet.score.registry` lists all.
@@ -129,6 +136,7 @@ class Score:
         options: names of the recipe's options that its results depend on.
         check: raises UserError where options of a recipe will not do; called before stage 1.
         retire: removes or renames a result that another decode replaces.
+        items: directory of a scored set -> measure -> what each item adds to it.
     """
 
     name: str
@@ -142,6 +150,7 @@ class Score:
     options: tuple[str, ...] = ()
     check: Callable[[SimpleNamespace], None] = _accept
     retire: Callable[[Path], None] = Path.unlink
+    items: Callable[[Path], Mapping[str, Items]] = _no_items
 
 
 def read_each(directory: Path, files: Mapping[str, str], reader: Callable) -> dict:

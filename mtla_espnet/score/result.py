@@ -11,6 +11,7 @@ from mtla_espnet.files import UserError
 from mtla_espnet.score.align import Counts, count
 
 _HEADINGS = ("SPKR", "# Snt", "# Wrd", "Corr", "Sub", "Del", "Ins", "Err", "S.Err")
+_SENTENCE = re.compile(r"^id: \((.*)\)\nScores: \(#C #S #D #I\) (\d+) (\d+) (\d+) (\d+)$", re.M)
 _SUM_ROW = re.compile(r"\|\s*Sum\s*\|([\d\s]+)\|([\d\s]+)\|\s*")
 
 
@@ -100,10 +101,7 @@ def read_result(path: Path) -> Totals:
     Raises:
         UserError: the file is missing or has no such table.
     """
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file (score it first)") from None
+    text = _read(path)
     match = _SUM_ROW.search(text)
     sizes, numbers = (match[1].split(), match[2].split()) if match else ((), ())
     if len(sizes) != 2 or len(numbers) != 6:
@@ -111,6 +109,28 @@ def read_result(path: Path) -> Totals:
     correct, substitutions, deletions, insertions, _, wrong_sentences = map(int, numbers)
     counts = Counts(correct, substitutions, deletions, insertions)
     return Totals(int(sizes[0]), counts, wrong_sentences)
+
+
+def read_sentences(path: Path) -> dict[str, Counts]:
+    """Read the counts of each sentence in a `result.txt`, written by us or by sclite.
+
+    Returns:
+        Name of a sentence, as in `ref.trn` -> its counts.
+
+    Raises:
+        UserError: the file is missing, or has no alignments.
+    """
+    found = {name: Counts(*map(int, counts)) for name, *counts in _SENTENCE.findall(_read(path))}
+    if not found:
+        raise UserError(f"{path}: has no alignments of sentences; score it again")
+    return found
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file (score it first)") from None
 
 
 def _table(title: str, speakers: dict[str, Totals], everything: Totals, percent: bool) -> str:

@@ -11,9 +11,7 @@ of words (French), so there words are runs of letters and digits of any script, 
 every letter of a script without blanks (Chinese, Japanese, Thai) is one.
 """
 
-import csv
 import dataclasses
-import io
 import string
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
@@ -24,12 +22,14 @@ from mtla_espnet.data.text.scripts import is_unspaced, share_of_letters
 from mtla_espnet.data.text.sentences import split_sentences
 from mtla_espnet.files import UserError, write_text
 from mtla_espnet.json_files import read_json, write_json
+from mtla_espnet.score.items import Items, mean_items, read_scores, write_scores
 from mtla_espnet.score.pairs import check_ids, read_pairs
 from mtla_espnet.score.record import Measure, Result, Score, ScoredSet, Table, read_each
 
 DIRECTORY = "score_rouge"
 FILE = "result.json"
 SUM_FILE = "result.sum"
+SCORES_FILE = "scores.csv"
 _FILES = {"summaries": f"{DIRECTORY}/{FILE}"}
 NORMALISATIONS = ("rouge", "paper")
 
@@ -123,7 +123,12 @@ def score_summaries(
     directory = output_dir / DIRECTORY
     for name, texts in (("ref", references), ("hyp", systems["model"])):
         write_text(directory / f"{name}.trn", "".join(f"{t}\t({k})\n" for k, t in texts.items()))
-    write_text(directory / "scores.csv", _csv(scores))
+    columns = {
+        f"{system}_{name}": {key: getattr(each, name) for key, each in by_id.items()}
+        for system, by_id in scores.items()
+        for name in _KINDS.values()
+    }
+    write_scores(directory / SCORES_FILE, columns)
     result = SummaryScores(
         documents=len(references),
         normalisation=normalisation,
@@ -252,17 +257,6 @@ def _each(change: Callable[[str], str], texts: Mapping[str, str]) -> dict[str, s
     return {key: change(text) for key, text in texts.items()}
 
 
-def _csv(scores: Mapping[str, Mapping[str, Rouge]]) -> str:
-    names = [field.name for field in dataclasses.fields(Rouge)]
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["id", *(f"{system}_{name}" for system in scores for name in names)])
-    for key in scores["model"]:
-        values = [value for each in scores.values() for value in dataclasses.astuple(each[key])]
-        writer.writerow([key, *(f"{value:.4f}" for value in values)])
-    return stream.getvalue()
-
-
 def _write(scored: ScoredSet) -> None:
     options = scored.options
     summary, document = scored.texts
@@ -293,6 +287,11 @@ def _read(directory: Path) -> Result:
     )
 
 
+def _items(directory: Path) -> dict[str, Items]:
+    path = directory / DIRECTORY / SCORES_FILE
+    return {name: mean_items(read_scores(path, f"model_{name}")) for name in _KINDS.values()}
+
+
 SCORE = Score(
     name="summaries",
     measures=(
@@ -309,4 +308,5 @@ SCORE = Score(
     outputs=lambda scored: [f"{DIRECTORY}/{FILE}", f"{DIRECTORY}/{SUM_FILE}"],
     inputs=lambda scored: scored.texts,
     options=("rouge", "heading_mark", "detokenize", "lang"),
+    items=_items,
 )

@@ -1,0 +1,1 @@
+"""Attention kinds over several seeds on one recipe, compared with intervals."""
