@@ -7,12 +7,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mtla_espnet.files import atomic_path
-from mtla_espnet.study.results import Table
+from mtla_espnet.study.results import StudyTable
 
 _BLUE, _ORANGE, _GREEN, _GREY = "#0072B2", "#D55E00", "#009E73", "#777777"
 
 
-def draw_study(tables: Sequence[Table], baseline: str, margin: float, path: Path) -> None:
+def draw_study(tables: Sequence[StudyTable], baseline: str, margin: float, path: Path) -> None:
     """Draw three panels a table: quality, difference to the baseline, cache.
 
     Args:
@@ -42,14 +42,14 @@ def draw_study(tables: Sequence[Table], baseline: str, margin: float, path: Path
         figure.savefig(temporary, dpi=120, metadata={"Software": None})
 
 
-def _places(ax, table: Table) -> range:
+def _places(ax, table: StudyTable) -> range:
     places = range(len(table.kinds))
     ax.set_yticks(places, [each.kind for each in table.kinds])
     ax.set_ylim(len(table.kinds) - 0.4, -0.6)  # the first on top
     return places
 
 
-def _draw_quality(ax, table: Table) -> None:
+def _draw_quality(ax, table: StudyTable) -> None:
     name = table.measure.heading or table.measure.name
     better = "lower" if table.is_error else "higher"
     ax.set_title(f"{table.test_set}: {name}, {better} is better", fontsize=10)
@@ -63,7 +63,7 @@ def _draw_quality(ax, table: Table) -> None:
         )  # fmt: skip
 
 
-def _draw_differences(ax, table: Table, baseline: str, margin: float) -> None:
+def _draw_differences(ax, table: StudyTable, baseline: str, margin: float) -> None:
     ax.set_title(f"difference to {baseline}, 95 % intervals", fontsize=10)
     ax.set_xlabel(f"over items (blue) and seeds (orange); band: ± {margin:g}")
     ax.axvspan(-margin, margin, color=_GREEN, alpha=0.12, linewidth=0)
@@ -81,7 +81,7 @@ def _draw_differences(ax, table: Table, baseline: str, margin: float) -> None:
                 ax.plot([compared.difference], [place + offset], "o", color=colour, markersize=6)
 
 
-def _draw_cache(ax, table: Table) -> None:
+def _draw_cache(ax, table: StudyTable) -> None:
     ax.set_title("key/value cache", fontsize=10)
     ax.set_xlabel("bytes a position, all layers")
     sizes = [kind.cost("cache_bytes_per_position") for kind in table.kinds]

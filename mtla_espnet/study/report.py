@@ -8,7 +8,7 @@ from mtla_espnet.files import if_writable, write_text
 from mtla_espnet.report.markdown import markdown_table, megabytes, or_dash
 from mtla_espnet.study.figure import draw_study
 from mtla_espnet.study.plan import Study
-from mtla_espnet.study.results import KindResult, Table, read_study
+from mtla_espnet.study.results import KindResult, StudyTable, read_study
 from mtla_espnet.study.statistics import Comparison, Interval
 
 _COSTS = (
@@ -59,7 +59,7 @@ def _note(study: Study, margin: float) -> str:
     )
 
 
-def _section(table: Table, baseline: str) -> str:
+def _section(table: StudyTable, baseline: str) -> str:
     name = "/".join(filter(None, (table.inference_tag, table.test_set)))
     better = "lower" if table.is_error else "higher"
     title = f"## {name}: {_heading(table)} ({table.items} items; {better} is better)"
@@ -72,7 +72,7 @@ def _section(table: Table, baseline: str) -> str:
     return f"{title}\n\n{quality}\n\n{costs}"
 
 
-def _heading(table: Table) -> str:
+def _heading(table: StudyTable) -> str:
     return table.measure.heading or table.measure.name
 
 
@@ -108,7 +108,7 @@ def _cost(result: KindResult) -> list[str]:
     return cells
 
 
-def _csv(tables: Sequence[Table]) -> str:
+def _csv(tables: Sequence[StudyTable]) -> str:
     """Write a line a set, measure, kind and seed; the comparison is repeated for each seed."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")

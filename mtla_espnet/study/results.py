@@ -36,7 +36,7 @@ class KindResult:
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
+class StudyTable:
     """All kinds under a measure on a set.
 
     Args:
@@ -56,7 +56,7 @@ class Table:
     kinds: Sequence[KindResult]
 
 
-def read_study(study: Study, margin: float) -> tuple[list[Table], list[str]]:
+def read_study(study: Study, margin: float) -> tuple[list[StudyTable], list[str]]:
     """Read what is there of a study.
 
     Args:
@@ -90,7 +90,7 @@ def read_study(study: Study, margin: float) -> tuple[list[Table], list[str]]:
 
 def _tables(
     study: Study, tag: str, test_set: str, rows: dict[Run, Row], margin: float
-) -> list[Table]:
+) -> list[StudyTable]:
     directories = {run: study.experiment(run) / tag / test_set for run in rows}
     items = {run: _items(directory) for run, directory in directories.items()}
     names = [
@@ -118,7 +118,7 @@ def _tables(
             spread = Spread(tuple(each.of_all for each in runs.values()))
             kinds.append(KindResult(kind, spread, compared, [rows[run] for run in runs]))
         first = next(iter(of_measure.values()))
-        tables.append(Table(tag, test_set, measure, first.is_error, len(first.ids), kinds))
+        tables.append(StudyTable(tag, test_set, measure, first.is_error, len(first.ids), kinds))
     return tables
 
 
