@@ -25,8 +25,8 @@ _MINLENRATIO_STEP = 0.1
 class ModelSearch:
     """The search of a model's hypotheses.
 
-    The decoder alone runs in CUDA graphs on a GPU that the kernels are for. With CTC or language
-    models, and elsewhere, the plain search runs.
+    On a GPU that the kernels are for all of it runs in CUDA graphs, with CTC or without. With
+    language models, and elsewhere, the plain search runs.
 
     Args:
         model: ESPnet's, with `decoder`, `eos` and `token_list`.
@@ -109,13 +109,15 @@ class ModelSearch:
     ) -> list[list[Hypothesis] | None]:
         decoder, model = self._model.decoder, self._model
         inputs = encoded.to(self._dtype)
-        n_scorers = 1 + (self._lm is not None) + (self._ngram is not None)
-        alone = n_scorers == 1 and not options.ctc_weight and options is self._options
-        if alone and not self._no_graph:
+        skip = getattr(model, "ctc_skip_tokens", 0)
+        others = self._lm is not None or self._ngram is not None
+        if not (others or self._no_graph or options.ctc_weight == 1.0) and options is self._options:
             if self._graph_search is None:
-                self._graph_search = GraphSearch(decoder, model.eos, options, self._blank)
+                ctc = self._ctc.log_softmax if options.ctc_weight else None
+                given = decoder, model.eos, options, self._blank, ctc, skip
+                self._graph_search = GraphSearch(*given)
             with meter.part("decoder_s"):
-                return self._graph_search(inputs, lengths, meter.note_cache)
+                return self._graph_search(encoded, lengths, meter.note_cache)
         with meter.part("decoder_s"):
             scorers = {"decoder": self._decoder_scorer(inputs, lengths, options)}
             text = inputs[:, :0].float()
@@ -132,7 +134,6 @@ class ModelSearch:
         if options.ctc_weight:
             with meter.part("ctc_s"):
                 posteriors = self._ctc.log_softmax(encoded)
-                skip = getattr(model, "ctc_skip_tokens", 0)
                 ctc = CTCPrefixScorer(posteriors, lengths, self._blank, model.eos, skip)
             meter.watch("ctc_s", ctc, "start", "score", "extend", "select")
         if options.ctc_weight == 1.0:  # no decoder chooses what CTC scores

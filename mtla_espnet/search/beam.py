@@ -135,7 +135,7 @@ def beam_search(
     for index in steps.split(1):
         newest, shape = tokens.flatten(), tokens.shape
         full = {name: scorer.score(newest) for name, scorer in scorers.items()}
-        candidates, duplicate = _pre_beam(  # (B, W, S)
+        candidates, duplicate = pre_beam(  # (B, W, S)
             full, weights, shape, beam, pre_beam_size, sos_eos, left_out
         )
         flat = candidates.flatten(0, 1)
@@ -144,19 +144,9 @@ def beam_search(
             each[name] = scorer.score(newest, flat).view(*shape, -1)
         if ctc is not None:
             each["ctc"] = ctc.score(state, candidates)
-        score = _weighted({name: each[name] for name in parts}, weights)
-        if options.penalty:
-            score = score + options.penalty
-        if duplicate is not None:
-            score = score.masked_fill(duplicate, _NOTHING)
-        sums = (total[..., None] + score).flatten(1)  # (B, W * S)
-        chosen, which = sums.topk(min(beam, sums.size(1)), dim=1)
-        parent = which // candidates.size(-1)
-        token = candidates.flatten(1).gather(1, which)
-
-        # where nothing is left (fewer live hypotheses than the beam) the slot stays dead
-        taken = {name: x.flatten(1).gather(1, which) for name, x in each.items()}
-        parts = {name: part.gather(1, parent) + taken[name] for name, part in parts.items()}
+        chosen, parent, token, taken, parts = best_extensions(
+            each, candidates, duplicate, weights, total, parts, options
+        )
         total, ended_score = ends.update(chosen, token, limits, index)
         made = {"parent": parent, "token": token, "ended": ended_score, **parts}
         history.append({n: _placed(x, utterance, batch, beam) for n, x in made.items()})
@@ -192,6 +182,45 @@ def beam_search(
     )
 
 
+def best_extensions(
+    each: Mapping[str, Tensor],
+    candidates: Tensor,
+    duplicate: Tensor | None,
+    weights: Mapping[str, float],
+    total: Tensor,
+    parts: Mapping[str, Tensor],
+    options: SearchOptions,
+) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor], dict[str, Tensor]]:
+    """Return the best continuations of each utterance.
+
+    Args:
+        each: name -> (B, W, S) scores of the candidates.
+        candidates: (B, W, S) int64 tokens.
+        duplicate: (B, W, S) bool, which of them stand there twice; None: none does.
+        weights: of the scorers.
+        total: (B, W) float64 scores of the hypotheses.
+        parts: name -> (B, W) float64, unweighted, in the order in which they are added.
+        options: of the search.
+
+    Returns:
+        Scores (B, K), parents and tokens; name -> (B, K) what each scorer gave the chosen
+        tokens; name -> the new parts.
+    """
+    score = _weighted({name: each[name] for name in parts}, weights)
+    if options.penalty:
+        score = score + options.penalty
+    if duplicate is not None:
+        score = score.masked_fill(duplicate, _NOTHING)
+    sums = (total[..., None] + score).flatten(1)  # (B, W * S)
+    chosen, which = sums.topk(min(options.beam_size, sums.size(1)), dim=1)
+    parent = which // candidates.size(-1)
+    token = candidates.flatten(1).gather(1, which)
+    # where nothing is left (fewer live hypotheses than the beam) the slot stays dead
+    taken = {name: x.flatten(1).gather(1, which) for name, x in each.items()}
+    grown = {name: part.gather(1, parent) + taken[name] for name, part in parts.items()}
+    return chosen, parent, token, taken, grown
+
+
 def _placed(x: Tensor, utterance: Tensor, batch: int, beam: int) -> Tensor:
     """Return (B, W) of the whole batch, from the utterances that are left."""
     if x.shape == (batch, beam):
@@ -214,7 +243,7 @@ def _weighted(
     return total
 
 
-def _pre_beam(full, weights, shape, beam, pre_beam_size, sos_eos, blank):
+def pre_beam(full, weights, shape, beam, pre_beam_size, sos_eos, blank):
     """Return the candidates of each hypothesis, (B, W, S), and which of them stand there twice.
 
     Args:

@@ -39,6 +39,40 @@ class CTCState:
     last: Tensor
     skip: int = 0
 
+    def continued(self, parent: Tensor) -> "CTCState":
+        """Return the state of prefixes `parent` (B, K) of each utterance, before their labels."""
+        index = parent[..., None].expand(-1, -1, self.blank.size(-1))
+        return CTCState(
+            self.blank.gather(1, index),
+            self.either.gather(1, index),
+            self.prefix.gather(1, parent),
+            self.last.gather(1, parent),
+            max(0, self.skip - 1),
+        )
+
+    def extended(
+        self, label: Tensor, score: Tensor, frames: Tensor, blank_sum: Tensor
+    ) -> "CTCState":
+        """Return the state after one more label each.
+
+        Args:
+            label: (B, K) int64.
+            score: (B, K) log psi(g v) - log psi(g) of it.
+            frames: (B, K, T) float64 log posteriors of the label; 0 where padded.
+            blank_sum: (B, T) float64 sums of blank's up to each frame; padded ones add nothing.
+        """
+        before = torch.where((label == self.last)[..., None], self.blank, self.either)
+        # r^n_t = p_t (r^n_{t-1} + phi_{t-1}), divided by the product of p up to t
+        total = frames.cumsum(dim=-1)
+        earlier = _shift(total, 0.0)
+        nonblank = total + (shifted(before, self) - earlier).logcumsumexp(dim=-1)
+        # r^b_t = b_t (r^b_{t-1} + r^n_{t-1}), divided by the product of b up to t
+        blank_sum = blank_sum[:, None]
+        arrived = _shift(nonblank, _NOTHING) - _shift(blank_sum, 0.0)
+        blank = blank_sum + arrived.logcumsumexp(dim=-1)
+        either = torch.logaddexp(nonblank, blank)
+        return CTCState(blank, either, self.prefix + score.double(), label)
+
     def select(self, index: Tensor) -> "CTCState":
         """Keep utterances `index` (B',)."""
         chosen = (x[index] for x in (self.blank, self.either, self.prefix, self.last))
@@ -95,7 +129,7 @@ class CTCPrefixScorer:
         Returns:
             (B, W, S), S = V for the whole vocabulary.
         """
-        before = _shifted(state.either, state)
+        before = shifted(state.either, state)
         largest = before.amax(dim=-1, keepdim=True).clamp_min(torch.finfo(before.dtype).min)
         # one product for all labels, also where few are asked for: faster than to collect those
         psi = torch.matmul((before - largest).exp_(), self._probability)
@@ -106,7 +140,7 @@ class CTCPrefixScorer:
         psi = psi.log_().add_(largest)
         # the last label again: only after a blank in between
         last = state.last[..., None]
-        emitted = _shifted(state.blank, state) + self._frames(state.last.clamp_min(0))
+        emitted = shifted(state.blank, state) + self._frames(state.last.clamp_min(0))
         repeated = emitted.masked_fill_(~self._held[:, None], _NOTHING).logsumexp(dim=-1)
         psi = torch.where(label == last, repeated[..., None], psi)
         prefix = state.prefix[..., None]
@@ -126,28 +160,10 @@ class CTCPrefixScorer:
             label: (B, K) int64, its new label.
             score: (B, K) what `score` gave it.
         """
-        index = parent[..., None].expand(-1, -1, state.blank.size(-1))
-        chosen = CTCState(
-            state.blank.gather(1, index),
-            state.either.gather(1, index),
-            state.prefix.gather(1, parent),
-            state.last.gather(1, parent),
-            max(0, state.skip - 1),
-        )
+        chosen = state.continued(parent)
         if state.skip:
             return chosen
-        before = torch.where((label == chosen.last)[..., None], chosen.blank, chosen.either)
-        frames = self._frames(label)
-        # r^n_t = p_t (r^n_{t-1} + phi_{t-1}), divided by the product of p up to t
-        total = frames.cumsum(dim=-1)
-        earlier = _shift(total, 0.0)
-        nonblank = total + (_shifted(before, chosen) - earlier).logcumsumexp(dim=-1)
-        # r^b_t = b_t (r^b_{t-1} + r^n_{t-1}), divided by the product of b up to t
-        blank_sum = self._blank_sum[:, None]
-        arrived = _shift(nonblank, _NOTHING) - _shift(blank_sum, 0.0)
-        blank = blank_sum + arrived.logcumsumexp(dim=-1)
-        either = torch.logaddexp(nonblank, blank)
-        return CTCState(blank, either, chosen.prefix + score.double(), label)
+        return chosen.extended(label, score, self._frames(label), self._blank_sum)
 
     def _frames(self, label: Tensor) -> Tensor:
         """Return (B, K, T) log posteriors of one label a hypothesis; 0 where padded."""
@@ -167,8 +183,8 @@ def _shift(x: Tensor, first: float) -> Tensor:
     return torch.nn.functional.pad(x[..., :-1], (1, 0), value=first)
 
 
-def _shifted(phi: Tensor, state: CTCState) -> Tensor:
-    """Return phi_{t-1}: before the first frame only the empty prefix is complete."""
-    shifted = _shift(phi, _NOTHING)
-    shifted[..., 0] = torch.where(state.last < 0, 0.0, _NOTHING)
-    return shifted
+def shifted(phi: Tensor, state: CTCState) -> Tensor:
+    """Return phi_{t-1} of phi (B, W, T): before the first frame only the empty prefix is."""
+    earlier = _shift(phi, _NOTHING)
+    earlier[..., 0] = torch.where(state.last < 0, 0.0, _NOTHING)
+    return earlier

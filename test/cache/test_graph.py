@@ -11,10 +11,12 @@ from mtla_espnet.cache.slot import SlotForm
 from mtla_espnet.search.graph.buffers import Arena
 from strategies import lengths
 
+CPU = torch.device("cpu")
+
 
 def make(form, batch, beams, max_length=5, layers=2, dtype=torch.float32, memory=new_memory):
     shapes, sizes = ((2, 3), (2, 4)), (layers, batch, beams, 9, max_length)
-    return GraphCache(form, *sizes, shapes, dtype, torch.device("cpu"), memory)
+    return GraphCache(form, *sizes, shapes, dtype, CPU, memory)
 
 
 @given(
@@ -28,7 +30,7 @@ def test_sizes_are_those_of_the_moving_cache_but_for_the_prefix(sizes, rate, bea
     form, prefixes = SlotForm(6, rotary_width=4, down_rate=rate), torch.tensor(sizes)
     graph = make(form, len(sizes), beams, dtype=dtype)
     graph.start(prefixes)
-    moving = DecodingCache(form, 2, prefixes, dtype, torch.device("cpu"))
+    moving = DecodingCache(form, 2, prefixes, dtype, CPU)
     moving.expand(len(sizes) * beams)
     for _ in range(steps):
         moving.advance()
@@ -65,7 +67,7 @@ def random(cache):
 
 @pytest.mark.parametrize("shared", [False, True], ids=["anew", "in place"])
 def test_a_grown_cache_holds_what_the_smaller_one_held(shared):
-    arena = Arena(lambda: None)
+    arena = Arena(lambda: None, CPU)
     if shared:  # a larger shape was there before
         make(SlotForm(6, rotary_width=4, down_rate=2), 4, 3, max_length=9, memory=arena)
     cache = make(SlotForm(6, rotary_width=4, down_rate=2), 2, 3, max_length=4, memory=arena)
@@ -102,7 +104,7 @@ def test_growth_has_one_layer_twice_at_most():
 
 
 def test_a_cleared_cache_holds_nothing_of_another_shape():
-    arena = Arena(lambda: None)
+    arena = Arena(lambda: None, CPU)
     cache = make(SlotForm(6, rotary_width=4), 4, 3, memory=arena)
     random(cache)
     other = make(SlotForm(6, rotary_width=4), 2, 3, memory=arena)
@@ -113,13 +115,12 @@ def test_a_cleared_cache_holds_nothing_of_another_shape():
 
 def test_shapes_share_memory_until_one_is_larger():
     void = []
-    arena = Arena(lambda: void.append(1))
-    cpu = torch.device("cpu")
-    first = arena("a", (4, 5), torch.float32, cpu)
-    second = arena("a", (2, 9), torch.float32, cpu)
+    arena = Arena(lambda: void.append(1), CPU)
+    first = arena("a", (4, 5), torch.float32, CPU)
+    second = arena("a", (2, 9), torch.float32, CPU)
     assert first.data_ptr() == second.data_ptr() and not void
-    assert arena("b", (30,), torch.float32, cpu).data_ptr() != first.data_ptr() and not void
-    larger = arena("a", (21,), torch.float32, cpu)
+    assert arena("b", (30,), torch.float32, CPU).data_ptr() != first.data_ptr() and not void
+    larger = arena("a", (21,), torch.float32, CPU)
     assert larger.data_ptr() != first.data_ptr() and len(void) == 1
-    arena("a", (3,), torch.bfloat16, cpu)  # weights of another precision
+    arena("a", (3,), torch.bfloat16, CPU)  # weights of another precision
     assert len(void) == 2

@@ -1,5 +1,6 @@
 """A decoder, its cache and its step in buffers of fixed shape, for batches that fit them."""
 
+import contextlib
 import math
 from collections.abc import Callable
 
@@ -19,6 +20,45 @@ _POSITIONS_STEP = 32
 _MOST_IDLE, _MOST_LONGER = 4 / 3, 2.0
 
 
+class GraphPool:
+    """Where CUDA graphs that never run at the same time keep what they compute in between.
+
+    Nothing that is read after a graph has run may lie there, unless something refers to it.
+
+    Args:
+        device: of the graphs.
+    """
+
+    def __init__(self, device: torch.device):
+        self._stream = torch.cuda.Stream(device)
+        self._anchor: torch.cuda.CUDAGraph | None = None
+        torch.zeros(1, device=device)  # loads its kernel, which a capture is not to do
+        # a pool lasts as long as a graph of it, and other graphs come and go
+        self._anchor = self.capture(lambda: torch.zeros(1, device=device))
+
+    def capture(self, function: Callable[[], object]) -> torch.cuda.CUDAGraph:
+        """Return a function's operations as a graph.
+
+        `torch.cuda.graph` gives back all cached memory before, to be asked for again after:
+        tens of milliseconds.
+        """
+        graph = torch.cuda.CUDAGraph()
+        current = torch.cuda.current_stream(self._stream.device)
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream):
+            pool = {} if self._anchor is None else {"pool": self._anchor.pool()}
+            graph.capture_begin(**pool, capture_error_mode="thread_local")
+            try:
+                function()
+            except BaseException:
+                with contextlib.suppress(RuntimeError):  # of the capture, which is over
+                    graph.capture_end()
+                raise
+            graph.capture_end()
+        current.wait_stream(self._stream)
+        return graph
+
+
 class Arena:
     """Large buffers of several shapes in one place: one shape is in use at a time.
 
@@ -27,11 +67,15 @@ class Arena:
 
     Args:
         on_growth: called before a buffer is made anew.
-        pool: of CUDA graphs' memory that shapes share, too; None: there is none.
+        device: where the buffers live.
+
+    Attributes:
+        pool: of the shapes' graphs; None where there are none.
     """
 
-    def __init__(self, on_growth: Callable[[], None], pool=None):
-        self._on_growth, self.pool = on_growth, pool
+    def __init__(self, on_growth: Callable[[], None], device: torch.device):
+        self._on_growth = on_growth
+        self.pool = graph_pool(device)
         self._blocks: dict[str, Tensor] = {}
 
     def __call__(
@@ -48,6 +92,11 @@ class Arena:
         return block[:size].view(shape)
 
 
+def graph_pool(device: torch.device) -> GraphPool | None:
+    """Return a new pool for the graphs of a device; None where it has no graphs."""
+    return GraphPool(device) if device.type == "cuda" else None
+
+
 class Replay:
     """Runs a function of buffers alone; on CUDA it is captured at its second call.
 
@@ -56,27 +105,22 @@ class Replay:
     gigabytes of buffers, into a cycle that only a garbage collection frees.
 
     Args:
-        device: that the function runs on.
-        pool: of CUDA graphs' memory, for graphs that never run at the same time and leave
-            nothing in it; None: its own.
+        pool: of the graph; None: the function is run as it is, every time.
     """
 
-    def __init__(self, device: torch.device, pool=None):
-        self._cuda, self._pool = device.type == "cuda", pool
+    def __init__(self, pool: GraphPool | None):
+        self._pool = pool
         self._warm = False
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self, function: Callable[[], None]) -> None:
         """Run the function, which is the same one at each call."""
-        if not self._cuda or not self._warm:
+        if self._pool is None or not self._warm:
             function()
             self._warm = True
             return
         if self._graph is None:
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=self._pool):
-                function()
-            self._graph = graph
+            self._graph = self._pool.capture(function)
         self._graph.replay()
 
 
@@ -110,8 +154,8 @@ class Buffers:
         self._decoder = GraphDecoder(decoder, batch, beams, slots, length, memory)
         self.device = decoder.output_layer.weight.device
         self.tokens = torch.zeros(batch, beams, dtype=torch.int64, device=self.device)
-        self._pool = getattr(memory, "pool", None)
-        self._run = Replay(self.device, self._pool)
+        self._pool = memory.pool if isinstance(memory, Arena) else graph_pool(self.device)
+        self._run = Replay(self._pool)
 
     @property
     def cache(self) -> GraphCache:
@@ -127,5 +171,5 @@ class Buffers:
 
     def grow(self, length: int, memory: Memory = new_memory) -> None:
         """Make room for more tokens."""
-        self._run = Replay(self.device, self._pool)  # the old graph's memory is freed first
+        self._run = Replay(self._pool)  # the old graph's memory is freed first
         self._decoder.grow(length, memory)

@@ -111,6 +111,58 @@ def test_a_scorer_among_others_equals_the_plain_one(kind, sizes, chosen, ctc_wei
         same(a, b)
 
 
+class CTCLayer(torch.nn.Linear):
+    """Log posteriors of random weights."""
+
+    def __init__(self, seed):
+        torch.manual_seed(seed)
+        super().__init__(SIZE, VOCABULARY)
+
+    def forward(self, encoded):
+        return (3 * super().forward(encoded)).log_softmax(-1)
+
+
+def plain_joint(decoder, layer, encoded, sizes, options, skip):
+    lens = torch.tensor(sizes)
+    scorers = {"decoder": DecoderScorer(decoder, encoded, lens, options.temperature)}
+    weights = {"decoder": 1.0 - options.ctc_weight, "ctc": options.ctc_weight}
+    ctc = CTCPrefixScorer(layer(encoded), lens, 0, SOS_EOS, skip)
+    return beam_search(scorers, weights, sizes, SOS_EOS, options, encoded.device, ctc)
+
+
+@given(
+    kinds, st.lists(lengths(most=12, rows=3), min_size=1, max_size=3), options,
+    st.sampled_from([0, 1]), st.sampled_from([1.5, 30.0]), seeds,
+)  # fmt: skip
+def test_joint_with_ctc_equals_the_plain_search(kind, batches, chosen, skip, ratio, seed):
+    decoder, layer = model(kind, seed), CTCLayer(seed)
+    chosen = dataclasses.replace(chosen, ctc_weight=0.3, pre_beam_ratio=ratio)
+    search = GraphSearch(decoder, SOS_EOS, chosen, 0, layer, skip)
+    with torch.no_grad():
+        for number, sizes in enumerate(batches):
+            encoded = batch(sizes, seed + number)
+            expected = plain_joint(decoder, layer, encoded, sizes, chosen, skip)
+            for a, b in zip(search(encoded, torch.tensor(sizes)), expected, strict=True):
+                same(a, b)
+                for ours, theirs in zip(a, b, strict=True):
+                    assert ours.scores["ctc"] == pytest.approx(theirs.scores["ctc"], abs=1e-6)
+
+
+def test_joint_buffers_grow_and_long_utterances_are_searched_apart(monkeypatch):
+    monkeypatch.setattr(buffers, "FIRST_LENGTH", 2)
+    monkeypatch.setattr(graph_search, "_ROWS_OF_A_LAUNCH", 4)
+    decoder, layer = model(("mtla", {"down_rate": 3}), 0), CTCLayer(0)
+    decoder.output_layer.bias.data[SOS_EOS] = -9.0
+    sizes, chosen = [3, 30, 2, 4, 10], SearchOptions(beam_size=3, nbest=3, ctc_weight=0.3)
+    with torch.no_grad():
+        encoded = batch(sizes, 0)
+        ours = GraphSearch(decoder, SOS_EOS, chosen, 0, layer)(encoded, torch.tensor(sizes))
+        expected = plain_joint(decoder, layer, encoded, sizes, chosen, 0)
+    assert len(ours[1][0].yseq) > 8
+    for a, b in zip(ours, expected, strict=True):
+        same(a, b)
+
+
 def test_batches_of_other_sizes_share_buffers_with_idle_rows():
     decoder, chosen = model(("mtla", {"down_rate": 2}), 0), SearchOptions(beam_size=3, nbest=3)
     search, caches = GraphSearch(decoder, SOS_EOS, chosen), []
@@ -248,6 +300,22 @@ def test_the_graph_equals_the_plain_search_on_the_cpu(kind):
             for a, b, c in zip(ours, others, expected, strict=True):
                 same(a, c)
                 same(b, c)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("skip", [0, 1])
+def test_the_joint_graph_equals_the_plain_search_on_the_cpu(skip):
+    kind = ("mtla", {"down_rate": 2})
+    cpu, gpu, layer = model(kind, 0), model(kind, 0, "cuda"), CTCLayer(0)
+    chosen = SearchOptions(beam_size=5, nbest=5, penalty=0.1, ctc_weight=0.3)
+    search = GraphSearch(gpu, SOS_EOS, chosen, 0, CTCLayer(0).cuda(), skip)
+    with torch.no_grad():
+        for seed, sizes in enumerate(([9, 4, 12], [12, 7, 3], [5, 5], [80, 71])):
+            encoded = batch(sizes, seed)
+            ours = search(encoded.cuda(), torch.tensor(sizes).cuda())
+            expected = plain_joint(cpu, layer, encoded, sizes, chosen, skip)
+            for a, b in zip(ours, expected, strict=True):
+                same(a, b)
 
 
 def test_the_interpreted_kernel_advances_as_plain_operations_do():
