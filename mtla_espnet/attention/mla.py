@@ -25,7 +25,6 @@ Source: DeepSeek-V2, arXiv 2405.04434; parameter names as in the PyPI package `m
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mtla_espnet.attention.base import (
@@ -34,7 +33,7 @@ from mtla_espnet.attention.base import (
     head_size,
     require_integer,
 )
-from mtla_espnet.attention.ops import choose, chunked_cuda
+from mtla_espnet.attention.ops import choose, chunked
 from mtla_espnet.attention.ops.entries import latent_entries
 from mtla_espnet.attention.step_weights import weight_of
 from mtla_espnet.cache.slot import SlotForm
@@ -153,32 +152,31 @@ class Latent(SelfAttention):
         query_position: Positions,
         key_position: Positions,
     ) -> Tensor:
-        """Attend as any kind; where all positions ask, by kernels for chunks if there are."""
+        """Attend as any kind; where all positions ask, by a kernel for chunks if one serves."""
         q = self.heads(query)
         entry = self.entries(key, key_position)
-        kernel = None
         if query_position is key_position:
             dropout = self.dropout if self.training else 0.0
             kernel = choose.chunked_kernel(q, dropout, self.slot.down_rate)
-        if kernel in ("flash", "cudnn"):
-            output = self._attend_chunked(kernel, q, entry, query_position)
-            return self.wo(output.flatten(2))
+            if kernel is not None:
+                output = self._attend_chunked(kernel, q, entry, query_position, dropout)
+                return self.wo(output.flatten(2))
         return self._attend(self.turned(q, query_position), entry, query_position, key_position)
 
     def _attend_chunked(
-        self, kernel: str, query: Tensor, entry: Tensor, position: Positions
+        self, kernel: str, query: Tensor, entry: Tensor, position: Positions, dropout: float
     ) -> Tensor:
-        """All positions ask, on CUDA: (B, T, H, nope + rope) unturned -> (B, T, H, v)."""
+        """All positions ask: (B, T, H, nope + rope) unturned -> (B, T, H, v)."""
         sizes = self.qk_nope_head_dim, self.qk_rope_head_dim, self.v_head_dim
-        weight = chunked_cuda.pack_weight(weight_of(self.wkv_b), self.num_heads, *sizes)
-        return chunked_cuda.attend(
+        return chunked.attend(
             kernel,
             query,
-            F.linear(entry, weight).unflatten(-1, (self.num_heads, -1)),
+            chunked.pack(kernel, entry, weight_of(self.wkv_b), self.num_heads, *sizes),
             *position.rotation(self.qk_rope_head_dim),
             self.slot.down_rate,
             self.v_head_dim,
             self.softmax_scale,
+            dropout,
         )
 
     def _attend(

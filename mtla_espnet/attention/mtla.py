@@ -35,7 +35,7 @@ from torch import Tensor, nn
 
 from mtla_espnet.attention.base import SelfAttention, require_integer
 from mtla_espnet.attention.mla import Latent
-from mtla_espnet.attention.ops import choose, chunked, sdpa
+from mtla_espnet.attention.ops import choose, sdpa
 from mtla_espnet.attention.ops.entries import gates
 from mtla_espnet.attention.window_softmax import WindowSoftmax, seen_slots_and_own
 from mtla_espnet.cache.slot import finished_slots
@@ -256,18 +256,11 @@ class TemporalLatent(Latent):
     ) -> Tensor:
         """Attend from each query to the finished chunks before its own, and to its own partial."""
         rate = self.down_rate
+        if rate == 1:  # the own partial is the chunk
+            return super()._attend(query, entry, query_position, key_position)
         dropout = self.dropout if self.training else 0.0
         query = query.transpose(1, 2)
-        if query_position is key_position:
-            own = entry
-            own_key, own_value = (x.transpose(1, 2) for x in self.key_value(own))
-            chunk_key, chunk_value = (x[:, :, rate - 1 :: rate] for x in (own_key, own_value))
-            kernel = choose.chunked_kernel(query, dropout, rate)
-            if kernel in ("cpu", "efficient"):
-                inputs = query, own_key, own_value
-                output = chunked.attend(kernel, *inputs, rate, self.softmax_scale, dropout)
-                return self._output(output)
-        elif query.is_cuda:  # one fused kernel, where launches cost more than the work
+        if query.is_cuda:  # one fused kernel, where launches cost more than the work
             rows, mask = query_position.once(
                 ("chunks and own", key_position, rate, query.dtype),
                 lambda: self._chunks_and_own(query_position.index, entry.size(1), query),
@@ -276,16 +269,18 @@ class TemporalLatent(Latent):
             key, value = (x.transpose(1, 2) for x in self.key_value(rows))
             scale = self.softmax_scale
             return self._output(sdpa.attend_masked(query, key, value, mask, scale, dropout))
-        else:
-            index = query_position.index.clamp_min(0)[..., None].expand(-1, -1, entry.size(-1))
-            own_key, own_value = (x.transpose(1, 2) for x in self.key_value(entry.gather(1, index)))
-            chunks = entry[:, rate - 1 :: rate]
-            chunk_key, chunk_value = (x.transpose(1, 2) for x in self.key_value(chunks))
-        before = torch.arange(chunk_key.size(2), device=query.device)
+        own = entry
+        if query_position is not key_position:
+            index = query_position.index.clamp_min(0)[..., None]
+            own = entry.gather(1, index.expand(-1, -1, entry.size(-1)))
+        own, chunks = (
+            [x.transpose(1, 2) for x in self.key_value(each)]
+            for each in (own, entry[:, rate - 1 :: rate])
+        )
+        before = torch.arange(chunks[0].size(2), device=query.device)
         before = before < (query_position.index // rate)[:, None, :, None]
-        chunks = chunk_key, chunk_value, before
-        own = own_key, own_value
-        return self._output(sdpa.attend_with_own(query, *chunks, *own, self.softmax_scale, dropout))
+        scale = self.softmax_scale
+        return self._output(sdpa.attend_with_own(query, *chunks, before, *own, scale, dropout))
 
     def _output(self, attended: Tensor) -> Tensor:
         """(B, H, L, v) -> (B, L, d)."""

@@ -62,14 +62,15 @@ def runs_triton(x: Tensor) -> bool:
 
 
 def chunked_kernel(query: Tensor, dropout: float, down_rate: int) -> str | None:
-    """Return which kernel serves the folded path: 'cpu', 'flash', 'cudnn', 'efficient', None.
+    """Return which kernel serves `chunked.attend`: 'cpu', 'flash', 'cudnn', 'efficient', None.
 
     On a CPU PyTorch's flash kernel takes float32, bfloat16 and float16, without dropout of
     the weights. On CUDA flash and cuDNN take half precision alone, and
     `torch.nn.attention.sdpa_kernel` chooses between them as for PyTorch's own attention: by
     itself flash, since cuDNN, though faster, spends 0.15 s on every new shape, and ragged
     batches are all of a new shape. The memory-efficient kernel takes what they do not:
-    float32 and dropout. None is left to the plain path.
+    float32 and dropout. None is left to PyTorch's attention, as what has no chunks to merge is
+    where our Triton kernels do not serve.
 
     Args:
         query: (B, T, H, D).
@@ -78,17 +79,33 @@ def chunked_kernel(query: Tensor, dropout: float, down_rate: int) -> str | None:
     """
     if query.dtype == torch.float64:
         return None
+    merges = down_rate > 1
     if query.device.type == "cpu":
-        return None if dropout > 0 else "cpu"
+        return None if dropout > 0 or not merges else "cpu"
     if not query.is_cuda:
         return None
     flash, cudnn, efficient = switches()
     if dropout > 0 or query.dtype not in _HALF or not runs_triton(query):
-        return "efficient" if efficient else None
+        return "efficient" if efficient and merges else None
     if flash:
         return "flash"
     enough = query.size(1) > 2 * down_rate  # cuDNN refuses one query with one key
     return "cudnn" if cudnn and _generation(query.device) >= 9 and enough else None
+
+
+def has_chunk_kernels(kernel: str) -> bool:
+    """Return whether our Triton kernels stand around a kernel of `chunked_kernel`."""
+    return kernel in ("flash", "cudnn")
+
+
+def chunk_operations(kernel: str):
+    """Return the module whose row operations stand around a kernel of `chunked_kernel`."""
+    if has_chunk_kernels(kernel):
+        # here: Triton need not be installed where there is no GPU
+        from mtla_espnet.attention.ops import chunked_triton as operations
+    else:
+        from mtla_espnet.attention.ops import chunked_rows as operations
+    return operations
 
 
 def no_decode_kernels(attention) -> str:

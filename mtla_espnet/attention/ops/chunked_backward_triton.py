@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from mtla_espnet.attention.ops.chunked_triton import (
+from mtla_espnet.attention.ops.chunked_forward_triton import (
     ROWS_A_PROGRAM,
     row_grid,
     row_place,
@@ -133,6 +133,7 @@ def backward_own(
     scale: float,
     sizes: RowSizes,
     value_width: int,
+    left: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return what the kernel's backward takes, and the own key's part of the softmax.
 
@@ -145,6 +146,7 @@ def backward_own(
         scale: of the scores.
         sizes: of the problem.
         value_width: of the two folded results, padded with zeros.
+        left: None: dropout is left to the plain form.
 
     Returns:
         Folded grad and output (B, J - first, H * s, value_width); weight of the own key

@@ -12,6 +12,8 @@ from mtla_espnet.position import Positions, accurate
 
 # The memory-efficient kernel's log-sum-exp has a multiple of so many rows, infinite at the end.
 _EFFICIENT_ROWS = 32
+# Kernels that know no key head of several query heads.
+_WITHOUT_GROUPS = ("cpu", "efficient")
 
 
 def visible(query_position: Tensor, key_position: Tensor) -> Tensor:
@@ -148,6 +150,11 @@ def attend_with_own(
     return weight[..., :-1] @ value + weight[..., -1:] * own_value
 
 
+def _for_each_head(query: Tensor, *shared: Tensor) -> list[Tensor]:
+    """(B, G, T, D) -> (B, H, T, D), a copy for each head of the query (B, H, ...)."""
+    return [x.repeat_interleave(query.size(1) // x.size(1), dim=1) for x in shared]
+
+
 def kernel_forward(
     kernel: str, query: Tensor, key: Tensor, value: Tensor, scale: float, dropout: float = 0.0
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -156,7 +163,7 @@ def kernel_forward(
     Args:
         kernel: of `choose.chunked_kernel`; all but 'cudnn' want one width, on CUDA in eights.
         query: (B, H, T, D).
-        key: (B, G, T, D); G divides H with 'flash' and 'cudnn' and is H with the others.
+        key: (B, G, T, D), G divides H; 'cpu' and 'efficient' get a copy for each query head.
         value: (B, G, T, Dv).
         scale: of the scores.
         dropout: of the weights, with 'efficient' alone.
@@ -166,6 +173,8 @@ def kernel_forward(
         int64, where the backward wants it: on the CPU, but in a CUDA graph.
     """
     aten = torch.ops.aten
+    if kernel in _WITHOUT_GROUPS:
+        key, value = _for_each_head(query, key, value)
     state = torch.zeros(2, dtype=torch.int64, device="cpu")
     if kernel == "cpu":
         output, lse = aten._scaled_dot_product_flash_attention_for_cpu(
@@ -208,8 +217,16 @@ def kernel_backward(
     that of the forward, which 'efficient' alone needs.
 
     Returns:
-        Gradients of query, key, value.
+        Gradients of query, key, value; the last two in float32 where they are sums of copies.
     """
+    groups = key.size(1)
+    if kernel in _WITHOUT_GROUPS and groups < query.size(1):
+        copies = _for_each_head(query, key, value)
+        query_grad, *grads = kernel_backward(
+            kernel, grad, query, *copies, output, lse, scale, dropout, state
+        )
+        shared = (x.unflatten(1, (groups, -1)).sum(2, dtype=torch.float32) for x in grads)
+        return query_grad, *shared
     aten = torch.ops.aten
     tensors = grad, query, key, value, output
     if kernel == "cpu":

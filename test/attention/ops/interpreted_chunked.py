@@ -1,4 +1,4 @@
-"""Run by test_chunked_cuda.py in a process of its own, where Triton interprets its kernels.
+"""Run by test_chunked.py in a process of its own, where Triton interprets its kernels.
 
 PyTorch's kernels on CUDA are replaced by plain ones in float32, so that what remains to be
 tested is ours: folding, merging, both halves of the backward, and their addresses.
@@ -8,7 +8,8 @@ import sys
 
 import torch
 
-from mtla_espnet.attention.ops import chunked_cuda, sdpa
+from mtla_espnet.attention.ops import chunked, chunked_rows, chunked_triton, sdpa
+from mtla_espnet.attention.ops.row_sizes import RowSizes
 from mtla_espnet.position import rotation
 
 
@@ -17,13 +18,13 @@ def scores(query, key, scale):
     return (query @ key.mT * scale).masked_fill(~causal, float("-inf"))
 
 
-def forward(kernel, query, key, value, scale):
+def forward(kernel, query, key, value, scale, dropout):
     key, value = (x.repeat_interleave(query.size(1) // x.size(1), dim=1) for x in (key, value))
     score = scores(query, key, scale)
-    return score.softmax(dim=-1) @ value, score.logsumexp(dim=-1), None
+    return score.softmax(dim=-1) @ value, score.logsumexp(dim=-1), torch.zeros(2)
 
 
-def backward(kernel, grad, query, key, value, output, lse, scale):
+def backward(kernel, grad, query, key, value, output, lse, scale, dropout, state):
     heads = query.size(1) // key.size(1)
     key, value = (x.repeat_interleave(heads, dim=1) for x in (key, value))
     weight = (scores(query, key, scale) - lse[..., None]).exp()
@@ -54,7 +55,7 @@ def main(dense):
             grad = torch.randn(2, size, 3, value)
             results = []
             for output in (
-                chunked_cuda.attend(
+                chunked.attend(
                     kernel, query, key_value, *rotation(position, rope), rate, value, 0.3
                 ),
                 dense(query, key_value, position, sizes, rate, 0.3),
@@ -64,3 +65,60 @@ def main(dense):
             print(kernel, rate, sizes, size, worst)
             if not worst < 2e-5:
                 sys.exit(1)
+
+
+def compare_rows(draw):
+    """Print how far each kernel is from its plain form, in turn on what the one before gave."""
+    for rate, sizes, size in (
+        (1, (16, 8, 16), 7),
+        (2, (16, 8, 16), 21),
+        (2, (9, 6, 9), 2),
+        (3, (9, 6, 9), 13),
+        (4, (8, 4, 24), 9),
+    ):
+        nope, rope, value = sizes
+        query, key_value, position = (x.detach() for x in draw(size, sizes))
+        tables = rotation(position, rope)
+        start, end = (-(-width // 8) * 8 for width in (value, nope + rope))
+        layout = RowSizes(3, rate, nope, rope, value, start + end, max(start, end))
+        chunks = -(-size // rate)
+        rows, grad = chunks - layout.first, torch.randn(2, size, 3, value)
+        folded = chunked_rows.fold_query(query, *tables, layout)
+        pairs = [(folded, chunked_triton.fold_query(query, *tables, layout))]
+        lse, output = torch.randn(2, 3 * rate, rows), torch.randn(2, size, 3, value)
+        if layout.first:
+            part, lses = torch.randn(2, 3 * rate, rows, value), (lse, lse.clone())
+            outputs = [
+                module.merge_own(folded, key_value, part, each, 0.3, layout)
+                for module, each in zip((chunked_rows, chunked_triton), lses, strict=True)
+            ]
+            # what has no position in the last chunk has no log-sum-exp that means anything
+            live = torch.arange(chunks * rate).view(chunks, rate)[layout.first :].T < size
+            live = live.repeat(3, 1)
+            output = outputs[0]
+            pairs += [tuple(outputs), tuple(x.masked_fill(~live, 0.0) for x in lses)]
+        width = layout.width
+        arguments = grad, folded, key_value, output, lse, 0.3, layout, width
+        back = [module.backward_own(*arguments) for module in (chunked_rows, chunked_triton)]
+        pairs += zip(*(x[:2] for x in back), strict=True)
+        if layout.first:
+            live = torch.arange(chunks * rate).view(chunks, 1, rate).expand(-1, 3, -1).flatten()
+            pairs += [
+                tuple(x[:, live < size] for x in each)
+                for each in zip(*(x[2:] for x in back), strict=True)
+            ]
+        parts = (
+            torch.randn(2, 3 * rate, rows, width),
+            torch.randn(2, 3, rows, width),
+            torch.randn(2, 3, rows, width),
+        )
+        if not layout.first:
+            back[0] = back[1]
+        arguments = grad, folded, key_value, *tables, back[0][2:], parts, layout
+        pairs += zip(
+            *(x.gather_gradients(*arguments) for x in (chunked_rows, chunked_triton)), strict=True
+        )
+        worst = torch.cat([(a - b).flatten() for a, b in pairs]).abs().max().item()
+        print(rate, sizes, size, worst)
+        if not worst < 1e-5:
+            sys.exit(1)
