@@ -10,7 +10,8 @@ shared      the plain search over one prefix an utterance
 scorer      the plain search around the decoder's step as a graph
 graph       the search that recipes use on a GPU where the decoder alone scores
 ctc         the plain search over one prefix an utterance, joint with CTC (weight 0.3)
-ctc_scorer  that around the decoder's step as a graph, as recipes decode on a GPU
+ctc_scorer  that around the decoder's step as a graph
+ctc_graph   all of it in one graph, as recipes decode on a GPU
 peer        the PyPI package `mtla` in its own way: K/V a hypothesis, all of it reordered
 """
 
@@ -47,7 +48,7 @@ KINDS = {
     "softmax2": ("mtla", {"down_rate": 2, "merge": "softmax"}),
 }
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
-WAYS = ["peer", "copied", "shared", "scorer", "graph", "ctc", "ctc_scorer"]
+WAYS = ["peer", "copied", "shared", "scorer", "graph", "ctc", "ctc_scorer", "ctc_graph"]
 CTC_WEIGHT = 0.3
 OPTIONS = SearchOptions(beam_size=BEAM, maxlenratio=-TOKENS)
 
@@ -170,13 +171,16 @@ def ways(kind: str, dtype: torch.dtype, encoded, lengths):
 
     prepared, sizes = DecoderStep(decoder), lengths.tolist()
 
+    def posteriors_of(hidden):
+        found = (hidden.float() @ ctc_layer).log_softmax(dim=-1)
+        found[..., SOS_EOS] = -1e4
+        return found
+
     def plain(scorer, options=OPTIONS):
         weights, ctc = {"decoder": 1.0 - options.ctc_weight}, None
         if options.ctc_weight:
             weights["ctc"] = options.ctc_weight
-            posteriors = (encoded.float() @ ctc_layer).log_softmax(dim=-1)
-            posteriors[..., SOS_EOS] = -1e4
-            ctc = CTCPrefixScorer(posteriors, lengths, 0, SOS_EOS)
+            ctc = CTCPrefixScorer(posteriors_of(encoded), lengths, 0, SOS_EOS)
         scorers = {"decoder": scorer}
         return beam_search(scorers, weights, sizes, SOS_EOS, options, encoded.device, ctc)
 
@@ -197,6 +201,10 @@ def ways(kind: str, dtype: torch.dtype, encoded, lengths):
     joint = dataclasses.replace(OPTIONS, ctc_weight=CTC_WEIGHT)
     yield "ctc", lambda: plain(DecoderScorer(prepared, encoded, lengths), joint)
     yield "ctc_scorer", lambda: plain(steps(), joint)
+    kept.clear()
+
+    both = GraphSearch(decoder, SOS_EOS, joint, 0, posteriors_of)
+    yield "ctc_graph", lambda: both(encoded, lengths)
 
 
 def profile(run) -> None:
@@ -237,7 +245,7 @@ def main() -> None:
                         continue
                     ms, gib, best[way] = measure(run, args.repeats)
                     same = ""
-                    plain = {"graph": "shared", "ctc_scorer": "ctc"}.get(way)
+                    plain = {"graph": "shared", "ctc_scorer": "ctc", "ctc_graph": "ctc"}.get(way)
                     if plain in best:
                         pairs = zip(best[plain], best[way], strict=True)
                         equal = sum(a[0].yseq == b[0].yseq for a, b in pairs)
