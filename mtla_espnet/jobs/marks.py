@@ -5,6 +5,7 @@ stamps of these too, so that a recording that was repaired is looked at again. R
 are gone are no change: a corpus may be removed once its audio is formatted.
 """
 
+import contextlib
 import dataclasses
 import datetime
 import hashlib
@@ -148,6 +149,11 @@ class Mark:
         write_json(self._begun, {**self._wanted, "stamps": self._stamps})
         self._done.unlink(missing_ok=True)
 
+    def forget(self) -> None:
+        """Say that the part is not done, whatever was said before."""
+        self._done.unlink(missing_ok=True)
+        self._begun.unlink(missing_ok=True)
+
     def finish(self) -> None:
         """Say that the part is done, when all that it wrote is on the disk.
 
@@ -177,6 +183,18 @@ def other_options(part: Part, number: int) -> list[str]:
 
 def _done_path(directory: Path, number: int) -> Path:
     return directory / f".done.{number}"
+
+
+def marked_ns(directory: Path, number: int) -> int | None:
+    """Return when a stage said that it is done, whatever changed since; None: it does not.
+
+    Only the files' times are read: it may be asked every second.
+    """
+    done = _done_path(directory, number)
+    with contextlib.suppress(FileNotFoundError):
+        if not begun_path(directory, number).exists():
+            return done.stat().st_mtime_ns
+    return None
 
 
 def begun_path(directory: Path, number: int) -> Path:

@@ -1,25 +1,30 @@
 """The processes that train one model together, and which of them this one is.
 
-Three ways lead to several processes, all through ESPnet's own options:
+Some ways lead to several processes, all through ESPnet's own options:
 
 - `--ngpu N`: ESPnet spawns one for each GPU of this machine; no other is started.
 - `--num_nodes M`: each of M machines runs the recipe with its number in `RANK`, and ESPnet
   spawns one for each GPU there.
+- a job of Slurm runs the recipe in the same way, see `mtla_espnet.runner.training_job`.
 - `torchrun`: it starts each of them, and sets `RANK`, `LOCAL_RANK`, `WORLD_SIZE`,
   `MASTER_ADDR` and `MASTER_PORT`.
 
-In the last two the recipe itself runs several times, on one disk. Then only the first of
+In all but the first the recipe itself runs several times, on one disk. Then only the first of
 them locks the directory, marks the stage as done and writes models.
 """
 
 import dataclasses
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from types import SimpleNamespace
 
 from mtla_espnet.files import UserError
+from mtla_espnet.jobs.cluster_config import read_cluster_config
 
 TRAININGS = (7, 11)
+# Environment variable that names a file: once it is there, a training saves and ends.
+SAVE_REQUEST = "MTLA_ESPNET_SAVE_REQUEST"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,11 +74,25 @@ def number_of_gpus(options: SimpleNamespace) -> int:
     return int(torch.cuda.is_available())
 
 
+def is_submitted(options: SimpleNamespace) -> bool:
+    """Say whether the trainings of this run are submitted, as jobs of Slurm.
+
+    Args:
+        options: what `parse_options` returns.
+
+    Raises:
+        UserError: the file of `--parallel` is missing or wrong.
+    """
+    if not (options.parallel and options.submit_training):
+        return False
+    return read_cluster_config(Path(options.parallel)).env == "slurm"
+
+
 def training_place(options: SimpleNamespace) -> ProcessPlace:
     """Find the place of this run by the options and the environment.
 
     Args:
-        options: what `parse_options` returns; `ngpu` and `num_nodes` are read.
+        options: what `parse_options` returns.
 
     Raises:
         UserError: they do not fit together, or a variable is missing or wrong.
@@ -81,6 +100,8 @@ def training_place(options: SimpleNamespace) -> ProcessPlace:
     size = options.num_nodes
     if size < 1:
         raise UserError("run.sh: --num_nodes must be at least 1", 2)
+    if is_submitted(options):
+        return ProcessPlace()  # the processes are those of the job
     if "LOCAL_RANK" in os.environ and _variable("WORLD_SIZE", default=1) > 1:
         if size > 1:
             raise UserError(f"--num_nodes {size}: say --nnodes to torchrun instead", 2)

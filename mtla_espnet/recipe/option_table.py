@@ -34,8 +34,9 @@ DATA_OPTIONS: dict[str, list[Option]] = {
         Option(
             "num_nodes",
             1,
-            "Machines that train together; each runs the training stage alone, with RANK (0 to "
-            "num_nodes - 1), MASTER_ADDR and MASTER_PORT in its environment.",
+            "Machines that train together: those of the job where --parallel names a Slurm. Else "
+            "each runs the training stage alone, with RANK (0 to num_nodes - 1), MASTER_ADDR and "
+            "MASTER_PORT in its environment.",
         ),
         Option(
             "save_interval_updates",
@@ -61,7 +62,14 @@ DATA_OPTIONS: dict[str, list[Option]] = {
             "parallel",
             "",
             "YAML file with espnet3's keys, such as conf/parallel/slurm.yaml: stages 2, 3, 6, 10 "
-            "and 12 run their jobs on that cluster. Unset: on this machine.",
+            "and 12 run their jobs on that cluster; of Slurm, also the trainings (7, 11). Unset: "
+            "on this machine.",
+        ),
+        Option(
+            "submit_training",
+            True,
+            "Where --parallel names a Slurm, train as a job of --num_nodes machines with --ngpu "
+            "GPUs each, by the words of conf/slurm.conf; false: in this process.",
         ),
         Option("dumpdir", "dump", "Directory of formatted data."),
         Option("expdir", "exp", "Directory of experiments."),

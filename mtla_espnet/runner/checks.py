@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mtla_espnet.data.kaldi.tables import read_table
 from mtla_espnet.files import UserError
+from mtla_espnet.jobs.processes import is_submitted
 from mtla_espnet.network import no_model, unreachable_on_hub
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.recipe.tokens import text_cleaner, tokenizer
@@ -56,6 +57,8 @@ def check_needs(recipe: Recipe, stages: Sequence[int]) -> None:
         check_hub(recipe)
     if stages & {10, 11}:
         _check_frontend(recipe.train_config)
+    if is_submitted(options):
+        stages -= _TRAINING  # their GPUs are those of the job
     if (options.ngpu and stages & _TRAINING) or (options.gpu_inference and 12 in stages):
         _check_gpus(options, stages)
 

@@ -5,8 +5,10 @@ from pathlib import Path
 from types import ModuleType
 
 from mtla_espnet.jobs.marks import Mark, Part
+from mtla_espnet.jobs.processes import TRAININGS, is_submitted
 from mtla_espnet.recipe.recipe import Recipe
 from mtla_espnet.runner.parts import parts_of
+from mtla_espnet.runner.training_job import describe_job
 
 
 def describe_stage(recipe: Recipe, number: int, module: ModuleType, cluster: str = "") -> str:
@@ -30,6 +32,9 @@ def describe_stage(recipe: Recipe, number: int, module: ModuleType, cluster: str
             paths = [path for path in missing if missing[path] == remark]
             lines += [f"    reads   {line}{remark}" for line in by_directory(paths)]
         lines += [f"    writes  {line}" for line in by_directory(part.outputs)]
+        if number in TRAININGS and is_submitted(recipe.options):
+            lines.append(f"    submits {describe_job(recipe, number, part)}")
+            continue
         commands = module.commands(recipe, part) if hasattr(module, "commands") else []
         for command in commands or [f"{module.__name__} in this process"]:
             lines.append(f"    runs    {command}")

@@ -22,7 +22,7 @@ from mtla_espnet.jobs.cluster_config import jobs_run_by_file, read_cluster_confi
 from mtla_espnet.jobs.lock import directory_lock, locked_above, reading_locks
 from mtla_espnet.jobs.log import say, script_of_lines
 from mtla_espnet.jobs.marks import Mark, Part, check_inputs, other_options
-from mtla_espnet.jobs.processes import TRAININGS, check_stages, training_place
+from mtla_espnet.jobs.processes import TRAININGS, check_stages, is_submitted, training_place
 from mtla_espnet.jobs.stamps import files_of, is_table_of_places
 from mtla_espnet.recipe.load import load_recipe
 from mtla_espnet.recipe.options import help_text, options_of_stage, parse_options
@@ -32,6 +32,7 @@ from mtla_espnet.runner.download import use_downloaded
 from mtla_espnet.runner.dry_run import describe_stage
 from mtla_espnet.runner.ending import ending
 from mtla_espnet.runner.parts import parts_of
+from mtla_espnet.runner.training_job import check_training_job, train_as_job
 from mtla_espnet.task import TASKS
 from mtla_espnet.trust import files_trusted_everywhere
 
@@ -93,6 +94,10 @@ def _run(options: SimpleNamespace, root: str | os.PathLike, argv: Sequence[str])
         running = [number for number in chosen if not why_left_out(options, number)]
         check_stages(training_place(options), running)
         check_needs(recipe, running)
+        for number in TRAININGS if is_submitted(options) else ():
+            if number in running:
+                for part in parts_of(recipe, number, body_of(recipe, number)):
+                    check_training_job(recipe, number, part)
     cluster = read_cluster_config(Path(options.parallel)) if options.parallel else None
     with _jobs_run(recipe, chosen) as engine:
         for number in chosen:
@@ -109,7 +114,7 @@ def _run(options: SimpleNamespace, root: str | os.PathLike, argv: Sequence[str])
                     check_room(recipe)
                 if number in TRAININGS and engine:
                     engine.close()  # its jobs would wait for hours
-                if run_stage(recipe, number):
+                if run_stage(recipe, number, argv):
                     leave_command(recipe, number, argv)
     if options.dry_run:
         say("--dry_run true: nothing was run")
@@ -187,8 +192,13 @@ def leave_command(recipe: Recipe, number: int, argv: Sequence[str]) -> None:
         path.chmod(0o755)
 
 
-def run_stage(recipe: Recipe, number: int) -> bool:
+def run_stage(recipe: Recipe, number: int, argv: Sequence[str] = ()) -> bool:
     """Run the parts of one stage that are not done; return whether there were any.
+
+    Args:
+        recipe: the recipe.
+        number: the stage.
+        argv: the options of the run, for a training that is submitted as a job.
 
     Raises:
         UserError: an input is missing, a directory is in use, or the stage failed.
@@ -199,7 +209,7 @@ def run_stage(recipe: Recipe, number: int) -> bool:
     ran = []
     for part in parts_of(recipe, number, module):
         try:
-            ran.append(_run_part(recipe, number, module, part, title))
+            ran.append(_run_part(recipe, number, module, part, title, argv))
         except OSError as error:
             if told := place_error(error, part.directory):
                 raise told from None
@@ -253,13 +263,20 @@ def body_of(recipe: Recipe, number: int) -> ModuleType:
     return importlib.import_module(f"mtla_espnet.stages.{name}")
 
 
-def _run_part(recipe: Recipe, number: int, module: ModuleType, part: Part, title: str) -> bool:
+def _run_part(
+    recipe: Recipe, number: int, module: ModuleType, part: Part, title: str, argv: Sequence[str]
+) -> bool:
     check_inputs(part)
     force = recipe.options.force
     mark = Mark(part, number, recipe.root)
     if mark.missing_reason() is None and not force:
         return False
     check_made_alike(recipe, part)
+    if number in TRAININGS and is_submitted(recipe.options):
+        _check_unchanged(recipe, part, mark)
+        say(title)
+        train_as_job(recipe, number, part, argv)
+        return True
     place = training_place(recipe.options)
     if place.rank:
         say(f"{title}: process {place.rank + 1} of {place.size}")
@@ -269,12 +286,7 @@ def _run_part(recipe: Recipe, number: int, module: ModuleType, part: Part, title
         reason = mark.missing_reason()  # again: another run may have done it meanwhile
         if reason is None and not force:
             return False
-        forbidden = mark.forbidden_changes()
-        if forbidden and not force:
-            raise UserError(
-                f"{part.directory} was made with other settings ({'; '.join(forbidden[:3])}): "
-                f"name another one by --{recipe.task.model}_tag, or start anew by --force"
-            )
+        _check_unchanged(recipe, part, mark)
         why = "" if reason in (None, "not done yet") else f" (again: {reason})"
         say(f"{title}{f' [{part.name}]' if part.name else ''}{why}")
         mark.begin()
@@ -282,3 +294,12 @@ def _run_part(recipe: Recipe, number: int, module: ModuleType, part: Part, title
         module.run(recipe, part)
         mark.finish()
     return True
+
+
+def _check_unchanged(recipe: Recipe, part: Part, mark: Mark) -> None:
+    forbidden = mark.forbidden_changes()
+    if forbidden and not recipe.options.force:
+        raise UserError(
+            f"{part.directory} was made with other settings ({'; '.join(forbidden[:3])}): "
+            f"name another one by --{recipe.task.model}_tag, or start anew by --force"
+        )

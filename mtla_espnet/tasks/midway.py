@@ -63,6 +63,8 @@ class Midway:
         schedulers: one for each optimiser; None: it has none.
         scaler: of gradients in low precision; None: there is none.
         reporter: ESPnet's, of the epoch.
+        request: once this file is there, the training saves after its update and ends; None: no
+            one asks.
     """
 
     loaded: Iterable[Batch]
@@ -74,6 +76,7 @@ class Midway:
     schedulers: Sequence
     scaler: object | None
     reporter: SubReporter
+    request: Path | None = None
 
     def __len__(self) -> int:
         """Return how many batches the whole epoch has, before the first is taken."""
@@ -83,25 +86,39 @@ class Midway:
         """Go on from the last save of this epoch.
 
         Raises:
-            UserError: what was saved is not whole.
+            UserError: what was saved is not whole, or the training was asked to save and end.
         """
         saved = read_midway(self.path)
         done = self._restore(saved) if saved and saved["epoch"] == self.reporter.epoch else 0
-        interval = self.interval * self.accum_grad
-        if interval and is_distributed() and not hasattr(self.loaded, "__len__"):
-            logging.warning("no saves inside an epoch: processes may have other numbers of batches")
-            interval = 0
+        interval, request = self.interval * self.accum_grad, self.request
+        if is_distributed() and not hasattr(self.loaded, "__len__"):
+            if interval or request:
+                logging.warning("no saves in an epoch: processes may have other numbers of batches")
+            interval, request = 0, None
         remaining = _after(self.loaded, done)
         if done:
             _set_random_state(saved["random"])  # a loader draws from it when it starts
         for number, batch in enumerate(remaining, done + 1):
             yield batch
-            if interval and number % interval == 0:
+            asked = request and number % self.accum_grad == 0 and self._is_there(request)
+            if asked or (interval and number % interval == 0):
                 self._save(number)
+            if asked:
+                raise UserError("the training was asked to save and end: run it again to go on")
 
     def has_updated(self) -> bool:
         """Say whether an update of the epoch had finite gradients, also before it was resumed."""
         return any(np.isfinite(each.value) for each in self.reporter.stats.get("grad_norm", ()))
+
+    def _is_there(self, path: Path) -> bool:
+        """Say whether the first process sees a file; all must call it."""
+        if not is_distributed():
+            return path.exists()
+        first = torch.distributed.get_rank() == 0
+        answer = torch.tensor(int(first and path.exists()))
+        answer = answer.to(next(self.model.parameters()).device)  # NCCL takes those of a GPU alone
+        torch.distributed.broadcast(answer, src=0)
+        return bool(answer)
 
     def _save(self, number: int) -> None:
         states = [_random_state()]

@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import dataclasses
 import importlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from espnet2.train.reporter import Reporter
 from espnet2.utils.build_dataclass import build_dataclass
 
 from mtla_espnet.files import UserError
+from mtla_espnet.jobs.processes import SAVE_REQUEST
 from mtla_espnet.json_files import write_json
 from mtla_espnet.tasks.kept_models import average_kept_models, rebuild, save_whole
 from mtla_espnet.tasks.midway import MIDWAY, Midway, is_distributed
@@ -194,7 +196,11 @@ class Trainer(espnet2.train.trainer.Trainer):
 
         Returns:
             Whether no update had finite gradients.
+
+        Raises:
+            UserError: the file that `SAVE_REQUEST` names is there: it has saved, and ends.
         """
+        request = os.environ.get(SAVE_REQUEST)
         midway = Midway(
             loaded=iterator,
             path=Path(options.output_dir) / MIDWAY,
@@ -205,6 +211,7 @@ class Trainer(espnet2.train.trainer.Trainer):
             schedulers=schedulers,
             scaler=scaler,
             reporter=reporter,
+            request=Path(request) if request else None,
         )
         all_invalid = super().train_one_epoch(
             model=model,

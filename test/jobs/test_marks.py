@@ -7,7 +7,7 @@ import pytest
 
 from mtla_espnet.files import UserError, write_text
 from mtla_espnet.jobs import marks
-from mtla_espnet.jobs.marks import Mark, Part, check_inputs, other_options
+from mtla_espnet.jobs.marks import Mark, Part, check_inputs, marked_ns, other_options
 from mtla_espnet.jobs.stamps import files_of
 from mtla_espnet.json_files import read_json, write_json
 
@@ -35,6 +35,22 @@ def test_a_part_is_done_once_it_finished(part, tmp_path):
     assert reason(part, tmp_path) == "not done yet"
     done(part, tmp_path)
     assert reason(part, tmp_path) is None
+
+
+def test_when_a_part_was_done_is_known_without_reading_it(part, tmp_path):
+    assert marked_ns(part.directory, 5) is None
+    mark = Mark(part, 5, tmp_path)
+    mark.begin()
+    for path in part.outputs:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    mark.finish()
+    done = part.directory / ".done.5"
+    assert marked_ns(part.directory, 5) == done.stat().st_mtime_ns
+    (part.directory / ".begun.5").touch()
+    assert marked_ns(part.directory, 5) is None
+    mark.forget()
+    assert not list(part.directory.glob(".*.5"))
 
 
 def test_an_interrupted_part_is_not_done(part, tmp_path):

@@ -7,7 +7,13 @@ import torch
 from espnet2.train.distributed_utils import DistributedOption, resolve_distributed_mode
 
 from mtla_espnet.files import UserError
-from mtla_espnet.jobs.processes import ProcessPlace, check_stages, number_of_gpus, training_place
+from mtla_espnet.jobs.processes import (
+    ProcessPlace,
+    check_stages,
+    is_submitted,
+    number_of_gpus,
+    training_place,
+)
 from mtla_espnet.recipe.options import parse_options
 
 pytestmark = pytest.mark.espnet
@@ -137,3 +143,15 @@ def test_gpus_are_counted_where_no_number_is_given(monkeypatch):
         monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
         assert number_of_gpus(parse_options([])) == int(there)
     assert number_of_gpus(parse_options(["--ngpu", "3"])) == 3
+
+
+def test_trainings_are_submitted_where_the_file_names_a_slurm(environment, tmp_path):
+    path = tmp_path / "parallel.yaml"
+    for env, submitted in (("slurm", True), ("sge", False), ("local", False)):
+        path.write_text(f"parallel: {{env: {env}, options: {{cores: 1, memory: 1GB}}}}\n")
+        argv = ["--parallel", str(path), "--num_nodes", "2"]
+        assert is_submitted(parse_options(argv)) == submitted
+        assert not is_submitted(parse_options([*argv, "--submit_training", "false"]))
+    assert not is_submitted(parse_options([]))
+    path.write_text("parallel: {env: slurm, options: {cores: 1, memory: 1GB}}\n")
+    assert training_place(parse_options(argv)) == ProcessPlace()  # RANK is that of the job

@@ -80,3 +80,20 @@ def test_a_mistake_is_still_found(root, capsys):
 
     with pytest.raises(UserError, match="unknown key 'optin'"):
         run_recipe([*ARGV, "--asr_args", "--optin adam"], root)
+
+
+def test_a_training_names_the_job_that_it_would_submit(root, capsys, monkeypatch):
+    monkeypatch.setenv("PATH", "")  # no Slurm is asked
+    (root / "slurm.yaml").write_text("parallel: {env: slurm, options: {cores: 1, memory: 1GB}}\n")
+    (root / "conf/slurm.conf").write_text("option gpu=* -p gpu --gres=gpu:$0\n")
+    argv = ["--stage", "11", "--stop_stage", "11", "--ngpu", "2", "--num_nodes", "3"]
+    argv += ["--parallel", f"{root}/slurm.yaml"]
+    out = said(root, capsys, *argv)
+    (line,) = [line for line in out.splitlines() if line.startswith("    submits ")]
+    exp = "exp/asr_train_asr_tiny_raw_char"
+    assert line.startswith("    submits sbatch --nodes 3 -p gpu --gres=gpu:2 --job-name asr_train_")
+    assert line.endswith(f" --output {exp}/train.job.log {exp}/job/train.sh")
+    assert "    runs    asr_train" not in out
+    out = said(root, capsys, *argv, "--num_nodes", "1", "--submit_training", "false")
+    assert "    submits" not in out
+    assert "    runs    asr_train" in out

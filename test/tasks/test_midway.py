@@ -8,6 +8,7 @@ import torch
 from espnet2.train.reporter import Reporter
 
 from mtla_espnet.files import UserError
+from mtla_espnet.jobs.processes import SAVE_REQUEST
 from mtla_espnet.tasks import midway
 from mtla_espnet.tasks.register import run_espnet
 
@@ -26,6 +27,21 @@ def train(corpus, directory, *more):
         *more,
     ]
     run_espnet("espnet2.bin.asr_train", arguments)
+
+
+def request_at(number, monkeypatch, path):
+    """Ask for a save while the `number`-th batch of this run is trained on."""
+    seen = []
+
+    def is_there(self, request):
+        seen.append(path)
+        if len(seen) == number:
+            path.touch()
+        return before(self, request)
+
+    before = midway.Midway._is_there
+    monkeypatch.setattr(midway.Midway, "_is_there", is_there)
+    monkeypatch.setenv(SAVE_REQUEST, str(path))
 
 
 def load(path):
@@ -96,6 +112,23 @@ def test_a_training_killed_inside_an_epoch_goes_on_bit_for_bit(
     assert updates[0] == updates[1]
     assert not (broken / midway.MIDWAY).exists()
     assert not list(broken.glob(".*"))  # nothing under a temporary name
+
+
+def test_a_training_that_is_asked_to_saves_ends_and_goes_on_bit_for_bit(
+    corpus, tmp_path, monkeypatch
+):
+    whole, broken, request = tmp_path / "whole", tmp_path / "broken", tmp_path / "request"
+    accumulated = ("--accum_grad", "2", "--save_interval_updates", "0")
+    train(corpus, whole, *accumulated)
+    with monkeypatch.context() as patch:
+        request_at(1, patch, request)
+        with pytest.raises(UserError, match="asked to save and end: run it again to go on"):
+            train(corpus, broken, *accumulated)
+    assert load(broken / midway.MIDWAY)["batches"] == 2  # an update
+    request.unlink()
+    train(corpus, broken, *accumulated)
+    for name in ("1epoch.pth", "2epoch.pth", "valid.acc.ave.pth"):
+        assert_same(load(whole / name), load(broken / name))
 
 
 def test_saves_inside_an_epoch_change_nothing(corpus, tmp_path):
