@@ -199,7 +199,21 @@ def test_batches_of_other_sizes_share_buffers_with_idle_rows():
     assert search.cache is caches[0]
     for a, b in zip(ours, expected, strict=True):
         same(a, b)
+    longer = StepBuffers(decoder, 4, 100, 3)  # of 128 positions
+    assert longer.fits(4, 64, 3) and not longer.fits(4, 63, 3)
     assert not kept.fits(2, 12, 3) and not kept.fits(4, 40, 3) and not kept.fits(4, 12, 2)
+
+
+def test_few_shapes_are_kept(monkeypatch):
+    monkeypatch.setattr(graph_search, "_MOST_SHAPES", 2)
+    decoder, chosen = model(KINDS[0], 0), SearchOptions(beam_size=2, maxlenratio=-2)
+    search, caches = GraphSearch(decoder, SOS_EOS, chosen), []
+    with torch.no_grad():
+        for count in (9, 6, 4, 6, 9):  # no larger one, so that the memory suffices
+            search(batch([5] * count, count), torch.tensor([5] * count))
+            caches.append(search.cache)
+            assert len(search._kept) <= 2
+    assert caches[1] is caches[3] and caches[0] is not caches[4]
 
 
 def test_buffers_grow_with_the_hypotheses(monkeypatch):
