@@ -29,7 +29,8 @@ DATA_OPTIONS: dict[str, list[Option]] = {
         Option(
             "ngpu",
             None,
-            "GPUs for training, of each machine; 0: CPU. Unset: 1 where CUDA is visible, else 0.",
+            "GPUs for training, of each machine; 0: CPU. Unset: 1 where CUDA is visible, else 0; "
+            "1 for a training that is submitted.",
         ),
         Option(
             "num_nodes",

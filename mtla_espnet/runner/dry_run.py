@@ -33,7 +33,7 @@ def describe_stage(recipe: Recipe, number: int, module: ModuleType, cluster: str
             lines += [f"    reads   {line}{remark}" for line in by_directory(paths)]
         lines += [f"    writes  {line}" for line in by_directory(part.outputs)]
         if number in TRAININGS and is_submitted(recipe.options):
-            lines.append(f"    submits {describe_job(recipe, number, part)}")
+            lines.append(f"    submits {describe_job(recipe, part)}")
             continue
         commands = module.commands(recipe, part) if hasattr(module, "commands") else []
         for command in commands or [f"{module.__name__} in this process"]:

@@ -94,20 +94,20 @@ def check_training_job(recipe: Recipe, number: int, part: Part) -> None:
     """Check, before the first stage runs, that a training can be submitted, if it is not done.
 
     Raises:
-        UserError: the number of GPUs is not given, the partition has none, `conf/slurm.conf`
-            cannot be read, or the queue would refuse the job.
+        UserError: the partition has no GPUs, `conf/slurm.conf` cannot be read, or the queue
+            would refuse the job.
     """
-    command = _words(recipe, number)
+    command = _words(recipe)
     if marked_ns(part.directory, number) is not None and not recipe.options.force:
         return
-    if recipe.options.ngpu:
+    if _ngpu(recipe):
         slurm.check_gpus(command)
     slurm.check_accepted(command)
 
 
-def describe_job(recipe: Recipe, number: int, part: Part) -> str:
+def describe_job(recipe: Recipe, part: Part) -> str:
     """Return the command that would be submitted, for `--dry_run`."""
-    return shlex.join(_submission(recipe, number, part))
+    return shlex.join(_submission(recipe, part))
 
 
 def train_as_job(recipe: Recipe, number: int, part: Part, argv: Sequence[str]) -> None:
@@ -126,7 +126,7 @@ def train_as_job(recipe: Recipe, number: int, part: Part, argv: Sequence[str]) -
         JobFailed: the job ended before the training was done.
     """
     directory, name = part.directory, _name(part)
-    command = _submission(recipe, number, part)
+    command = _submission(recipe, part)
     log, before = directory / _LOG, marked_ns(directory, number)
     with directory_lock(directory / _DIRECTORY):
         job = slurm.find(name)
@@ -182,31 +182,25 @@ def _script_path(part: Part) -> Path:
     return part.directory / _DIRECTORY / "train.sh"
 
 
-def _words(recipe: Recipe, number: int) -> list[str]:
-    """Return sbatch and the site's words.
+def _ngpu(recipe: Recipe) -> int:
+    """Return `--ngpu`; where it is not given, 1 as in ESPnet: this machine's tell nothing."""
+    return 1 if recipe.options.ngpu is None else recipe.options.ngpu
 
-    Raises:
-        UserError: the number of GPUs is not given; those of this machine tell nothing.
-    """
-    options = recipe.options
-    if options.ngpu is None:
-        raise UserError(
-            f"--parallel {options.parallel} submits stage {number}: say the GPUs of each machine "
-            "by --ngpu (0: CPU), or train here by --submit_training false",
-            2,
-        )
+
+def _words(recipe: Recipe) -> list[str]:
     conf = read_slurm_conf(recipe.root / "conf/slurm.conf")
-    return conf.words(num_nodes=options.num_nodes, gpu=options.ngpu)
+    return conf.words(num_nodes=recipe.options.num_nodes, gpu=_ngpu(recipe))
 
 
-def _submission(recipe: Recipe, number: int, part: Part) -> list[str]:
+def _submission(recipe: Recipe, part: Part) -> list[str]:
     log = str((part.directory / _LOG).absolute()).replace("%", "%%")  # a pattern of Slurm's
     own = ["--job-name", _name(part), "--output", log]
-    return [*_words(recipe, number), *own, str(_script_path(part).absolute())]
+    return [*_words(recipe), *own, str(_script_path(part).absolute())]
 
 
 def _script(recipe: Recipe, number: int, part: Part, argv: Sequence[str]) -> str:
     own = {"stage": number, "stop_stage": number, "parallel": "", "force": "false"}
+    own["ngpu"] = _ngpu(recipe)
     words = [word for name, value in own.items() for word in (f"--{name}", str(value))]
     run = [sys.executable, "-m", "mtla_espnet", "recipe", recipe.task.name, *argv, *words]
     quoted = {

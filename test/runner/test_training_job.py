@@ -104,7 +104,7 @@ def test_a_job_is_submitted_followed_and_waited_for(root, capsys):
     assert "Slurm job 17: RUNNING" in out
     assert "epoch 1/1\n" in out
     script = (root / "exp/lm/job/train.sh").read_text()
-    assert "--num_nodes 2 --stage 7 --stop_stage 7 --parallel '' --force false" in script
+    assert "--num_nodes 2 --stage 7 --stop_stage 7 --parallel '' --force false --ngpu 0" in script
     assert "--requeue --open-mode=append --signal=B:USR1@120" in script
     subprocess.run(["bash", "-n", "exp/lm/job/train.sh"], check=True)
 
@@ -238,10 +238,11 @@ def test_slurm_must_be_there(root, monkeypatch):
         train(root)
 
 
-def test_the_gpus_of_the_machines_must_be_said(root):
+def test_a_machine_has_one_gpu_where_nothing_is_said(root):
     options = parse_options([word for word in ARGV if word not in ("--ngpu", "0")])
-    with pytest.raises(UserError, match="submits stage 7: say the GPUs of each machine by --ngpu"):
-        training_job.describe_job(load_recipe(options, root), 7, part())
+    recipe = load_recipe(options, root)
+    assert training_job.describe_job(recipe, part()).startswith("sbatch --nodes 1 --gres=gpu:1 ")
+    assert "--ngpu 1)" in training_job._script(recipe, 7, part(), [])
 
 
 def test_force_removes_what_was_trained_once_and_not_at_each_life(root):
