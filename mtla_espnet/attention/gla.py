@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from mtla_espnet.attention.base import SelfAttention, require_integer
 from mtla_espnet.attention.mla import Latent
 from mtla_espnet.attention.paper_call import StandAlone
+from mtla_espnet.attention.torch_arguments import given
 from mtla_espnet.position import Positions
 
 
@@ -127,16 +128,4 @@ class GroupedLatentAttention(StandAlone, GroupedLatent):
         num_latent_groups=2,
         **others,
     ):
-        super().__init__(
-            embed_dim,
-            num_heads,
-            dropout,
-            bias=bias,
-            q_lora_rank=q_lora_rank,
-            kv_lora_rank=kv_lora_rank,
-            qk_nope_head_dim=qk_nope_head_dim,
-            qk_rope_head_dim=qk_rope_head_dim,
-            v_head_dim=v_head_dim,
-            num_latent_groups=num_latent_groups,
-            **others,
-        )
+        super().__init__(**given(locals()))

@@ -7,7 +7,7 @@ from mtla_espnet.attention.mha import GroupedQuery, MultiHead, MultiQuery
 from mtla_espnet.attention.mla import Latent
 from mtla_espnet.attention.mtla import TemporalLatent
 from mtla_espnet.attention.paper_call import StandAlone
-from mtla_espnet.attention.torch_arguments import warn_of_sizes
+from mtla_espnet.attention.torch_arguments import given, warn_of_sizes
 
 
 class MultiheadAttention(StandAlone, MultiHead):
@@ -23,7 +23,7 @@ class MultiheadAttention(StandAlone, MultiHead):
     """
 
     def __init__(self, embed_dim, num_heads, dropout=0.0, bias=True, **others):
-        super().__init__(embed_dim, num_heads, dropout, bias=bias, **others)
+        super().__init__(**given(locals()))
 
 
 class GroupedQueryAttention(StandAlone, GroupedQuery):
@@ -40,9 +40,7 @@ class GroupedQueryAttention(StandAlone, GroupedQuery):
     """
 
     def __init__(self, embed_dim, num_heads, dropout=0.0, bias=True, num_kv_heads=2, **others):
-        super().__init__(
-            embed_dim, num_heads, dropout, bias=bias, num_kv_heads=num_kv_heads, **others
-        )
+        super().__init__(**given(locals()))
 
 
 class MultiQueryAttention(StandAlone, MultiQuery):
@@ -58,7 +56,7 @@ class MultiQueryAttention(StandAlone, MultiQuery):
     """
 
     def __init__(self, embed_dim, num_heads, dropout=0.0, bias=True, **others):
-        super().__init__(embed_dim, num_heads, dropout, bias=bias, **others)
+        super().__init__(**given(locals()))
 
 
 class MultiheadLatentAttention(StandAlone, Latent):
@@ -92,18 +90,7 @@ class MultiheadLatentAttention(StandAlone, Latent):
         **others,
     ):
         warn_of_sizes(embed_dim, kv_lora_rank, qk_rope_head_dim)
-        super().__init__(
-            embed_dim,
-            num_heads,
-            dropout,
-            bias=bias,
-            q_lora_rank=q_lora_rank,
-            kv_lora_rank=kv_lora_rank,
-            qk_nope_head_dim=qk_nope_head_dim,
-            qk_rope_head_dim=qk_rope_head_dim,
-            v_head_dim=v_head_dim,
-            **others,
-        )
+        super().__init__(**given(locals()))
 
 
 class MultiheadTemporalLatentAttention(StandAlone, TemporalLatent):
@@ -154,17 +141,4 @@ class MultiheadTemporalLatentAttention(StandAlone, TemporalLatent):
         **others,
     ):
         warn_of_sizes(embed_dim, kv_lora_rank, qk_rope_head_dim)
-        super().__init__(
-            embed_dim,
-            num_heads,
-            dropout,
-            bias=bias,
-            q_lora_rank=q_lora_rank,
-            kv_lora_rank=kv_lora_rank,
-            qk_nope_head_dim=qk_nope_head_dim,
-            qk_rope_head_dim=qk_rope_head_dim,
-            v_head_dim=v_head_dim,
-            down_rate=down_rate,
-            merge=merge,
-            **others,
-        )
+        super().__init__(**given(locals()))

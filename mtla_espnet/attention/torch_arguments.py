@@ -44,6 +44,20 @@ CALL = {
 }
 
 
+def given(arguments: Mapping[str, object]) -> dict[str, object]:
+    """Return what a constructor was given, for the one above it.
+
+    Args:
+        arguments: its `locals()`; those of `others` are taken out of it.
+
+    Example:
+        >>> given({"self": None, "bias": True, "others": {"dtype": None}})
+        {'bias': True, 'dtype': None}
+    """
+    own = {name: x for name, x in arguments.items() if name not in ("self", "__class__", "others")}
+    return own | arguments["others"]
+
+
 def refuse_others(others: Mapping[str, object], known: Mapping[str, tuple[tuple, str]]) -> None:
     """Refuse arguments that would change something.
 

@@ -39,6 +39,7 @@ class Part:
             exists, options and inputs must be as they were, but for `may_change`. None:
             the part is redone from the start when they changed.
         may_change: names, as `differences` gives them.
+        no_matter: names of options that change no result, as `differences` gives them.
         unread: options of the stage that this part does not read.
         watched: large files that are read, by size and time of change; one that is gone is no
             change.
@@ -52,6 +53,7 @@ class Part:
     name: str = ""
     goes_on_from: Path | None = None
     may_change: frozenset[str] = frozenset()
+    no_matter: frozenset[str] = frozenset()
     unread: tuple[str, ...] = ()
     watched: Sequence[Path] = ()
     defaults: Mapping[str, object] = dataclasses.field(default_factory=dict)
@@ -123,6 +125,7 @@ class Mark:
                 changes = [
                     change.split(":")[0] + " changed" if change.startswith("input") else change
                     for change in differences(old, self._wanted)
+                    if change.split(":")[0] not in self._part.no_matter
                 ]
                 return changes or self._changed_sources(found.get("stamps", {}))
         return []

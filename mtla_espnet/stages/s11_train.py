@@ -30,6 +30,9 @@ from mtla_espnet.yaml_files import dump_yaml
 
 TITLE = "Train"
 
+# By which kernel a layer computes the same function: experiments made without the key stay done.
+_NO_MATTER = frozenset(["option.config.encoder_conf.use_sdpa"])
+
 
 def parts(recipe: Recipe) -> list[Part]:
     """One part."""
@@ -60,6 +63,7 @@ def parts(recipe: Recipe) -> list[Part]:
             ],
             goes_on_from=goes_on_from(recipe.paths.exp_dir),
             may_change=MAY_CHANGE,
+            no_matter=_NO_MATTER,
         )
     ]
 

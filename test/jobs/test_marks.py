@@ -256,6 +256,19 @@ def test_a_part_that_goes_on_names_what_must_not_change(part, tmp_path, finished
     assert Mark(other, 4, tmp_path).forbidden_changes() == ["option.fs: 8 -> 9"]
 
 
+@pytest.mark.parametrize("before, now", [({}, {"fast": True}), ({"fast": True}, {})])
+def test_an_option_that_changes_no_result_leaves_a_part_done(part, tmp_path, before, now):
+    part = dataclasses.replace(part, no_matter=frozenset(["option.config.layers.fast"]))
+    old, new = (
+        dataclasses.replace(part, options={"config": {"layers": {"n": 2} | more}})
+        for more in (before, now)
+    )
+    done(old, tmp_path)
+    assert reason(new, tmp_path) is None
+    other = dataclasses.replace(new, options={"config": {"layers": {"n": 3}}})
+    assert "layers.n: 2 -> 3" in reason(other, tmp_path)
+
+
 def test_missing_inputs_name_the_stage_to_run(part, tmp_path):
     check_inputs(part)
     (tmp_path / "in").unlink()

@@ -11,7 +11,6 @@ import io
 import math
 import os
 import re
-import struct
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -182,26 +181,6 @@ def merge_zips(shards: Sequence[Path], path: Path) -> dict[str, ZipPlace]:
                     for name in source.namelist():
                         offset, size = target.add_bytes(name, source.read(name))
                         places[name.removesuffix(".npy")] = ZipPlace(str(path), offset, size)
-    return places
-
-
-def places_of(path: Path) -> dict[str, ZipPlace]:
-    """Return where the arrays of a zip file are, by its own directory.
-
-    Raises:
-        UserError: it is not a zip file, or an array in it is compressed.
-    """
-    places = {}
-    with open_file(path) as stream, reading(path, "not a zip file"):
-        with zipfile.ZipFile(stream) as archive:
-            for info in archive.infolist():
-                if info.compress_type != zipfile.ZIP_STORED:
-                    raise UserError(f"{path}: {info.filename!r} is compressed: store it")
-                stream.seek(info.header_offset + 26)
-                name_bytes, extra_bytes = struct.unpack("<HH", stream.read(4))
-                offset = info.header_offset + _LOCAL_HEADER_BYTES + name_bytes + extra_bytes
-                key = info.filename.removesuffix(".npy")
-                places[key] = ZipPlace(str(path), offset, info.file_size)
     return places
 
 
