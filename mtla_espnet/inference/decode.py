@@ -31,6 +31,7 @@ def decode(
     train_config: Path,
     model_file: Path,
     token_list: Path | None,
+    ensemble: Sequence[Path] = (),
     inference_config: Mapping,
     data_dir: Path,
     keys: Sequence[str] | None,
@@ -55,6 +56,7 @@ def decode(
         task: name of the model's: asr, st, slu or sum.
         train_config: the `config.yaml` that training wrote.
         model_file: the model.
+        ensemble: other models, as `TrainedModel` takes them.
         token_list: the tokens that the model must have, one a line; None: any.
         inference_config: `DECODING_OPTIONS`, such as `beam_size`.
         data_dir: as stage 3 writes it: `wav.scp`, `feats.scp` or `src_text`, and lengths.
@@ -98,7 +100,8 @@ def decode(
     if found:
         logging.info(f"{len(found)} utterances were decoded by an earlier run")
     device = "cuda" if ngpu else "cpu"
-    model = kind(train_config, model_file, device=device, **inference_config)
+    given = {"ensemble": ensemble, **inference_config}
+    model = kind(train_config, model_file, device=device, **given)
     if token_list is not None:
         _check_tokens(token_list, train_config, model.model.token_list)
     described = _describe(model) | {"beam_size": model.options.beam_size, "batch": batch_size}
@@ -139,6 +142,7 @@ def decode(
             logging.warning(f"a run was killed in the batch of {' '.join(batch)}: half as many now")
     with reading, _Progress(len(lengths), progress) as advance, meter.whole():
         for batch, results in in_batches(lengths, batch_size, recognize, most):
+            meter.end_batch(len(results or ()))
             if results is None:
                 failed[batch[0]] = "does not fit into memory, even alone"
             else:
@@ -148,7 +152,6 @@ def decode(
                     meter.until_now()
                     journal.add(rows, summary())
             advance(len(batch))
-            meter.between_batches()
 
     for key in sorted(failed):
         logging.warning(f"{key}: left out: {failed[key]}")
@@ -224,6 +227,7 @@ def _summary(cost: Cost, found: Mapping[str, Rows], audio_s: float) -> dict:
         "rtf": round(cost.total_s / audio_s, 6) if audio_s else None,
         "utterances_per_s": round(len(found) / cost.total_s, 6),
         "peak_memory_bytes": cost.peak_memory_bytes,
+        "mean_memory_bytes": cost.mean_memory_bytes,
         "cache_bytes_peak": cost.cache_bytes_peak,
         "cache_bytes_prefix_peak": cost.cache_bytes_prefix_peak,
         "cache_bytes_allocated": cost.cache_bytes_allocated,

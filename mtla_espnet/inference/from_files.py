@@ -24,8 +24,8 @@ from mtla_espnet.inference.times import (
     posteriors,
     times_of,
     times_or_none,
-    token_ids,
 )
+from mtla_espnet.inference.tokenizer import token_ids
 from mtla_espnet.inference.trained_model import DECODING_OPTIONS, TrainedModel
 from mtla_espnet.inference.utterance import Outcome
 
@@ -168,7 +168,7 @@ def align_recording(
         posteriors(hears, piece.name, wave, piece.start_s, piece.end_s) for piece, wave in pieces
     ]
     try:
-        ids = token_ids(hears, text)
+        ids = token_ids(hears.tokenizer, hears.model.token_list, text)
         timed = times_of(hears, Posteriors.joined(heard), ids, times)
     except UserError as error:
         raise UserError(f"{audio_path}: {error}") from None

@@ -24,6 +24,7 @@ class Cost:
         processor_s: time that the processor worked in it, all threads of this process together.
         peak_memory_bytes: the most memory above what was in use at the beginning, when the
             model was loaded: activations and cache. None where it cannot be measured.
+        mean_memory_bytes: the peak of a batch, averaged over utterances.
         cache_bytes_peak: the most bytes that the cache held, over all layers and rows.
             None for a decoder that is not ours.
         cache_bytes_prefix_peak: the most bytes that its prefixes took, as they are kept.
@@ -37,6 +38,7 @@ class Cost:
     total_s: float = 0.0
     processor_s: float = 0.0
     peak_memory_bytes: int | None = None
+    mean_memory_bytes: int | None = None
     cache_bytes_peak: int | None = None
     cache_bytes_prefix_peak: int | None = None
     cache_bytes_allocated: int | None = None
@@ -55,6 +57,7 @@ class Meter:
         self.cost = Cost()
         self._device = torch.device(device)
         self._begin, self._begin_processor, self._base_bytes = 0.0, 0.0, None
+        self._batch_bytes, self._utterances = 0, 0  # a batch's bytes count once an utterance
         self._events: list[tuple[str, torch.cuda.Event, torch.cuda.Event]] = []
 
     @contextlib.contextmanager
@@ -78,17 +81,32 @@ class Meter:
         for name, start, end in self._events:
             self._add(name, start.elapsed_time(end) / 1000)
         self._events.clear()
-        if self._base_bytes is not None:
-            self.cost.peak_memory_bytes = max(0, _peak_memory(self._device) - self._base_bytes)
+        self._note_peak()
 
-    def between_batches(self) -> None:
-        """Make the peak on a CPU that of one batch; call after each.
+    def end_batch(self, utterances: int) -> None:
+        """Count the memory of a batch, and measure that of the next one anew; call after each.
 
-        In a process that has trained before, batches else wander over freed memory page by
-        page: 450 MB were counted where 60 were in use.
+        On a CPU freed memory is given back. In a process that has trained before, batches else
+        wander over it page by page: 450 MB were counted where 60 were in use.
+
+        Args:
+            utterances: that the batch had.
         """
-        if self._device.type != "cuda":
-            _give_back_freed()
+        peak_bytes = self._note_peak()
+        if peak_bytes is not None and utterances:
+            self._batch_bytes += peak_bytes * utterances
+            self._utterances += utterances
+            self.cost.mean_memory_bytes = round(self._batch_bytes / self._utterances)
+        if self._base_bytes is not None:
+            _start_memory(self._device)
+
+    def _note_peak(self) -> int | None:
+        """Return the peak since the batch began, above the bytes in use at the beginning."""
+        if self._base_bytes is None:
+            return None
+        peak_bytes = max(0, _peak_memory(self._device) - self._base_bytes)
+        self.cost.peak_memory_bytes = max(peak_bytes, self.cost.peak_memory_bytes or 0)
+        return peak_bytes
 
     @contextlib.contextmanager
     def part(self, name: str) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -13,10 +14,12 @@ from mtla_espnet.decoder.step import DecoderStep
 from mtla_espnet.inference.meter import Meter
 from mtla_espnet.search.beam import DecoderScorer, Hypothesis, beam_search
 from mtla_espnet.search.ctc import CTCPrefixScorer
+from mtla_espnet.search.ensemble import EnsembleScorer, average
 from mtla_espnet.search.espnet_scorer import ESPnetPartialScorer, ESPnetScorer
 from mtla_espnet.search.graph.scorer import GraphScorer, StepBuffers
 from mtla_espnet.search.graph.search import GraphSearch
 from mtla_espnet.search.options import SearchOptions
+from mtla_espnet.search.sampling import sample
 
 # Where a search finds nothing, it is repeated with a minlenratio so much smaller, as in ESPnet.
 _MINLENRATIO_STEP = 0.1
@@ -76,7 +79,7 @@ class ModelSearch:
         self._weights["ngram"] = weight
 
     def search(
-        self, encoded: Tensor, lengths: Tensor, meter: Meter
+        self, encoded: Tensor, lengths: Tensor, meter: Meter, members: Sequence["Member"] = ()
     ) -> list[list[Hypothesis] | None]:
         """Search, and again with a smaller minlenratio what found nothing, as ESPnet does.
 
@@ -84,12 +87,14 @@ class ModelSearch:
             encoded: (B, T, d) encoder output.
             lengths: (B,) int64.
             meter: adds up what it costs.
+            members: the other models of an ensemble: the search of each, and what its encoder
+                made of the same utterances.
 
         Returns:
             Of each utterance the n best hypotheses; None where a score is no number (NaN).
         """
         options = self._options
-        found = self._search_once(encoded, lengths, options, meter)
+        found = self._search_once(encoded, lengths, options, meter, members)
         while options.minlenratio >= _MINLENRATIO_STEP:
             empty = [row for row, hypotheses in enumerate(found) if hypotheses == []]
             if not empty:
@@ -99,19 +104,26 @@ class ModelSearch:
                 f"{len(empty)} utterances found nothing: now with minlenratio {least:.3g}"
             )
             options = dataclasses.replace(options, minlenratio=least)
-            again = self._search_once(encoded[empty], lengths[empty], options, meter)
+            left = [(search, x[empty], sizes[empty]) for search, x, sizes in members]
+            again = self._search_once(encoded[empty], lengths[empty], options, meter, left)
             for row, hypotheses in zip(empty, again, strict=True):
                 found[row] = hypotheses
         return found
 
     def _search_once(
-        self, encoded: Tensor, lengths: Tensor, options: SearchOptions, meter: Meter
+        self,
+        encoded: Tensor,
+        lengths: Tensor,
+        options: SearchOptions,
+        meter: Meter,
+        members: Sequence["Member"],
     ) -> list[list[Hypothesis] | None]:
         decoder, model = self._model.decoder, self._model
         inputs = encoded.to(self._dtype)
         skip = getattr(model, "ctc_skip_tokens", 0)
-        others = self._lm is not None or self._ngram is not None
-        if not (others or self._no_graph or options.ctc_weight == 1.0) and options is self._options:
+        others = self._lm is not None or self._ngram is not None or members
+        others = others or options.needs_plain_search or options.ctc_weight == 1.0
+        if not (others or self._no_graph) and options is self._options:
             if self._graph_search is None:
                 ctc = self._ctc.log_softmax if options.ctc_weight else None
                 given = decoder, model.eos, options, self._blank, ctc, skip
@@ -120,6 +132,9 @@ class ModelSearch:
                 return self._graph_search(encoded, lengths, meter.note_cache)
         with meter.part("decoder_s"):
             scorers = {"decoder": self._decoder_scorer(inputs, lengths, options)}
+            if members:
+                each = [search._decoder_scorer(x, n, options) for search, x, n in members]
+                scorers["decoder"] = EnsembleScorer([scorers["decoder"], *each])
             text = inputs[:, :0].float()
             if self._lm is not None:
                 scorers["lm"] = ESPnetScorer(self._lm, inputs[:, :0], lengths)
@@ -130,10 +145,16 @@ class ModelSearch:
                 scorers["ngram"] = ESPnetScorer(self._ngram, text, lengths)
         for scorer in (*scorers.values(), *partial_scorers.values()):
             meter.watch("decoder_s", scorer, "score", "reorder", "select")
+        if options.sampling:
+            frames = lengths.tolist()
+            return sample(
+                scorers, self._weights, frames, model.eos, options, self._device, self._blank
+            )
         ctc = None
         if options.ctc_weight:
             with meter.part("ctc_s"):
-                posteriors = self._ctc.log_softmax(encoded)
+                each = [(self, encoded, lengths), *members]
+                posteriors = average([search._ctc.log_softmax(x) for search, x, _ in each])
                 ctc = CTCPrefixScorer(posteriors, lengths, self._blank, model.eos, skip)
             meter.watch("ctc_s", ctc, "start", "score", "extend", "select")
         if options.ctc_weight == 1.0:  # no decoder chooses what CTC scores
@@ -145,7 +166,7 @@ class ModelSearch:
 
     def _decoder_scorer(self, inputs: Tensor, lengths: Tensor, options: SearchOptions):
         """Return what scores by the decoder among others, or where no graph serves."""
-        decoder = self._model.decoder
+        decoder, inputs = self._model.decoder, inputs.to(self._dtype)
         if not isinstance(decoder, DecoderOnly):
             return ESPnetScorer(decoder, inputs, lengths, options.temperature)
         beam, temperature = options.beam_size, options.temperature
@@ -173,3 +194,7 @@ class ModelSearch:
         if not why and decoder.keeps_latents and self._prefix_cache == "latent":
             why = "prefix_cache is latent, and they keep keys and values"
         return why
+
+
+# Of an ensemble: a model's search, its encoder output (B, T, d), and lengths (B,).
+type Member = tuple[ModelSearch, Tensor, Tensor]

@@ -113,6 +113,11 @@ class SpeechModel(TrainedModel):
             return generator.normal(size=(frames, self.feature_size))
         return generator.normal(0, 0.1, round(_EXAMPLE_S * self.rate_hz))
 
+    def input_form(self) -> tuple:
+        """Return the rate, the features of a frame and the tokens of a transcript."""
+        beside = getattr(self.train_args, "transcript_token_list", None)
+        return self.rate_hz, self.feature_size, beside
+
     def _encode(self, utterances: list[Utterance]) -> tuple[Tensor, Tensor]:
         kind = {"dtype": torch.float32, "device": self.device}
         waves = [torch.as_tensor(each["speech"], **kind) for each in utterances]

@@ -64,6 +64,10 @@ class Text2Text(TrainedModel):
         )
         return self.prepare(0, tokens)
 
+    def input_form(self) -> tuple:
+        """Return the tokens of a text."""
+        return tuple(self.train_args.src_token_list)
+
     def _encode(self, utterances: list[Utterance]) -> tuple[Tensor, Tensor]:
         tokens = [torch.as_tensor(each["src_text"]) for each in utterances]
         lengths = torch.tensor([len(each) for each in tokens], device=self.device)

@@ -175,25 +175,6 @@ def times_of(
     return tuple(words_of(tokens, model.tokenizer.tokens2text))
 
 
-def token_ids(model: SpeechModel, text: str) -> list[int]:
-    """Return the tokens of a text, for a model that was trained on such.
-
-    Raises:
-        UserError: the model has no tokens for some of it.
-    """
-    if model.tokenizer is None:
-        raise UserError("the model has no tokenizer, so that texts cannot be cut into tokens")
-    known = {token: number for number, token in enumerate(model.model.token_list)}
-    tokens = model.tokenizer.text2tokens(text)
-    unknown = sorted({token for token in tokens if token not in known})
-    if unknown:
-        named = ", ".join(repr(token) for token in unknown[:5])
-        raise UserError(f"the model has no tokens for {named}: write the text as it was trained")
-    if not tokens:
-        raise UserError("the text is empty")
-    return [known[token] for token in tokens]
-
-
 def times_or_none(
     model: SpeechModel, name: str, samples: np.ndarray, bounds: tuple[float, float],
     token_int: Sequence[int], of: str,

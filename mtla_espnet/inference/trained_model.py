@@ -20,15 +20,16 @@ from mtla_espnet.inference.decodable import (
     usable_device,
 )
 from mtla_espnet.inference.decoding_config import kept_config, read_decoding_config
+from mtla_espnet.inference.ensemble import load_members
 from mtla_espnet.inference.language_models import PART, load_lm, load_ngram
 from mtla_espnet.inference.meter import Meter
 from mtla_espnet.inference.model_files import load_model, model_files
 from mtla_espnet.inference.model_search import ModelSearch
 from mtla_espnet.inference.precision import EncoderPrecision, chosen_dtype
-from mtla_espnet.inference.tokenizer import load_tokenizer
+from mtla_espnet.inference.tokenizer import load_tokenizer, token_ids
 from mtla_espnet.inference.utterance import Outcome, Result, Utterance, length_of
 from mtla_espnet.search.history import Hypothesis
-from mtla_espnet.search.options import SearchOptions, check_options
+from mtla_espnet.search.options import NAMES, SearchOptions, check_options
 from mtla_espnet.task.record import Task
 from mtla_espnet.trust import files_trusted
 
@@ -39,7 +40,7 @@ class TrainedModel:
     The model is built by ESPnet's task from its configuration; the search is
     `mtla_espnet.search.beam`. ESPnet's own decoders serve where they score batches. What a
     task has of its own is in the subclasses: `task`, `default_ctc_weight` and the methods
-    `prepare`, `example` and `_encode`.
+    `prepare`, `example` and `encode`.
 
     Args:
         train_config: the `config.yaml` that training wrote.
@@ -54,25 +55,20 @@ class TrainedModel:
         device: of torch.
         dtype: of the decoder and the language model, and if it is `bfloat16` or `float16` of the
             encoder on a GPU. `auto`: bfloat16 on a GPU from Ampere on, else float32.
-        beam_size: hypotheses an utterance, at most the tokens of the vocabulary.
         ctc_weight: of CTC's scores, in 0 to 1; the decoder has the rest. None: that of
-            ESPnet's class, 0.5, and 0 in translation, in models of text and where a model has
-            no CTC.
+            ESPnet's class, 0.5, and 0 in translation, in models of text, in sampling and where a
+            model has no CTC.
         lm_weight: of the language model's.
         ngram_weight: of the n-gram's.
-        penalty: added for each token (length bonus).
-        nbest: hypotheses returned, at most.
-        maxlenratio: most tokens, of encoder frames; 0: as many as frames, with end detection;
-            below 0: minus so many tokens.
-        minlenratio: least tokens, of encoder frames; below 0: minus so many tokens.
-        normalize_length: rank by score a token.
-        temperature: divides the decoder's logits.
-        pre_beam_ratio: with CTC, each hypothesis offers int(ratio * beam_size) tokens, and the
-            end.
+        forced_prefix: text that every hypothesis begins with.
+        ensemble: other models of the same tokens: directories of experiments, packs, or files of
+            parameters with `config.yaml` beside them. The decoder's probabilities, and CTC's,
+            are averages over all models.
         prefix_cache: what the decoder keeps of an utterance for its hypotheses to share:
             `latent` (smallest), `materialised` keys and values, or what is faster: `auto`.
             A GPU's graphs take the second; with `latent` it decodes without them. MHA,
             GQA and MQA ignore this option.
+        **search: the other options of `SearchOptions`, such as `beam_size` and `nbest`.
 
     Raises:
         UserError: a file is missing, corrupt or of another model or task, an option has a
@@ -95,37 +91,27 @@ class TrainedModel:
         bpemodel: str | os.PathLike | None = None,
         device: str = "cpu",
         dtype: str = "float32",
-        beam_size: int = SearchOptions.beam_size,
         ctc_weight: float | None = None,
         lm_weight: float = 1.0,
         ngram_weight: float = 0.9,
-        penalty: float = 0.0,
-        nbest: int = 1,
-        maxlenratio: float = 0.0,
-        minlenratio: float = 0.0,
-        normalize_length: bool = False,
-        temperature: float = 1.0,
-        pre_beam_ratio: float = 1.5,
+        forced_prefix: str = "",
+        ensemble: Sequence[str | os.PathLike] = (),
         prefix_cache: str = "auto",
+        **search,
     ):
         self.device = usable_device(device)
         check_choice("prefix_cache", prefix_cache, PREFIX_CACHES)
         self.prefix_cache = prefix_cache
         self.dtype = chosen_dtype(dtype, self.device)
         is_default = ctc_weight is None
-        self.options = SearchOptions(
-            beam_size=beam_size,
-            nbest=nbest,
-            ctc_weight=self.default_ctc_weight if is_default else ctc_weight,
-            penalty=penalty,
-            temperature=temperature,
-            maxlenratio=maxlenratio,
-            minlenratio=minlenratio,
-            normalize_length=normalize_length,
-            pre_beam_ratio=pre_beam_ratio,
-        )
+        if is_default:
+            ctc_weight = 0.0 if search.get("sampling") is True else self.default_ctc_weight
+        self.options = SearchOptions(ctc_weight=ctc_weight, **search)
         self.options.check()
-        check_options({"lm_weight": lm_weight, "ngram_weight": ngram_weight})
+        beside = {"lm_weight": lm_weight, "ngram_weight": ngram_weight}
+        check_options({"forced_prefix": forced_prefix, **beside})
+        if self.options.sampling and ngram_file is not None and ngram_scorer == PART:
+            raise UserError("sampling needs the scores of all tokens: say ngram_scorer full")
         # Here: ESPnet's tasks take ten seconds to import, and a wrong path need not wait.
         from mtla_espnet.tasks.register import register, task_class
 
@@ -136,6 +122,12 @@ class TrainedModel:
             self.options = dataclasses.replace(self.options, ctc_weight=0.0)
         check_decodable(self.model, self._ctc(), self.options, train_config)
         self._blank = getattr(self.model, "blank_id", 0)
+        self.tokenizer, self._preprocess = load_tokenizer(
+            espnet_task, self.train_args, Path(train_config), token_type, bpemodel
+        )
+        if forced_prefix:
+            prefix = token_ids(self.tokenizer, self.model.token_list, forced_prefix)
+            self.options = dataclasses.replace(self.options, prefix=tuple(prefix))
         self.model.to(self.device)
         self.model.decoder.to(getattr(torch, self.dtype))
         self._encoder_precision = EncoderPrecision(self.model, self.device, self.dtype)
@@ -147,10 +139,8 @@ class TrainedModel:
         if ngram_file is not None and ngram_weight != 0:
             ngram = load_ngram(Path(ngram_file), ngram_scorer, tokens)
             self._search.add_ngram(ngram, ngram_weight, partial=ngram_scorer == PART)
-
-        self.tokenizer, self._preprocess = load_tokenizer(
-            espnet_task, self.train_args, Path(train_config), token_type, bpemodel
-        )
+        given = {"device": device, "dtype": dtype, "prefix_cache": prefix_cache}
+        self._members = load_members(self, ensemble, **given)
 
     @classmethod
     def from_pretrained(
@@ -222,6 +212,10 @@ class TrainedModel:
             UserError: one is too long.
             Exception: of the encoder's layers, where one is too short.
         """
+        raise NotImplementedError
+
+    def input_form(self) -> tuple:
+        """Return what tells whether two models take the same inputs."""
         raise NotImplementedError
 
     def _ctc(self) -> torch.nn.Module | None:
@@ -303,7 +297,9 @@ class TrainedModel:
             return outcomes
         try:
             with meter.part("encoder_s"):
-                encoded, lengths = self.encode([utterances[number] for number in taken])
+                inputs = [utterances[number] for number in taken]
+                encoded, lengths = self.encode(inputs)
+                others = [(member._search, *member.encode(inputs)) for member in self._members]
         except UserError as error:  # of one too long for its positions, for example
             if len(taken) == 1:
                 outcomes[taken[0]] = error
@@ -312,7 +308,7 @@ class TrainedModel:
                 (outcomes[number],) = self.decode_prepared([utterances[number]], meter)
             return outcomes
         with meter.part("search_s"):
-            found = self._search.search(encoded, lengths, meter)
+            found = self._search.search(encoded, lengths, meter, others)
         for number, hypotheses in zip(taken, found, strict=True):
             if hypotheses is None:
                 outcomes[number] = UserError(
@@ -329,7 +325,8 @@ class TrainedModel:
         An encoder tells that a batch is too short by its padded length, and makes some frames
         of padding alone: what is shorter would depend on the batch.
         """
-        return least_encoded(self.encode, self.example())
+        each = (self, *self._members)
+        return max(least_encoded(model.encode, model.example()) for model in each)
 
     def _too_short(self, length: int) -> str:
         """Say that an input is too short."""
@@ -343,8 +340,8 @@ class TrainedModel:
 
 
 # What a decoding configuration may hold: the rest is not a matter of decoding.
-DECODING_OPTIONS = frozenset(
+DECODING_OPTIONS = NAMES | {
     name
     for name, parameter in inspect.signature(TrainedModel).parameters.items()
     if parameter.kind is parameter.KEYWORD_ONLY
-) - {"token_type", "bpemodel", "device"}
+} - {"token_type", "bpemodel", "device", "ensemble"}

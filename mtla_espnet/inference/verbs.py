@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mtla_espnet.config import apply_arguments, check_keys
 from mtla_espnet.files import UserError, write_text
 from mtla_espnet.inference.formats import FORMATS, json_lines
 from mtla_espnet.task import TASKS
@@ -27,12 +28,19 @@ def add_decoding_verb(verbs, task: Task) -> None:
     parser = verbs.add_parser(verb, help=does, description=does, allow_abbrev=False)
     parser.set_defaults(run=_decode, task=task.name)
     parser.add_argument(
-        "--model", type=Path, required=True, help="an experiment's directory, or a pack of it (zip)"
+        "--model",
+        type=Path,
+        action="append",
+        required=True,
+        help="an experiment's directory, or a pack of it (zip); given again: an ensemble",
     )
     parser.add_argument(
         "--inference_config",
         type=Path,
         help="decoding options (YAML), as of a recipe; default: those kept with the model",
+    )
+    parser.add_argument(
+        "--inference_args", default="", help='options laid over it, as in "--lenpen 0.6 --nbest 1"'
     )
     parser.add_argument(
         "--beam_size", type=int, help="hypotheses kept; default: as the model's recipe, or 20"
@@ -122,10 +130,10 @@ def _decode_recordings(arguments: argparse.Namespace) -> int:
         times = form.times
     pieces = decode_recordings(
         arguments.task,
-        arguments.model,
+        arguments.model[0],
         arguments.file,
         inference_config=arguments.inference_config,
-        options=_given(arguments, "beam_size", "ctc_weight"),
+        options=_options(arguments, "beam_size", "ctc_weight"),
         device=arguments.device,
         cut_at=arguments.cut,
         longest_s=arguments.longest,
@@ -161,10 +169,10 @@ def _decode_documents(arguments: argparse.Namespace) -> int:
     from mtla_espnet.inference.from_files import summarise_documents
 
     found = summarise_documents(
-        arguments.model,
+        arguments.model[0],
         arguments.file,
         inference_config=arguments.inference_config,
-        options=_given(arguments, "beam_size"),
+        options=_options(arguments, "beam_size"),
         device=arguments.device,
         batch_size=arguments.batch_size,
         shows_progress=_has_place_for_a_bar(None),
@@ -228,10 +236,15 @@ def _has_place_for_a_bar(directory: Path | None) -> bool:
     return sys.stderr.isatty() and (directory is not None or not sys.stdout.isatty())
 
 
-def _given(arguments: argparse.Namespace, *names: str) -> dict[str, object]:
-    """Return the options that the command line has a value for."""
+def _options(arguments: argparse.Namespace, *names: str) -> dict[str, object]:
+    """Return the options that the command line has a value for, and the rest of an ensemble."""
+    from mtla_espnet.inference.trained_model import DECODING_OPTIONS  # here: it loads torch
+
+    given = apply_arguments({}, arguments.inference_args, "--inference_args")
+    check_keys(given, sorted(DECODING_OPTIONS), "--inference_args")
     values = {name: getattr(arguments, name) for name in names}
-    return {name: value for name, value in values.items() if value is not None}
+    given |= {name: value for name, value in values.items() if value is not None}
+    return given | {"ensemble": arguments.model[1:]}
 
 
 def _output_is_not_utf_8() -> bool:

@@ -84,7 +84,12 @@ MODEL_OPTIONS: dict[str, list[Option]] = {
         Option("inference_config", "", "Decoding configuration (YAML)."),
         Option("inference_args", "", 'Arguments laid over it, as in "--beam_size 5".'),
         Option("inference_tag", "", "Name of the decoding; default: made of its options."),
-        Option("inference_{model}_model", "valid.acc.ave.pth", "Model file of the experiment."),
+        Option(
+            "inference_{model}_model",
+            "valid.acc.ave.pth",
+            "Model file of the experiment. Several, with blanks between them, are an ensemble; a "
+            "name with a slash is a file of any experiment.",
+        ),
         Option("batch_size", 1, "Utterances that are decoded together.", changes=(12,)),
         Option(
             "batch_length",

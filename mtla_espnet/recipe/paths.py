@@ -101,8 +101,18 @@ class Paths:
 
     @property
     def model_file(self) -> Path:
-        """The model to decode with."""
-        return self.exp_dir / getattr(self._options, f"inference_{self._task.model}_model")
+        """The model to decode with, the first one of an ensemble."""
+        return self.exp_dir / self._model_names[0]
+
+    @property
+    def ensemble(self) -> list[Path]:
+        """The other models of an ensemble."""
+        names = self._model_names[1:]
+        return [(self._root if "/" in name else self.exp_dir) / name for name in names]
+
+    @property
+    def _model_names(self) -> list[str]:
+        return getattr(self._options, f"inference_{self._task.model}_model").split() or [""]
 
     @property
     def packed_model(self) -> Path:

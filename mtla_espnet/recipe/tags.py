@@ -74,7 +74,8 @@ class Tags:
         config = Path(options.inference_config).stem if options.inference_config else "inference"
         beside = f"_lm_{lm}_{_stem(lm_file)}" if options.use_lm else ""
         beside += f"_ngram_{ngram}_{_stem(ngram_file)}" if options.use_ngram else ""
-        file = _stem(getattr(options, f"inference_{model}_model"))
+        files = getattr(options, f"inference_{model}_model").split()
+        file = "_".join(map(_stem, files))
         return f"{config}{as_tag(options.inference_args, '|=')}{beside}_{model}_model_{file}"
 
     @property

@@ -26,7 +26,9 @@ _COSTS = (
     Measure("cache_bytes_peak", "KV peak MB", _MEGABYTES),
     Measure("cache_ratio", "KV ratio"),
     Measure("peak_memory_bytes", "peak memory MB", _MEGABYTES),
+    Measure("mean_memory_bytes", "mean memory MB", _MEGABYTES),
 )
+_LATER = ("processor_s", "mean_memory_bytes")  # which earlier decodes lack
 _DECODING = (
     Measure("beam_size", "beam", ""),
     Measure("batch", "batch", ""),
@@ -41,7 +43,8 @@ _DECODING = (
     Measure("cache_bytes_allocated", "KV alloc MB", _MEGABYTES),
     Measure("memory_ratio", "memory ratio"),
 )
-_OF_ALL = tuple(column for column in _COSTS if column.heading not in ("CPU s", "RTF", "KV B/pos"))
+_OF_ONE = ("CPU s", "RTF", "KV B/pos", "mean memory MB")
+_OF_ALL = tuple(column for column in _COSTS if column.heading not in _OF_ONE)
 _NOTE = (
     "`Snt` is the number of utterances. `decode s` is the wall time of encoder and search, `CPU s` "
     "what the processor worked in it, all threads together, `RTF` the wall time for each second of "
@@ -49,7 +52,8 @@ _NOTE = (
     "held. `speed-up` (in search time), `KV ratio` (of the peak) and `memory ratio` are against "
     f"{BASELINE} in the same table, where one was trained by the same configuration but for its "
     "attention, and decoded as many utterances in the same way; else a dash. `peak memory` is "
-    "activations and cache, without the model. The second table says where the time of the search "
+    "activations and cache, without the model; `mean memory` is that of each batch, averaged over "
+    "utterances. The second table says where the time of the search "
     "goes: decoder, CTC prefix scores and bookkeeping; `KV alloc` are the buffers of the cache. "
     f"`{_BUSY}`: the CPU had other work or waited for files, and the time says little."
 )
@@ -160,8 +164,8 @@ def _table(rows: list[Row]) -> str:
     """Write a group as a Markdown table, and below it what a reader must know of its rows."""
     measures, _ = judged_by(rows)
     columns = [*_COUNTS, *measures, *_COSTS]
-    if all(row["processor_s"] is None for row in rows):  # of earlier decodes
-        columns = [column for column in columns if column.name != "processor_s"]
+    missing = {name for name in _LATER if all(row[name] is None for row in rows)}
+    columns = [column for column in columns if column.name not in missing]
     table = _rows_as_table(rows, columns)
     notes = [
         f"{label}: {warning}"

@@ -87,7 +87,8 @@ class Row:
 def csv_columns() -> list[str]:
     """Return the columns of `comparison.csv`."""
     measures = [measure.name for score in SCORES.values() for measure in score.measures]
-    return [*_IDENTITY, *measures, *_COSTS, *_RATIOS, "processor_s", "failed", "empty"]
+    later = ("processor_s", "failed", "empty", "mean_memory_bytes")
+    return [*_IDENTITY, *measures, *_COSTS, *_RATIOS, *later]
 
 
 def gather(exp_dir: Path) -> list[Row]:

@@ -60,7 +60,12 @@ def write_results(exp_dir: Path) -> str:
     costs = {decode.name: decode.efficiency for decode in decodes if decode.efficiency}
     if costs:
         rows = [_cost_row(name, cost) for name, cost in costs.items()]
-        parts += ["### Efficiency", markdown_table(_COST_COLUMNS, rows), *_times(costs)]
+        columns = list(_COST_COLUMNS)
+        if any(cost["mean_memory_bytes"] is not None for cost in costs.values()):
+            columns.append("mean memory MB")  # of each batch, averaged over utterances
+            for row, cost in zip(rows, costs.values(), strict=True):
+                row.append(megabytes(cost["mean_memory_bytes"]))
+        parts += ["### Efficiency", markdown_table(columns, rows), *_times(costs)]
     text = "\n\n".join(parts) + "\n"
     write_text(exp_dir / "RESULTS.md", text)
     return text

@@ -43,7 +43,8 @@ def check_needs(recipe: Recipe, stages: Sequence[int]) -> None:
         _check_pieces(recipe)
     if stages & {11, 12} and not options.download_model:
         name = f"inference_{recipe.task.model}_model"
-        _check_model_name(name, getattr(options, name), recipe.train_config)
+        for file in getattr(options, name).split():
+            _check_model_name(name, file, recipe.train_config)
     if options.use_lm and stages & {7, 8, 12} and not options.download_model:
         _check_model_name("inference_lm", options.inference_lm, recipe.lm_config)
     if options.use_ngram and 9 in stages:

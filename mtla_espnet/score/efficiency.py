@@ -4,7 +4,8 @@ Its keys: `utterances`, `audio_s` and `tokens` that were decoded; `encoder_s`, `
 `search_decoder_s` (and other scorers of all tokens), `search_ctc_s` and `search_bookkeeping_s`;
 `total_s` with reading the audio; `processor_s` that the processor worked in it, all threads
 together; `rtf` = total_s / audio_s; `utterances_per_s`;
-`peak_memory_bytes` of activations and cache, without the model; `cache_bytes_peak` of positions
+`peak_memory_bytes` of activations and cache, without the model, and `mean_memory_bytes`, the peak
+of a batch averaged over utterances; `cache_bytes_peak` of positions
 held, of it `cache_bytes_prefix_peak` of prefixes, as latents or materialised;
 `cache_bytes_allocated` of buffers, `cache_bytes_per_position` over all layers; and how it was
 decoded: `device`, `dtype`, `attention`, `down_rate`, `prefix_cache` (the option), `beam_size`,
@@ -35,6 +36,7 @@ _SUMMED = (
     "processor_s",
 )
 _RATIOS = ("rtf", "utterances_per_s")
+_MEAN = ("mean_memory_bytes",)
 _LARGEST = (
     "peak_memory_bytes",
     "cache_bytes_peak",
@@ -52,9 +54,11 @@ _EQUAL = (
     "batch",
 )
 # What files of earlier decodes lack.
-_LATER = {"cache_bytes_prefix_peak": None, "prefix_cache": None, "processor_s": None}
+_LATER = dict.fromkeys(
+    ("cache_bytes_prefix_peak", "prefix_cache", "processor_s", "mean_memory_bytes")
+)
 _BUSY = 1.3  # wall time for each second that the processor worked, where it worked for others too
-KEYS = (*_SUMMED, *_RATIOS, *_LARGEST, *_EQUAL)
+KEYS = (*_SUMMED, *_RATIOS, *_LARGEST, *_MEAN, *_EQUAL)
 
 
 def merge_efficiency(shards: Sequence[dict]) -> dict:
@@ -65,8 +69,8 @@ def merge_efficiency(shards: Sequence[dict]) -> dict:
             measured.
 
     Returns:
-        Sums of times and amounts, maxima of memory; `rtf` (total_s / audio_s) and
-        `utterances_per_s` follow from the sums.
+        Sums of times and amounts, maxima of memory, its mean over utterances; `rtf` (total_s /
+        audio_s) and `utterances_per_s` follow from the sums.
 
     Raises:
         UserError: the shards were decoded in different ways.
@@ -90,6 +94,11 @@ def merge_efficiency(shards: Sequence[dict]) -> dict:
     for key in _LARGEST:
         measured = [shard[key] for shard in shards if shard[key] is not None]
         merged[key] = max(measured, default=None)
+    for key in _MEAN:
+        measured = [shard for shard in shards if shard[key] is not None]
+        utterances = sum(shard["utterances"] for shard in measured)
+        total = sum(shard[key] * shard["utterances"] for shard in measured)
+        merged[key] = round(total / utterances) if utterances else None
     return merged | {key: shards[0][key] for key in _EQUAL}
 
 

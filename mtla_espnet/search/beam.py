@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mtla_espnet.cache.growing import DecodingCache
+from mtla_espnet.search.constraints import constraints
 from mtla_espnet.search.ctc import CTCPrefixScorer
 from mtla_espnet.search.ends import EndDetection
 from mtla_espnet.search.history import Hypothesis, nbest
@@ -122,6 +123,7 @@ def beam_search(
     total = torch.zeros(batch, 1, dtype=torch.float64, device=device)
     parts = {name: torch.zeros_like(total) for name in weights}
     state = ctc.start() if ctc is not None else None
+    rules = constraints(options, batch, device)
     steps = torch.arange(int(limits[:, 1].max()), device=device)
     ends = EndDetection(batch, len(steps), sos_eos, options, device)
     history: list[dict[str, Tensor]] = []
@@ -135,8 +137,9 @@ def beam_search(
     for index in steps.split(1):
         newest, shape = tokens.flatten(), tokens.shape
         full = {name: scorer.score(newest) for name, scorer in scorers.items()}
-        candidates, duplicate = pre_beam(  # (B, W, S)
-            full, weights, shape, beam, pre_beam_size, sos_eos, left_out
+        forbidden = rules and rules.forbidden(next(iter(full.values())).size(1))
+        candidates, barred = pre_beam(  # (B, W, S)
+            full, weights, shape, beam, pre_beam_size, sos_eos, left_out, forbidden
         )
         flat = candidates.flatten(0, 1)
         each = {name: score.gather(1, flat).view(*shape, -1) for name, score in full.items()}
@@ -144,8 +147,11 @@ def beam_search(
             each[name] = scorer.score(newest, flat).view(*shape, -1)
         if ctc is not None:
             each["ctc"] = ctc.score(state, candidates)
+        if forbidden is not None:
+            excluded = forbidden.gather(1, flat).view(candidates.shape)
+            barred = excluded if barred is None else barred | excluded
         chosen, parent, token, taken, parts = best_extensions(
-            each, candidates, duplicate, weights, total, parts, options
+            each, candidates, barred, weights, total, parts, options
         )
         total, ended_score = ends.update(chosen, token, limits, index)
         made = {"parent": parent, "token": token, "ended": ended_score, **parts}
@@ -162,12 +168,16 @@ def beam_search(
             scorer.reorder(rows)
         if state is not None:
             state = ctc.extend(state, parent, token, taken["ctc"])
+        if rules:
+            rules.extend(rows, token.flatten())
         if len(keep) < len(utterance):  # finished utterances leave the batch
             for scorer in holders:
                 scorer.select(keep)
             if state is not None:
                 ctc.select(keep)
                 state = state.select(keep)
+            if rules:
+                rules.select(keep, len(utterance))
             utterance, limits = utterance[keep], limits[keep]
             token, total = token[keep], total[keep]
             parts = {name: part[keep] for name, part in parts.items()}
@@ -177,15 +187,13 @@ def beam_search(
         return [[] for _ in range(batch)]
     whole = {name: torch.stack([step[name] for step in history]) for name in history[0]}
     parent, token, ended_score = (whole.pop(name) for name in ("parent", "token", "ended"))
-    return nbest(
-        parent, token, ended_score, whole, sos_eos, options.nbest, options.normalize_length
-    )
+    return nbest(parent, token, ended_score, whole, sos_eos, options.nbest, options.length_exponent)
 
 
 def best_extensions(
     each: Mapping[str, Tensor],
     candidates: Tensor,
-    duplicate: Tensor | None,
+    barred: Tensor | None,
     weights: Mapping[str, float],
     total: Tensor,
     parts: Mapping[str, Tensor],
@@ -196,7 +204,8 @@ def best_extensions(
     Args:
         each: name -> (B, W, S) scores of the candidates.
         candidates: (B, W, S) int64 tokens.
-        duplicate: (B, W, S) bool, which of them stand there twice; None: none does.
+        barred: (B, W, S) bool, which of them may not be chosen, such as one that stands there
+            twice; None: all may.
         weights: of the scorers.
         total: (B, W) float64 scores of the hypotheses.
         parts: name -> (B, W) float64, unweighted, in the order in which they are added.
@@ -206,11 +215,11 @@ def best_extensions(
         Scores (B, K), parents and tokens; name -> (B, K) what each scorer gave the chosen
         tokens; name -> the new parts.
     """
-    score = _weighted({name: each[name] for name in parts}, weights)
+    score = weighted({name: each[name] for name in parts}, weights)
     if options.penalty:
         score = score + options.penalty
-    if duplicate is not None:
-        score = score.masked_fill(duplicate, _NOTHING)
+    if barred is not None:
+        score = score.masked_fill(barred, _NOTHING)
     sums = (total[..., None] + score).flatten(1)  # (B, W * S)
     chosen, which = sums.topk(min(options.beam_size, sums.size(1)), dim=1)
     parent = which // candidates.size(-1)
@@ -230,7 +239,7 @@ def _placed(x: Tensor, utterance: Tensor, batch: int, beam: int) -> Tensor:
     return whole
 
 
-def _weighted(
+def weighted(
     scores: Mapping[str, Tensor], weights: Mapping[str, float], dtype: torch.dtype = torch.float64
 ) -> Tensor:
     """Return the weighted sum of scores."""
@@ -243,7 +252,7 @@ def _weighted(
     return total
 
 
-def pre_beam(full, weights, shape, beam, pre_beam_size, sos_eos, blank):
+def pre_beam(full, weights, shape, beam, pre_beam_size, sos_eos, blank, forbidden=None):
     """Return the candidates of each hypothesis, (B, W, S), and which of them stand there twice.
 
     Args:
@@ -255,12 +264,13 @@ def pre_beam(full, weights, shape, beam, pre_beam_size, sos_eos, blank):
             there are no such scorers.
         sos_eos: the end.
         blank: the token that is no candidate; None: there is none.
+        forbidden: (B * W, V) bool, tokens that come last; None: there are none.
     """
     # One scorer alone orders tokens by itself. float32 orders as well, but for ties.
-    ranking = (
-        _weighted(full, weights, torch.float32) if len(full) > 1 else next(iter(full.values()))
-    )
+    ranking = weighted(full, weights, torch.float32) if len(full) > 1 else next(iter(full.values()))
     kept = ranking.size(-1)
+    if forbidden is not None:
+        ranking = ranking.masked_fill(forbidden, _NOTHING)
     if blank is not None:
         ranking[:, blank] = _NOTHING
         kept -= 1

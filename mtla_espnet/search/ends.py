@@ -39,7 +39,7 @@ class EndDetection:
         self.best = torch.full((batch, steps + self.before), _NOTHING, device=device)
         kind = {"dtype": torch.float64, "device": device}
         self.found = torch.full((batch, options.nbest), _NOTHING, **kind)
-        self.gain = None if options.normalize_length else max(options.penalty, 0.0)
+        self.gain = None if options.length_exponent else max(options.penalty, 0.0)
 
     def update(
         self, chosen: Tensor, token: Tensor, limits: Tensor, index: Tensor

@@ -32,7 +32,7 @@ def nbest(
     parts: Mapping[str, Tensor],
     sos_eos: int,
     count: int,
-    normalize_length: bool,
+    length_exponent: float,
 ) -> list[list[Hypothesis] | None]:
     """Return the best ended hypotheses of each utterance, best first; None: a score is NaN.
 
@@ -43,7 +43,7 @@ def nbest(
         parts: scorer -> (L, B, W) float64, its share of the scores so far.
         sos_eos: the token that begins and ends.
         count: hypotheses returned, at most.
-        normalize_length: rank by score a token.
+        length_exponent: rank by score / tokens ** this exponent, the end among them; 0: by score.
     """
     steps, batch, beams = token.shape
     if not steps:
@@ -51,8 +51,9 @@ def nbest(
     index = torch.arange(steps, device=token.device)
     wrong = torch.stack([ended_score, *parts.values()]).isnan().any(dim=0).any(dim=0).any(dim=-1)
     rank = ended_score
-    if normalize_length:
-        rank = rank / (index[:, None, None] + 1 + (token != sos_eos))
+    if length_exponent:
+        length = (index[:, None, None] + 1 + (token != sos_eos)).to(rank.dtype)
+        rank = rank / length**length_exponent
     rank = rank.transpose(0, 1).flatten(1)  # (B, L * W)
     rank, place = rank.topk(min(count, rank.size(1)), dim=1)
     last, slot = place // beams, place % beams  # (B, count)

@@ -1,4 +1,4 @@
-"""Options of a search by ESPnet's names, and what they can be."""
+"""Options of a search by ESPnet's names, else by fairseq's, and what they can be."""
 
 import math
 from collections.abc import Mapping
@@ -7,12 +7,20 @@ from dataclasses import dataclass, fields
 from mtla_espnet.files import UserError
 
 # The least and the most that an option can be: beyond, a search would not end, or not fit anywhere.
-_COUNTS = {"beam_size": (1, 10_000), "nbest": (1, 10_000)}
+_COUNTS = {
+    "beam_size": (1, 10_000),
+    "nbest": (1, 10_000),
+    "no_repeat_ngram_size": (0, 1_000),
+    "sampling_topk": (0, 1_000_000),
+    "seed": (0, 2**63 - 1),
+}
 _NUMBERS = {
     "ctc_weight": (0, 1),
     "penalty": (-100, 100),
     "temperature": (0.01, 100),
     "pre_beam_ratio": (1, 1_000_000),
+    "lenpen": (0, 10),
+    "sampling_topp": (0, 1),
 }
 _WEIGHTS = {"lm_weight": (0, 100), "ngram_weight": (0, 100)}
 _MOST_RATIO, _MOST_TOKENS = 20, 100_000
@@ -20,7 +28,7 @@ _MOST_RATIO, _MOST_TOKENS = 20, 100_000
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """Options of a search, by ESPnet's names.
+    """Options of a search, by ESPnet's names, else by fairseq's.
 
     Attributes:
         beam_size: hypotheses an utterance; 1 is greedy.
@@ -33,6 +41,13 @@ class SearchOptions:
         minlenratio: of encoder frames; below 0: minus so many tokens, or as many as the limit
             leaves.
         normalize_length: rank by score a token.
+        lenpen: rank by score / tokens ** lenpen, the end among them; `normalize_length` is 1.
+        no_repeat_ngram_size: so many tokens in a row do not come twice; 0: they may.
+        prefix: ids of tokens that every hypothesis begins with.
+        sampling: draw `beam_size` hypotheses by their probabilities.
+        sampling_topk: among so many most probable tokens; 0: all.
+        sampling_topp: among the fewest tokens that have so much probability; 0: all.
+        seed: of the draws.
         pre_beam_ratio: with CTC, each hypothesis offers int(ratio * beam_size) tokens, those that
             the others like best, and the end.
     """
@@ -46,6 +61,23 @@ class SearchOptions:
     minlenratio: float = 0.0
     normalize_length: bool = False
     pre_beam_ratio: float = 1.5
+    lenpen: float = 0.0
+    no_repeat_ngram_size: int = 0
+    prefix: tuple[int, ...] = ()
+    sampling: bool = False
+    sampling_topk: int = 0
+    sampling_topp: float = 0.0
+    seed: int = 0
+
+    @property
+    def length_exponent(self) -> float:
+        """The exponent of the length that a score is divided by to rank it."""
+        return 1.0 if self.normalize_length else float(self.lenpen)
+
+    @property
+    def needs_plain_search(self) -> bool:
+        """Whether the search that is one CUDA graph a step lacks what is asked for."""
+        return self.sampling or bool(self.prefix or self.no_repeat_ngram_size)
 
     def check(self) -> None:
         """Check that every option has a value that it can have.
@@ -62,9 +94,18 @@ class SearchOptions:
             check_number(name, value, -_MOST_TOKENS, _MOST_RATIO)
             if -1 < value < 0:
                 raise UserError(f"{name} below 0 is minus a number of tokens, not {value}")
-        if not isinstance(self.normalize_length, bool):
+        for name in ("normalize_length", "sampling"):
+            value = getattr(self, name)
+            if not isinstance(value, bool):
+                raise UserError(f"{name} must be true or false, not {value!r}")
+        if self.normalize_length and self.lenpen not in (0, 1):
+            raise UserError(f"normalize_length is lenpen 1, not {self.lenpen}: leave one out")
+        for name in ("sampling_topk", "sampling_topp"):
+            if getattr(self, name) and not self.sampling:
+                raise UserError(f"{name} needs sampling: true")
+        if self.sampling and self.ctc_weight:
             raise UserError(
-                f"normalize_length must be true or false, not {self.normalize_length!r}"
+                f"sampling draws by the decoder: ctc_weight must be 0, not {self.ctc_weight}"
             )
         # 0 is no limit of its own: there are as many tokens as frames
         least, most = self.minlenratio, self.maxlenratio or 1
@@ -85,6 +126,10 @@ class SearchOptions:
         return int(least * frames), limit
 
 
+# What users may say; `prefix` follows from the text `forced_prefix`.
+NAMES = frozenset(field.name for field in fields(SearchOptions)) - {"prefix"}
+
+
 def check_options(config: Mapping[str, object]) -> None:
     """Check the numbers of a decoding configuration.
 
@@ -99,8 +144,9 @@ def check_options(config: Mapping[str, object]) -> None:
         >>> check_options({"beam_size": 5, "dtype": "float32"})
     """
     given = {name: value for name, value in config.items() if value is not None}
-    own = {field.name for field in fields(SearchOptions)}
-    SearchOptions(**{name: given[name] for name in given.keys() & own}).check()
+    SearchOptions(**{name: given[name] for name in given.keys() & NAMES}).check()
+    if not isinstance(given.get("forced_prefix", ""), str):
+        raise UserError(f"forced_prefix must be a text, not {given['forced_prefix']!r}")
     for name in given.keys() & _WEIGHTS.keys():
         check_number(name, given[name], *_WEIGHTS[name])
 

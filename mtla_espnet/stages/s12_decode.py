@@ -37,6 +37,8 @@ def parts(recipe: Recipe) -> list[Part]:
                 options={"config": recipe.inference_config},
                 inputs={data_dir / table: 3 for table in _tables_read(recipe, data_dir)}
                 | {recipe.paths.model_file: 11, recipe.paths.exp_dir / "config.yaml": 11}
+                | {path: 11 for path in recipe.paths.ensemble}
+                | {path.with_name("config.yaml"): 11 for path in recipe.paths.ensemble}
                 | {recipe.tokens.token_list: 5}
                 | {path: 7 for path in recipe.paths.lm_files.values()}
                 | {path: 9 for path in recipe.paths.ngram_files.values()},
@@ -104,6 +106,7 @@ def run(recipe: Recipe, part: Part) -> None:
             "task": recipe.task.name,
             "train_config": recipe.paths.exp_dir / "config.yaml",
             "model_file": recipe.paths.model_file,
+            "ensemble": recipe.paths.ensemble,
             "token_list": recipe.tokens.token_list,
             "inference_config": recipe.inference_config,
             "data_dir": data_dir,

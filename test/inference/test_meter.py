@@ -102,6 +102,18 @@ def test_parts_on_a_gpu_are_timed_by_its_own_clock():
     assert cost.peak_memory_bytes >= x.nbytes
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can reset the peak of memory")
+def test_mean_memory_is_that_of_each_batch_by_its_utterances():
+    meter = Meter("cpu")
+    with meter.whole() as cost:
+        for megabytes, utterances in ((60, 1), (120, 3), (90, 0)):
+            torch.ones(megabytes * 1_000_000, dtype=torch.uint8)
+            meter.end_batch(utterances)
+    assert 105_000_000 * 0.95 < cost.mean_memory_bytes < 120_000_000  # (60 + 3 * 120) / 4
+    assert 120_000_000 * 0.95 < cost.peak_memory_bytes < 135_000_000
+    assert Meter("cpu").cost.mean_memory_bytes is None
+
+
 def test_batches_after_much_was_freed_count_what_one_of_them_takes():
     """Blocks of 8 MB in turn, in memory that a larger program left behind."""
     heap = [bytearray(100_000) for _ in range(2000)]  # 200 MB below glibc's mmap threshold
@@ -111,8 +123,8 @@ def test_batches_after_much_was_freed_count_what_one_of_them_takes():
         for _ in range(20):
             block = [bytearray(100_000) for _ in range(80)]
             del block
-            meter.between_batches()
+            meter.end_batch(1)
     if cost.peak_memory_bytes is None:
         pytest.skip("this system does not tell the peak of memory")
-    assert cost.peak_memory_bytes < 30e6
+    assert cost.mean_memory_bytes <= cost.peak_memory_bytes < 30e6
     assert len(heap) == 1000

@@ -8,7 +8,7 @@ import torch
 
 import mtla_espnet
 from mtla_espnet.files import UserError
-from mtla_espnet.inference import engine
+from mtla_espnet.inference import model_search
 from mtla_espnet.inference.meter import Meter
 from mtla_espnet.inference.speech2text import Speech2Text
 
@@ -98,7 +98,7 @@ def test_an_utterance_too_short_has_no_hypothesis(speech2text, waves, caplog):
 @pytest.mark.parametrize("ctc_weight", [0.0, 0.3])
 def test_the_searches_for_gpus_find_the_same(model, waves, monkeypatch, ctc_weight):
     expected = load(model, ctc_weight=ctc_weight, nbest=2)(waves)
-    monkeypatch.setattr(engine, "why_no_graph", lambda *arguments: "")
+    monkeypatch.setattr(model_search, "why_no_graph", lambda *arguments: "")
     fixed, meter = load(model, ctc_weight=ctc_weight, nbest=2), Meter("cpu")
     for _ in range(2):  # the second time in the same buffers
         for a, b in zip(fixed.batch_decode(waves, meter), expected, strict=True):
@@ -123,7 +123,7 @@ def test_a_prefix_is_kept_as_asked(model, waves):
 
 
 def test_latent_prefixes_are_for_the_plain_search(model, monkeypatch, caplog):
-    monkeypatch.setattr(engine, "why_no_graph", lambda *arguments: "")
+    monkeypatch.setattr(model_search, "why_no_graph", lambda *arguments: "")
     caplog.set_level("DEBUG")
     load(model)
     assert "The decoder's steps run in CUDA graphs on cpu, by Triton kernels" in caplog.text
@@ -144,7 +144,7 @@ def test_speech_as_people_have_it_is_what_the_model_takes(speech2text, waves, re
 def test_scores_that_are_no_numbers_are_told_of_their_utterance_alone(
     model, waves, monkeypatch, ctc_weight, graphs
 ):
-    monkeypatch.setattr(engine, "why_no_graph", lambda *arguments: "" if graphs else "no")
+    monkeypatch.setattr(model_search, "why_no_graph", lambda *arguments: "" if graphs else "no")
     speech2text = load(model, ctc_weight=ctc_weight)
     expected = speech2text(waves)
     encode = speech2text.model.encode

@@ -51,6 +51,17 @@ def test_arguments_become_part_of_the_tags():
     assert recipe.paths.inference_dir == decoded
 
 
+def test_several_models_are_an_ensemble():
+    names = "valid.acc.ave.pth 3epoch.pth exp/asr_b/latest.pth"
+    recipe = recipe_of("--inference_asr_model", names)
+    exp_dir = recipe.paths.exp_dir
+    assert recipe.paths.model_file == exp_dir / "valid.acc.ave.pth"
+    assert recipe.paths.ensemble == [exp_dir / "3epoch.pth", Path("exp/asr_b/latest.pth")]
+    tag = recipe.paths.inference_dir.name
+    assert tag.endswith("_asr_model_valid.acc.ave_3epoch_exp_asr_b_latest")
+    assert recipe_of().paths.ensemble == []
+
+
 def test_speeds_change_the_training_set_and_the_tags():
     recipe = recipe_of(
         *("--speed_perturb_factors", "0.9 1.0 1.1", "--lang", "en", "--attention", "mla"),

@@ -40,8 +40,28 @@ def ctc_log_probability(log_probability, labels, whole):
     return math.log(total) if total > 0 else -math.inf
 
 
+def may_follow(labels, token, sos_eos, options):
+    """Whether a token may come next, by the definitions of both constraints."""
+    if len(labels) < len(options.prefix):
+        return token == options.prefix[len(labels)]
+    size = options.no_repeat_ngram_size
+    if not size or token == sos_eos:
+        return True
+    longer = [*labels, token]
+    if len(longer) < size:
+        return True
+    grams = [tuple(longer[i : i + size]) for i in range(len(longer) - size + 1)]
+    return grams[-1] not in grams[:-1]
+
+
 def search(decoder, ctc_layer, encoded, sos_eos, options, blank=None):
-    """Return the n best hypotheses of (T, d) `encoded`."""
+    """Return the n best hypotheses of (T, d) `encoded`.
+
+    Several decoders, with an encoder output each, score by the average of their probabilities.
+    """
+    decoders = decoder if isinstance(decoder, list) else [decoder]
+    outputs = encoded if isinstance(encoded, list) else [encoded]
+    encoded = outputs[0]
     frames = len(encoded)
     least, most = options.length_limits(frames)
     ctc = ctc_layer(encoded).log_softmax(-1) if options.ctc_weight else None
@@ -51,16 +71,21 @@ def search(decoder, ctc_layer, encoded, sos_eos, options, blank=None):
         for labels, total, by_decoder, by_ctc in running:
             tokens = torch.tensor([[sos_eos, *labels]])
             size = torch.tensor([tokens.size(1)])
-            logits = decoder(encoded[None], torch.tensor([frames]), tokens, size)[0][0, -1]
-            log_p = (logits / options.temperature).log_softmax(-1)
+            each = []
+            for one, output in zip(decoders, outputs, strict=True):
+                logits = one(output[None], torch.tensor([len(output)]), tokens, size)[0][0, -1]
+                each.append((logits / options.temperature).softmax(-1))
+            log_p = (sum(each) / len(each)).log()
+            allowed = [t for t in range(len(log_p)) if may_follow(labels, t, sos_eos, options)]
             offers = range(len(log_p))
             if ctc is not None:
                 count = int(options.pre_beam_ratio * options.beam_size)
                 if count < len(log_p):
-                    full = log_p.double() * (1 - options.ctc_weight)
+                    full = torch.full_like(log_p, -math.inf, dtype=torch.float64)
+                    full[allowed] = log_p[allowed].double() * (1 - options.ctc_weight)
                     offers = {*full.topk(count).indices.tolist(), sos_eos}
             for token in offers:
-                if token == blank:
+                if token == blank or token not in allowed:
                     continue
                 score = (1 - options.ctc_weight) * log_p[token].item() + options.penalty
                 added = 0.0
@@ -91,8 +116,9 @@ def search(decoder, ctc_layer, encoded, sos_eos, options, blank=None):
             break
         if options.maxlenratio == 0 and hopeless(ended, step):
             break
-    length = (lambda h: len(h.yseq) - 1) if options.normalize_length else (lambda h: 1)
-    return sorted(ended, key=lambda h: -h.score / length(h))[: options.nbest]
+    exponent = 1 if options.normalize_length else options.lenpen
+    ranked = sorted(ended, key=lambda h: -h.score / (len(h.yseq) - 1) ** exponent)
+    return ranked[: options.nbest]
 
 
 def hopeless(ended, step):

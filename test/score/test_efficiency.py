@@ -21,6 +21,7 @@ SHARD = {
     "rtf": 0.25,
     "utterances_per_s": 1.6,
     "peak_memory_bytes": 1000,
+    "mean_memory_bytes": 600,
     "cache_bytes_peak": 300,
     "cache_bytes_prefix_peak": 200,
     "cache_bytes_allocated": 400,
@@ -43,6 +44,13 @@ def test_times_add_up_and_memory_is_the_maximum():
     expected |= {"rtf": 0.25, "cache_bytes_peak": 900, "cache_bytes_allocated": 400}
     assert {key: merged[key] for key in expected} == expected
     assert merged["utterances_per_s"] == pytest.approx(5 / 3, abs=1e-6)
+
+
+def test_mean_memory_is_that_of_all_utterances():
+    others = [SHARD | {"utterances": 1, "mean_memory_bytes": value} for value in (1100, None)]
+    assert merge_efficiency([SHARD, *others])["mean_memory_bytes"] == (4 * 600 + 1100) // 5
+    earlier = {key: value for key, value in SHARD.items() if key != "mean_memory_bytes"}
+    assert merge_efficiency([earlier])["mean_memory_bytes"] is None
 
 
 def test_one_shard_stays_as_it_is():

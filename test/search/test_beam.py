@@ -48,8 +48,15 @@ def close(ours, theirs):
             assert a.scores[name] == pytest.approx(b.scores[name], abs=1e-3)
 
 
+def valid(**given):
+    """Options of which one says how the length counts."""
+    if given["normalize_length"]:
+        given["lenpen"] = 0.0
+    return SearchOptions(**given)
+
+
 options = st.builds(
-    SearchOptions,
+    valid,
     beam_size=st.sampled_from([1, 2, 5]),
     nbest=st.sampled_from([1, 5]),
     ctc_weight=st.sampled_from([0.0, 0.3]),
@@ -59,6 +66,9 @@ options = st.builds(
     minlenratio=st.sampled_from([0.0, 0.2]),
     normalize_length=st.booleans(),
     pre_beam_ratio=st.sampled_from([1.0, 1.5, 3.0]),
+    lenpen=st.sampled_from([0.0, 0.5, 2.0]),
+    no_repeat_ngram_size=st.sampled_from([0, 1, 2, 3]),
+    prefix=st.sampled_from([(), (), (3,), (5, 5), (7, 2, 7, 2)]),
 )
 
 

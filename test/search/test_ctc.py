@@ -32,6 +32,11 @@ def by_enumeration(log_probability, prefix, whole=False):
     return total
 
 
+def close(score, other):
+    """Equal but for the order of additions, which the number of hypotheses may change."""
+    torch.testing.assert_close(score, other.expand_as(score), rtol=1e-12, atol=1e-12)
+
+
 @given(
     st.lists(st.integers(1, 5), min_size=1, max_size=3),
     st.lists(st.sampled_from([1, 2, 3]), max_size=3),
@@ -130,9 +135,9 @@ def test_skipped_labels_cost_nothing_and_change_nothing(sizes, prefix, skip, see
         state = skipping.extend(state, zeros, label, torch.zeros(label.shape))
     for new in prefix:
         score, other = skipping.score(state), plain.score(expected)
-        assert torch.equal(score, other.expand_as(score))
+        close(score, other)
         parent = torch.arange(2).expand_as(zeros)
         state = skipping.extend(state, parent, zeros + new, score[..., new])
         expected = plain.extend(expected, zeros[:, :1], zeros[:, :1] + new, other[..., new])
     score = skipping.score(state)
-    assert torch.equal(score, plain.score(expected).expand_as(score))
+    close(score, plain.score(expected))

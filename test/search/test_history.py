@@ -8,7 +8,7 @@ from strategies import seeds
 SOS_EOS = 9
 
 
-def slow(parent, token, ended, part, count, normalize_length):
+def slow(parent, token, ended, part, count, exponent):
     """Every ended hypothesis by recursion, sorted."""
 
     def tokens(step, slot):
@@ -22,15 +22,14 @@ def slow(parent, token, ended, part, count, normalize_length):
                 yseq = [SOS_EOS, *tokens(step, slot)]
                 yseq += [] if yseq[-1] == SOS_EOS else [SOS_EOS]
                 found.append((yseq, score, part[step][slot]))
-    length = (lambda yseq: len(yseq) - 1) if normalize_length else (lambda yseq: 1)
-    return sorted(found, key=lambda h: -h[1] / length(h[0]))[:count]
+    return sorted(found, key=lambda h: -h[1] / (len(h[0]) - 1) ** exponent)[:count]
 
 
 @given(
-    st.integers(1, 5), st.integers(1, 3), st.integers(1, 4), st.integers(1, 9), st.booleans(),
-    seeds,
+    st.integers(1, 5), st.integers(1, 3), st.integers(1, 4), st.integers(1, 9),
+    st.sampled_from([0.0, 0.5, 1.0, 2.0]), seeds,
 )  # fmt: skip
-def test_nbest_are_those_of_a_slow_trace(steps, batch, beams, count, normalize_length, seed):
+def test_nbest_are_those_of_a_slow_trace(steps, batch, beams, count, exponent, seed):
     generator = torch.Generator().manual_seed(seed)
     shape = (steps, batch, beams)
     parent = torch.randint(beams, shape, generator=generator)
@@ -38,13 +37,13 @@ def test_nbest_are_those_of_a_slow_trace(steps, batch, beams, count, normalize_l
     ended = torch.randn(shape, generator=generator, dtype=torch.float64)
     ended[torch.rand(shape, generator=generator) < 0.5] = float("-inf")
     part = torch.randn(shape, generator=generator, dtype=torch.float64)
-    found = nbest(parent, token, ended, {"decoder": part}, SOS_EOS, count, normalize_length)
+    found = nbest(parent, token, ended, {"decoder": part}, SOS_EOS, count, exponent)
     for b in range(batch):
         own = (x[:, b].tolist() for x in (parent, token, ended, part))
-        expected = slow(*own, count, normalize_length)
+        expected = slow(*own, count, exponent)
         assert [(h.yseq, h.score, h.scores["decoder"]) for h in found[b]] == expected
 
 
 def test_no_step_no_hypothesis():
     nothing = torch.zeros(0, 2, 3, dtype=torch.int64)
-    assert nbest(nothing, nothing, nothing.double(), {}, SOS_EOS, 1, False) == [[], []]
+    assert nbest(nothing, nothing, nothing.double(), {}, SOS_EOS, 1, 0.0) == [[], []]

@@ -45,6 +45,13 @@ def test_bounds(given_options, frames):
         ({"minlenratio": -50, "maxlenratio": -3}, "-50 is more than maxlenratio -3 allows"),
         ({"minlenratio": 1.5}, "minlenratio 1.5 is more than maxlenratio 0.0 allows"),
         ({"normalize_length": 1}, "normalize_length must be true or false, not 1"),
+        ({"sampling": "yes"}, "sampling must be true or false, not 'yes'"),
+        ({"lenpen": 11}, "lenpen must be in 0 to 10, not 11"),
+        ({"normalize_length": True, "lenpen": 0.5}, "normalize_length is lenpen 1, not 0.5: leave"),
+        ({"no_repeat_ngram_size": -1}, "no_repeat_ngram_size must be in 0 to 1000, not -1"),
+        ({"sampling_topk": 5}, "sampling_topk needs sampling: true"),
+        ({"sampling_topp": 0.9}, "sampling_topp needs sampling: true"),
+        ({"sampling": True, "ctc_weight": 0.3}, "draws by the decoder: ctc_weight must be 0, not"),
     ],
 )
 def test_message(options, message):

@@ -138,7 +138,7 @@ class SearchBuffers(buffers.Buffers):
         parent, token, ended = (self._history[n][:steps] for n in ("parent", "token", "ended"))
         return nbest(
             parent, token, ended, self._shares(steps), self._sos_eos, self._options.nbest,
-            self._options.normalize_length,
+            self._options.length_exponent,
         )  # fmt: skip
 
     def _shares(self, steps: int) -> dict[str, Tensor]:
