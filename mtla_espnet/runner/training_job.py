@@ -166,8 +166,9 @@ def _prepare(recipe: Recipe, number: int, part: Part, argv: Sequence[str]) -> No
 def _failed(number: str, log: Path, began_bytes: int, directory: Path) -> JobFailed:
     text = log.read_bytes()[began_bytes:].decode("utf-8", "replace") if log.exists() else ""
     lines = [line for line in text.rpartition(_START)[2].splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith(("error: ", "run.pl: "))]
-    why = (errors[:1] or lines[-1:] or [""])[0].removeprefix("error: ")
+    errors = [line for line in lines if line.startswith(("Error: ", "error: ", "run.pl: "))]
+    why = (errors[:1] or lines[-1:] or [""])[0]
+    why = why.removeprefix("Error: ").removeprefix("error: ")
     why = why or f"it has written nothing there: do all machines see {directory.absolute()}?"
     return JobFailed(f"Slurm job {number} ended ({slurm.end_of(number)}), log is in {log}: {why}")
 

@@ -118,8 +118,8 @@ def test_a_run_that_takes_the_place_of_another_waits_for_its_job(root, capsys):
 
 
 def test_a_failed_job_is_one_line_with_its_number_log_and_reason(root):
-    lines = ["# Slurm job 17, start 1", "error: asked to end", "# Slurm job 17, start 2"]
-    lines += ["error: no such corpus", "srun: error: n1: task 0: Exited", "error: not requeued"]
+    lines = ["# Slurm job 17, start 1", "Error: asked to end", "# Slurm job 17, start 2"]
+    lines += ["Error: no such corpus", "srun: error: n1: task 0: Exited", "error: not requeued"]
     text = "".join(f"{line}\n" for line in lines)
     (root / "left").write_text(f"cat >> exp/lm/train.job.log <<'END'\n{text}END\n")
     with pytest.raises(JobFailed) as raised:
