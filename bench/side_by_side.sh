@@ -2,7 +2,8 @@
 # Sourced by what trains several models side by side.
 #
 # Environment: MPS (1: start the daemon; 0: not; default: where it is installed), NGPU (0: no GPU,
-# so no daemon), python, and UNTIL_S of `train_until`.
+# so no daemon), python, UNTIL_S of `train_until`, `phase` of `say`, and
+# WORK, whose logs/ `on_all` writes, with `gpus`.
 : "${MPS:=}"
 mps=
 
@@ -63,4 +64,52 @@ stop_mps() {
     echo "quit -t 5" | timeout 20 nvidia-cuda-mps-control
     rm -rf -- "$CUDA_MPS_PIPE_DIRECTORY"
     unset CUDA_MPS_PIPE_DIRECTORY CUDA_MPS_LOG_DIRECTORY
+}
+
+# absolute FILE: its path; its directory is made.
+absolute() {
+    mkdir -p "$(dirname -- "$1")"
+    echo "$(cd -- "$(dirname -- "$1")" && pwd)/$(basename -- "$1")"
+}
+
+# say WORDS ...: what `phase` has done.
+say() {
+    echo "${phase:?}: $* after $SECONDS s"
+}
+
+# How many of these processes run.
+living() {
+    count=0
+    for pid in "$@"; do ! kill -0 "$pid" 2>/dev/null || count=$((count + 1)); done
+    echo "$count"
+}
+
+# Run a function on each of some words, `side` at a time on each GPU; tell what failed.
+on_all() {
+    function=$1 side=$2
+    shift 2
+    pids=() number=0
+    for word in "$@"; do
+        while [ "$(living "${pids[@]}")" -ge $((gpus * side)) ]; do sleep 0.5; done
+        CUDA_VISIBLE_DEVICES=$((number % gpus)) \
+            "$function" "$word" >>"$WORK/logs/$function.$word.log" 2>&1 &
+        pids+=($!) number=$((number + 1))
+    done
+    number=0
+    for word in "$@"; do
+        if ! wait "${pids[$number]}"; then
+            echo "$function $word failed:"
+            tail -n 4 "$WORK/logs/$function.$word.log"
+        fi
+        number=$((number + 1))
+    done
+}
+
+# The numbers of a training a line.
+tell_trained() {
+    for file in "$1"/*/training.json; do
+        directory=$(dirname -- "$file")
+        printf '%s: %s\n' "$(basename -- "$directory")" "$(tr -d '\n' <"$file" | tr -s ' ')"
+        grep -ho "gpu_max_cached_mem_GB=[0-9.]*" "$directory/train.log" | tail -n 1
+    done
 }

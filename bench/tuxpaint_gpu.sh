@@ -52,11 +52,6 @@ usage() {
     exit 2
 }
 
-absolute() {
-    mkdir -p "$(dirname -- "$1")"
-    echo "$(cd -- "$(dirname -- "$1")" && pwd)/$(basename -- "$1")"
-}
-
 pack() {
     file=$(absolute "$1")
     cd "$corpus/asr1" || exit 1
@@ -84,38 +79,6 @@ begin() {
     on_gpu=true
     [ "$NGPU" != 0 ] || on_gpu=false
     trap stop_mps EXIT
-}
-
-say() {
-    echo "$phase: $* after $SECONDS s"
-}
-
-# How many of these processes run.
-living() {
-    count=0
-    for pid in "$@"; do ! kill -0 "$pid" 2>/dev/null || count=$((count + 1)); done
-    echo "$count"
-}
-
-# Run a function on each of some words, `side` at a time on each GPU; tell what failed.
-on_all() {
-    function=$1 side=$2
-    shift 2
-    pids=() number=0
-    for word in "$@"; do
-        while [ "$(living "${pids[@]}")" -ge $((gpus * side)) ]; do sleep 0.5; done
-        CUDA_VISIBLE_DEVICES=$((number % gpus)) \
-            "$function" "$word" >>"$WORK/logs/$function.$word.log" 2>&1 &
-        pids+=($!) number=$((number + 1))
-    done
-    number=0
-    for word in "$@"; do
-        if ! wait "${pids[$number]}"; then
-            echo "$function $word failed:"
-            tail -n 4 "$WORK/logs/$function.$word.log"
-        fi
-        number=$((number + 1))
-    done
 }
 
 # Options of a recogniser and its directory.
@@ -182,15 +145,6 @@ train_asr() {
 average_asr() {
     asr_options "$1"
     average asr_options "$1"
-}
-
-# The numbers of a training a line.
-tell_trained() {
-    for file in "$1"/*/training.json; do
-        directory=$(dirname -- "$file")
-        printf '%s: %s\n' "$(basename -- "$directory")" "$(tr -d '\n' <"$file" | tr -s ' ')"
-        grep -ho "gpu_max_cached_mem_GB=[0-9.]*" "$directory/train.log" | tail -n 1
-    done
 }
 
 train() {

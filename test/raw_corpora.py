@@ -1,6 +1,7 @@
 """What the corpora's tests share: fixtures in the raw layouts, and expected data directories."""
 
 import argparse
+import hashlib
 import importlib
 import shutil
 from pathlib import Path
@@ -49,3 +50,23 @@ def check_expected(output, name, root, sets=None, unchecked=()):
     assert made.keys() == expected.keys()
     for path, data in expected.items():
         assert made[path].decode() == data.decode(), path
+
+
+def write_debian_indices(directory, packages):
+    """Write indices of Debian: of each package its name, source, short and long description."""
+    directory.mkdir(parents=True, exist_ok=True)
+    entries, descriptions = [], []
+    for name, source, short, long in packages:
+        md5 = hashlib.md5(f"{name} {long}".encode()).hexdigest()
+        origin = f"Source: {source}\n" if source != name else ""
+        entries.append(
+            f"Package: {name}\n{origin}Section: libs\nDepends: a,\n b\nDescription-md5: {md5}\n"
+        )
+        words = long.split()
+        lines = [" ".join(words[: len(words) // 2]), ".", " ".join(words[len(words) // 2 :])]
+        body = "".join(f" {line}\n" for line in lines)
+        descriptions.append(
+            f"Package: {name}\nDescription-md5: {md5}\nDescription-en: {short}\n{body}"
+        )
+    (directory / "Packages").write_text("\n".join(entries), encoding="utf-8")
+    (directory / "Translation-en").write_text("\n".join(descriptions), encoding="utf-8")

@@ -1,6 +1,7 @@
 """Recipes of the paper's corpora: each runs through all stages on its fixture."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from mtla_espnet.recipe.options import parse_options
-from raw_corpora import FIXTURES
+from raw_corpora import FIXTURES, write_debian_indices
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 AMI_PART = '--mic ihm --meetings "ES2002a ES2011a EN2002a" --max_rejected 20'
 # Recipe -> the variable that names its corpus, and options for its fixture.
 RECIPES = {
     "ami/asr1": ("AMI", ["--nbpe", "36", "--max_unaligned", "30", "--local_data_opts", AMI_PART]),
+    "debian/sum1": ("DEBIAN", ["--tgt_nbpe", "120"]),
     "must_c/asr1": ("MUST_C", ["--nbpe", "36", "--max_wav_duration", "1.5"]),
     "must_c/st1": (
         "MUST_C",
@@ -29,8 +31,9 @@ MODELS = {"asr1": "asr", "st1": "st", "slu1": "slu", "sum1": "mt"}
 
 def copy_recipe(name, directory):
     """Copy a recipe with what its scripts read, and return it."""
+    made = shutil.ignore_patterns("data", "downloads", "dump", "exp")
     for part in ("conf", "egs2/TEMPLATE", f"egs2/{name}"):
-        shutil.copytree(CHECKOUT / part, directory / part, dirs_exist_ok=True)
+        shutil.copytree(CHECKOUT / part, directory / part, ignore=made, dirs_exist_ok=True)
     return directory / "egs2" / name
 
 
@@ -52,8 +55,8 @@ def run_script(recipe, script, *argv, **variables):
     )
 
 
-def run_all_stages(name, directory, *more):
-    """Run stages 1 to 13 of a recipe on its fixture with its tiny configuration."""
+def run_all_stages(name, directory, *more, corpus=None):
+    """Run stages 1 to 13 of a recipe on its fixture, or `corpus`, with its tiny configuration."""
     variable, options = RECIPES[name]
     recipe = copy_recipe(name, directory)
     task, model = recipe.name.removesuffix("1"), MODELS[recipe.name]
@@ -61,7 +64,7 @@ def run_all_stages(name, directory, *more):
     argv += [f"--{model}_config", f"conf/train_{task}_tiny.yaml"]
     argv += [f"--inference_{model}_model", "valid.acc.ave_2best.pth"]
     argv += ["--inference_args", "--beam_size 2"]
-    fixture = {variable: str(FIXTURES / variable.lower())}
+    fixture = {variable: str(corpus or FIXTURES / variable.lower())}
     done = run_script(recipe, "./run.sh", *argv, *options, *more, **fixture)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Successfully finished" in done.stdout
@@ -108,6 +111,22 @@ def test_xsum_runs_on_its_fixture(tmp_path):
     (references,) = recipe.glob("exp/mt_*/decode_*/test/score_rouge/ref.trn")
     # Joined again: what stage 1 tokenised is `A town has won a prize .`
     assert "A town has won a prize.\t(39000021)" in references.read_text(encoding="utf-8")
+
+
+@pytest.mark.espnet
+def test_debian_runs_on_its_fixture(tmp_path):
+    words = "reads writes sorts merges counts files tables images sounds lines".split()
+    packages = []
+    for number in range(120):
+        name = f"lib{chr(97 + number // 10)}{words[number % 10]}"
+        long = " ".join(words[(number * step) % 10] for step in range(1, 32)) + "."
+        packages.append((name, name, f"library that {words[number % 10]} {name}", f"{name} {long}"))
+    write_debian_indices(tmp_path / "indices", packages)
+    recipe, results = run_all_stages("debian/sum1", tmp_path, corpus=tmp_path / "indices")
+    assert re.search(r"/test\|\d", results) and "first sentence of the document" in results
+    tests = (recipe / "dump/raw/test/text").read_text(encoding="utf-8").splitlines()
+    (references,) = recipe.glob("exp/mt_*/decode_*/test/score_rouge/ref.trn")
+    assert len(references.read_text(encoding="utf-8").splitlines()) == len(tests) >= 2
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))

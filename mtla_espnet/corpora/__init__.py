@@ -7,6 +7,7 @@ A corpus module has `add_arguments(parser)`, which declares its options, and
 # Name -> module, which is imported only when that corpus is prepared, and what it is.
 CORPORA = {
     "ami": ("mtla_espnet.corpora.ami.prepare", "AMI: meetings in English, for recognition"),
+    "debian": ("mtla_espnet.corpora.debian", "Debian's package descriptions, for summaries"),
     "mini_an4": ("mtla_espnet.corpora.mini_an4", "seven recordings of AN4, in espnet's wheel"),
     "must_c": ("mtla_espnet.corpora.must_c.prepare", "MuST-C: translated talks"),
     "pydocs": ("mtla_espnet.corpora.pydocs.prepare", "docstrings of packages, for summaries"),

@@ -11,12 +11,6 @@ rest is the document:
         x : float
             The number.
         \"\"\"
-
-A summary takes up the object's name, which the rest does not hold. So a model reads the document
-behind a heading in words, made from the source but for the docstring (`docstring_heading`); a
-mark ends the heading and says what is asked:
-
-    function square ( x ) in module [summary] Parameters ---------- x : float The number.
 """
 
 import ast
@@ -25,22 +19,17 @@ import re
 import sys
 import sysconfig
 import warnings
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from mtla_espnet.corpora.pydocs.heading import Documented, heading
-from mtla_espnet.data.kaldi.datadir import ILLEGAL_WORDS
-from mtla_espnet.data.text.sentences import split_sentences
+from mtla_espnet.corpora.shared.summary_pairs import Pair, is_usable
 from mtla_espnet.files import UserError
 
 # The standard library, as the name of a package.
 STANDARD_LIBRARY = "python"
 SUMMARY_WORDS = (4, 25)
 DOCUMENT_WORDS_LEAST = 25
-# The end of a heading, and what is asked: the summary, or of an auxiliary pair.
-SUMMARY_MARK, FIRST_MARK, GAP_MARK = "[summary]", "[first]", "[gap]"
 
 # Directories of tests, and of other packages' code that a package carries with it.
 _SKIPPED = {"test", "tests", "testing", "idlelib", "site-packages", "_vendor", "vendored"} | {
@@ -49,29 +38,6 @@ _SKIPPED = {"test", "tests", "testing", "idlelib", "site-packages", "_vendor", "
     "thirdparty",
 }
 _BLANK_LINE = re.compile(r"\n\s*\n")
-
-
-class Pair(NamedTuple):
-    """A docstring in two parts.
-
-    Args:
-        name: of what it documents, `module.Class.method`.
-        heading: what it documents, in words.
-        summary: its first paragraph, on one line.
-        document: the rest, on one line.
-        mark: what is asked.
-    """
-
-    name: str
-    heading: str
-    summary: str
-    document: str
-    mark: str = SUMMARY_MARK
-
-    @property
-    def source(self) -> str:
-        """What the model reads."""
-        return f"{self.heading} {self.mark} {self.document}"
 
 
 def version(package: str) -> str | None:
@@ -154,56 +120,9 @@ def split_docstring(docstring: str) -> tuple[str, str] | None:
     least, most = SUMMARY_WORDS
     if not least <= len(summary) <= most or len(document) < DOCUMENT_WORDS_LEAST:
         return None
-    if not _usable(summary) or not _usable(document):
+    if not is_usable(summary) or not is_usable(document):
         return None
     return " ".join(summary), " ".join(document)
-
-
-def auxiliary_pairs(pair: Pair, share: float = 1.0) -> list[Pair]:
-    """Make pairs that teach to copy, from a document alone; its summary is not used.
-
-    The mark says what is asked: `FIRST_MARK` for the document's first sentence, and `GAP_MARK` for
-    the sentence that was taken out of it, the one that shares most words with the rest (gap
-    sentences: arXiv 1912.08777).
-
-    Args:
-        pair: of a training set.
-        share: of all auxiliary pairs that are made; the name decides, so that it is the same
-            ones each time.
-
-    Returns:
-        None, one or two; a summary has the length of a real one.
-
-    Example:
-        >>> document = "It adds two numbers. Two numbers are added here."
-        >>> made = auxiliary_pairs(Pair("m.add", "function add in m", "", document))
-        >>> made[0].source
-        'function add in m [first] It adds two numbers. Two numbers are added here.'
-        >>> made[1].source, made[1].summary
-        ('function add in m [gap] It adds two numbers.', 'Two numbers are added here.')
-    """
-    first, *others = split_sentences(pair.document)
-    made = []
-    if _fits(first):
-        made.append(pair._replace(name=f"{pair.name}~first", summary=first, mark=FIRST_MARK))
-    candidates = [number for number, each in enumerate(others) if _fits(each)]
-    if candidates:
-        best = max(candidates, key=lambda number: _overlap([first, *others], number + 1))
-        rest = " ".join([first, *others[:best], *others[best + 1 :]])
-        made.append(Pair(f"{pair.name}~gap", pair.heading, others[best], rest, GAP_MARK))
-    return [each for each in made if zlib.crc32(each.name.encode()) < share * 2**32]
-
-
-def _fits(sentence: str) -> bool:
-    least, most = SUMMARY_WORDS
-    return least <= len(sentence.split()) <= most
-
-
-def _overlap(sentences: list[str], number: int) -> float:
-    """Return the F1 of the words that a sentence shares with the others."""
-    words = set(sentences[number].lower().split())
-    rest = set(" ".join(sentences[:number] + sentences[number + 1 :]).lower().split())
-    return 2 * len(words & rest) / (len(words) + len(rest))
 
 
 def _documented(tree: ast.Module, module: str) -> Iterator[tuple[str, Documented, Documented]]:
@@ -219,8 +138,3 @@ def _documented(tree: ast.Module, module: str) -> Iterator[tuple[str, Documented
         for child in reversed(list(ast.iter_child_nodes(node))):
             if isinstance(child, ast.stmt):
                 pending.append((name, child, owner))
-
-
-def _usable(words: list[str]) -> bool:
-    """Say whether all can stand in a text of a data directory."""
-    return all(word.isprintable() and word not in ILLEGAL_WORDS for word in words)

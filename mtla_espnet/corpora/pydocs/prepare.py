@@ -30,13 +30,11 @@ from pathlib import Path
 
 from mtla_espnet.corpora.pydocs.docstrings import (
     STANDARD_LIBRARY,
-    Pair,
-    auxiliary_pairs,
     read_pairs,
     source_files,
     version,
 )
-from mtla_espnet.data.kaldi.tables import spk2utt_from, write_table
+from mtla_espnet.corpora.shared.summary_pairs import Pair, write_pairs
 from mtla_espnet.files import UserError, read_text, write_text
 from mtla_espnet.jobs.parallel import run_jobs
 
@@ -112,7 +110,7 @@ def prepare(args: argparse.Namespace) -> None:
         summaries = args.max_summary_characters if name == "train" else None
         auxiliary = args.auxiliary_share if name == "train" else 0.0
         limits = (args.max_document_words, summaries)
-        _write_set(args.output / name, documents, limits, seen, auxiliary)
+        write_pairs(args.output / name, documents, limits, seen, auxiliary)
     listed = sorted(f"{name}=={number}\n" for name, number in versions.items())
     write_text(args.output / "sources.txt", "".join(listed))
 
@@ -156,53 +154,3 @@ def _compare(path: Path, versions: Mapping[str, str]) -> None:
         logging.warning(
             "the README's results were measured with other sources: %s", "; ".join(differences)
         )
-
-
-def _write_set(
-    output: Path,
-    documents: Mapping[str, Sequence[Pair]],
-    limits: tuple[int, int | None],
-    seen: set[str],
-    auxiliary_share: float,
-) -> None:
-    """Write the data directory of one set.
-
-    Args:
-        output: directory to write.
-        documents: package -> its pairs.
-        limits: words that a document keeps, and characters of the longest summary (None: any).
-        seen: documents that a set has; those of this one are added.
-        auxiliary_share: of the pairs that are made of documents alone, to be added.
-    """
-    summaries, sources, packages = {}, {}, {}
-    count = 0
-    max_words, max_characters = limits
-    for package, pairs in documents.items():
-        # ids sort as their speakers do: no speaker has the character that follows it
-        speaker = package.replace("-", "_")
-        for pair in pairs:
-            key = f"{speaker}-{pair.name}"
-            if key in packages or pair.document in seen:
-                continue
-            seen.add(pair.document)
-            pair = pair._replace(document=" ".join(pair.document.split()[:max_words]))
-            for each in (pair, *auxiliary_pairs(pair, auxiliary_share)):
-                if max_characters is not None and len(each.summary) > max_characters:
-                    continue
-                key = f"{speaker}-{each.name}"
-                summaries[key], sources[key] = each.summary, each.source
-                packages[key] = speaker
-                count += each is pair
-    if not packages:
-        raise UserError(f"{output}: no docstring of {', '.join(documents) or 'any package'}")
-    write_table(output / "text", summaries)
-    write_table(output / "src_text", sources)
-    write_table(output / "utt2spk", packages)
-    write_table(output / "spk2utt", spk2utt_from(packages))
-    logging.info(
-        "%s: %d documents of %d packages%s",
-        output,
-        count,
-        len(documents),
-        f", and {len(packages) - count} auxiliary pairs" if auxiliary_share else "",
-    )

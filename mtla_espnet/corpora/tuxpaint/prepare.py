@@ -36,14 +36,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mtla_espnet.corpora.shared.corpus_set import CorpusSet, leave_out_rejected, write_sets
+from mtla_espnet.corpora.shared.debian_archive import DebianPackage, unpack_package
 from mtla_espnet.corpora.shared.raw_files import add_shared_arguments, durations
-from mtla_espnet.corpora.tuxpaint.debian import unpack_package
 from mtla_espnet.data.kaldi.tables import write_table
 from mtla_espnet.data.text.spaces import plain_spaces
 from mtla_espnet.data.text.text_case import CASES, to_case
 from mtla_espnet.files import UserError, read_text
 
-PACKAGE = "tuxpaint-stamps-default"
+PACKAGE = DebianPackage(
+    "tuxpaint-stamps-default",
+    "2022.06.04-1",
+    "6db6c1bfc870a47f1499d6203b083522eacb57c5f9c87d468f2e92eb6d9d5f34",
+    megabytes=161,
+)
 _IN_PACKAGE = Path("usr/share/tuxpaint/stamps")
 SETS = ("train", "valid", "test")
 # Of 100 stamps; the rest are for training.
@@ -99,7 +104,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--download",
         action="store_true",
-        help=f"fetch Debian's {PACKAGE} (161 MB) by apt-get where it is missing",
+        help=f"fetch Debian's {PACKAGE.name} ({PACKAGE.megabytes} MB) by apt-get if it is missing",
     )
 
 
@@ -138,7 +143,7 @@ def find_stamps(root: Path, download: bool) -> Path:
     Raises:
         UserError: it is not there and may not, or cannot, be fetched.
     """
-    fetched = root / PACKAGE
+    fetched = root / PACKAGE.name
     for tree in (root, fetched):
         if (tree / _IN_PACKAGE).is_dir():
             return tree / _IN_PACKAGE
@@ -147,7 +152,8 @@ def find_stamps(root: Path, download: bool) -> Path:
     if not download:
         raise UserError(
             f"{root}: has no stamps: fetch them by --local_data_opts --download (apt-get download "
-            f"{PACKAGE}, 161 MB), or unpack that package and name its tree by TUXPAINT in db.sh"
+            f"{PACKAGE.name}, {PACKAGE.megabytes} MB), or unpack that package and name its tree by "
+            "TUXPAINT in db.sh"
         )
     unpack_package(PACKAGE, fetched)
     if not (fetched / _IN_PACKAGE).is_dir():

@@ -157,7 +157,7 @@ def test_training_goes_without_a_package_that_is_not_there(packages, caplog):
         (["--auxiliary_share", "1.5"], {}, 2, "error: --auxiliary_share must be 0 to 1, not 1.5"),
         (["--max_document_words", "0"], {}, 2, "error: --max_document_words must be at least 1"),
         (["--measured_sources", "gone.txt"], {}, 1, "error: gone.txt: no such file"),
-        ([], {"train": ""}, 1, "train: no docstring of any package"),
+        ([], {"train": ""}, 1, "train: no document of any package"),
     ],
 )
 def test_mistakes(packages, capsys, arguments, options, code, message):

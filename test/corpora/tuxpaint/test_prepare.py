@@ -1,5 +1,4 @@
 import argparse
-import stat
 
 import numpy as np
 import pytest
@@ -171,41 +170,15 @@ def test_a_tree_without_recordings_says_how_to_get_them(tmp_path, capsys):
     assert "no <stamp>_desc_<language>.ogg" in capsys.readouterr().err
 
 
-@pytest.fixture
-def programs(tmp_path, monkeypatch):
-    """Stand-ins of apt-get and dpkg: a package is a copy of a tree."""
-    bin_dir = tmp_path / "bin"
-    bin_dir.mkdir()
-    scripts = {
-        "apt-get": 'test "$1 $2" = "download tuxpaint-stamps-default" || exit 3\n'
-        'test -z "$FAIL" || { echo "E: no such package" >&2; exit 100; }\necho deb >a_all.deb\n',
-        "dpkg": 'test "$1 $2" = "-x a_all.deb" || exit 3\ncp -r "$TREE" "$3"\n',
-    }
-    for name, body in scripts.items():
-        (bin_dir / name).write_text(f"#!/bin/sh\n{body}")
-        (bin_dir / name).chmod((bin_dir / name).stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("PATH", f"{bin_dir}:/usr/bin:/bin")
-    return bin_dir
-
-
-def test_the_package_is_fetched_once_and_whole(corpus, tmp_path, programs, monkeypatch):
-    monkeypatch.setenv("TREE", str(corpus))
+def test_the_package_is_fetched_once(corpus, tmp_path, archive, monkeypatch):
+    archive.hold(tree=corpus)
+    pinned = tuxpaint.PACKAGE._replace(sha256=archive.sha256)
+    monkeypatch.setattr(tuxpaint, "PACKAGE", pinned)
     root = tmp_path / "downloads"
-    monkeypatch.setenv("FAIL", "1")
-    with pytest.raises(
-        UserError, match=r"apt-get download .*: E: no such package \(apt-get update"
-    ):
-        prepare(root, tmp_path / "data", "--download")
-    assert list(root.iterdir()) == []
-    monkeypatch.setenv("FAIL", "")
     prepare(root, tmp_path / "data", "--download")
-    assert [path.name for path in root.iterdir()] == [tuxpaint.PACKAGE]
-    for program in programs.iterdir():
-        program.unlink()
+    assert [path.name for path in root.iterdir()] == [pinned.name]
+    archive.remove()
     prepare(root, tmp_path / "data")
-    monkeypatch.setenv("PATH", str(programs))
-    with pytest.raises(UserError, match="there is no apt-get here"):
-        prepare(tmp_path / "other", tmp_path / "data", "--download")
 
 
 @settings(deadline=None, max_examples=20, print_blob=True)

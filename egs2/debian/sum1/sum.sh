@@ -1,0 +1,2 @@
+#!/usr/bin/env bash
+exec ../../TEMPLATE/sum1/sum.sh "$@"

@@ -1,0 +1,149 @@
+"""Files of Debian's archive, pinned, fetched by apt-get without root.
+
+The release is always the same one, whatever system this is and whatever its own lists say. Each
+file is known by its SHA-256, so no key of the archive is needed.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from mtla_espnet.directories import scratch_directory, without_leftovers
+from mtla_espnet.files import UserError, write_text
+from mtla_espnet.programs import run_program
+
+RELEASE = "bookworm"
+_ARCHIVE = "http://deb.debian.org/debian"
+# The files of a release by the end of their names in apt's directory of lists.
+_INDICES = {
+    "Packages": "_main_binary-amd64_Packages",
+    "Translation-en": "_main_i18n_Translation-en",
+    "InRelease": "_InRelease",
+}
+# Without a network apt-get would try again for a minute and more. What the system does after an
+# update needs root.
+_CONFIGURATION = """\
+Dir::State::lists "{directory}/lists";
+Dir::Cache "{directory}/cache";
+Dir::Etc::sourcelist "{directory}/sources.list";
+Dir::Etc::sourceparts "-";
+APT::Architecture "amd64";
+#clear APT::Architectures;
+APT::Architectures {{ "amd64"; }};
+#clear Acquire::Languages;
+Acquire::Languages {{ {languages} }};
+Acquire::GzipIndexes "false";
+Acquire::Retries "0";
+Acquire::http::Timeout "10";
+#clear APT::Update::Pre-Invoke;
+#clear APT::Update::Post-Invoke;
+#clear APT::Update::Post-Invoke-Success;
+"""
+
+
+class DebianPackage(NamedTuple):
+    """A package of a version.
+
+    Args:
+        name: of the package.
+        version: as Debian writes it.
+        sha256: of the file.
+        megabytes: what is fetched.
+    """
+
+    name: str
+    version: str
+    sha256: str
+    megabytes: int
+
+
+def unpack_package(package: DebianPackage, tree: Path) -> None:
+    """Fetch a package and unpack its files as `tree`, whole or not at all.
+
+    Args:
+        package: which one.
+        tree: the directory to make; must not be there.
+
+    Raises:
+        UserError: this system has no apt-get or dpkg, one of them fails, or the archive has
+            another file of that version.
+    """
+    where = f"fetch the package from https://packages.debian.org/{package.name} and unpack it"
+    _need(("apt-get", "dpkg"), package.name, where)
+    with without_leftovers(tree.parent), scratch_directory(tree.parent) as temporary:
+        temporary = temporary.resolve()
+        apt = _update(temporary, languages='"none";')
+        _run([*apt, "download", f"{package.name}={package.version}"], temporary)
+        archives = list(temporary.glob("*.deb"))
+        if len(archives) != 1:
+            raise UserError(f"apt-get download {package.name}: gave {len(archives)} files, not one")
+        _check(archives[0], package.sha256, f"{package.name} {package.version}", where)
+        _run(["dpkg", "-x", archives[0].name, "tree"], temporary)
+        (temporary / "tree").rename(tree)
+
+
+def fetch_indices(directory: Path, pinned: Mapping[str, str]) -> None:
+    """Fetch indices of `RELEASE` into a directory, all of them or none.
+
+    Args:
+        directory: to be made; must not be there.
+        pinned: name of an index (`Packages`, `Translation-en`, `InRelease`) -> its SHA-256.
+
+    Raises:
+        UserError: this system has no apt-get, it fails, or the archive has moved on.
+    """
+    where = (
+        f"fetch binary-amd64/Packages.xz and i18n/Translation-en.xz of {_ARCHIVE}/dists/{RELEASE}/"
+        "main, and name their directory"
+    )
+    _need(("apt-get",), f"the indices of {RELEASE}", where)
+    with without_leftovers(directory.parent), scratch_directory(directory.parent) as temporary:
+        temporary = temporary.resolve()
+        _update(temporary, languages='"en";')
+        (temporary / "made").mkdir()
+        for name, sha256 in pinned.items():
+            found = list((temporary / "lists").glob(f"*{_INDICES[name]}"))
+            if len(found) != 1:
+                raise UserError(f"apt-get update: gave {len(found)} files {name}, not one")
+            _check(found[0], sha256, f"{name} of {RELEASE}", where)
+            shutil.move(found[0], temporary / "made" / name)
+        (temporary / "made").rename(directory)
+
+
+def _update(directory: Path, languages: str) -> list[str]:
+    """Bring the release's lists into a directory; return the call of apt-get that reads them."""
+    for part in ("lists/partial", "cache/archives/partial"):
+        (directory / part).mkdir(parents=True)
+    write_text(directory / "sources.list", f"deb [trusted=yes] {_ARCHIVE} {RELEASE} main\n")
+    configuration = _CONFIGURATION.format(directory=directory, languages=languages)
+    write_text(directory / "apt.conf", configuration)
+    apt = ["apt-get", "-c", str(directory / "apt.conf")]
+    _run([*apt, "update"], directory)
+    return apt
+
+
+def _need(programs: tuple[str, ...], what: str, where: str) -> None:
+    for program in programs:
+        if shutil.which(program) is None:
+            raise UserError(f"{what}: there is no {program} here: {where}")
+
+
+def _check(path: Path, sha256: str, what: str, where: str) -> None:
+    with open(path, "rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    if found != sha256:
+        raise UserError(
+            f"{what}: the archive has another file now (SHA-256 {found[:12]}..., this recipe reads "
+            f"{sha256[:12]}...): {where}"
+        )
+
+
+def _run(command: list[str], directory: Path) -> None:
+    done = run_program(command, cwd=directory, capture_output=True, text=True)
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        reason = lines[-1].strip() if lines else f"exit code {done.returncode}"
+        told = " ".join(word for word in command if word != "-c" and not word.endswith("apt.conf"))
+        raise UserError(f"{told}: {reason}")
