@@ -95,7 +95,8 @@ def lay_attention(config: dict, overlay: dict, source) -> dict:
     """Lay an attention overlay over a training configuration.
 
     The overlay's `decoder_conf.attention` and its whole `attention_conf` take the place
-    of the configuration's: options of the attention before do not stay.
+    of the configuration's: options of the attention before do not stay. So does its
+    `decoder_conf.prefix_stride`, where it has one.
 
     Args:
         config: a training configuration; it is not changed.
@@ -118,7 +119,7 @@ def lay_attention(config: dict, overlay: dict, source) -> dict:
     laid = overlay.get("decoder_conf")
     if not isinstance(laid, dict) or "attention" not in laid:
         raise UserError(f"{source}: must hold decoder_conf.attention")
-    check_keys(laid, ["attention", "attention_conf"], source, "decoder_conf")
+    check_keys(laid, ["attention", "attention_conf", "prefix_stride"], source, "decoder_conf")
     if config.get("decoder") != "decoder_only":
         raise UserError(
             f"--attention needs `decoder: decoder_only` in the training configuration, "
@@ -126,7 +127,7 @@ def lay_attention(config: dict, overlay: dict, source) -> dict:
         )
     decoder_conf = {
         **(config.get("decoder_conf") or {}),
-        "attention": laid["attention"],
+        **laid,
         "attention_conf": laid.get("attention_conf") or {},
     }
     return {**config, "decoder_conf": decoder_conf}

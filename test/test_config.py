@@ -134,3 +134,16 @@ def test_differences_name_what_came_went_and_changed():
         "f: unset -> None",
     ]
     assert differences(old, new, ignored=["a", "b", "f"]) == []
+
+
+def test_an_overlay_may_stack_frames():
+    config = {"decoder": "decoder_only", "decoder_conf": {"num_blocks": 2, "prefix_stride": 3}}
+    overlay = {"decoder_conf": {"attention": "mla", "attention_conf": {}, "prefix_stride": 2}}
+    assert lay_attention(config, overlay, "mla_stride2.yaml")["decoder_conf"] == {
+        "num_blocks": 2,
+        "prefix_stride": 2,
+        "attention": "mla",
+        "attention_conf": {},
+    }
+    del overlay["decoder_conf"]["prefix_stride"]
+    assert lay_attention(config, overlay, "mla.yaml")["decoder_conf"]["prefix_stride"] == 3
