@@ -9,10 +9,8 @@ again and again. Sources: documentation of dask.distributed and dask-jobqueue,
 import collections
 import contextlib
 import functools
-import inspect
 import logging
 import os
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -23,30 +21,28 @@ import dask
 from dask.distributed import (
     Client,
     KilledWorker,
-    Security,
-    SSHCluster,
     Status,
     get_worker,
     wait,
 )
 
-from mtla_espnet.config import check_keys
 from mtla_espnet.directories import scratch_directory, without_leftovers
-from mtla_espnet.files import UserError, while_wanted, write_text
+from mtla_espnet.files import UserError, while_wanted
 from mtla_espnet.jobs.cluster_config import PROGRAMS, ClusterConfig, check_engine
+from mtla_espnet.jobs.cluster_options import (
+    check_options,
+    encryption,
+    engine_options,
+    try_out,
+)
 from mtla_espnet.jobs.fan_out import memory_of_worker
 from mtla_espnet.jobs.lock import held_lock, is_held_by
 from mtla_espnet.jobs.log import say
 from mtla_espnet.jobs.parallel import JobKilled, outcome_of, progress_bar, value_of
-from mtla_espnet.signals import handlers_kept
-
-with handlers_kept():  # its module `runner` lets SIGINT call `sys.exit`
-    import dask_jobqueue.core
 
 _LIVES = 4  # of a shard
 _SCALE_EVERY_S = 5.0
 _TICK_S = 0.5
-_LOOPBACK = "127.0.0.1:0"
 # One job at a time in a worker: a job has a log that takes all that its process prints. A shard
 # is counted dead here, not by Dask, which also blames those that wait.
 _DASK = {
@@ -58,7 +54,6 @@ _DASK = {
     "distributed.logging.distributed": "warning",
     "distributed.scheduler.dashboard.bokeh-application.allow_websocket_origin": [],
 }
-_TLS_FILES = {"ca_file": "ca-file", "cert": "cert", "key": "key"}
 
 # What has to be entered in a worker before a job, as it is in this process.
 Surroundings = Sequence[Callable[[], contextlib.AbstractContextManager]]
@@ -88,7 +83,7 @@ class ClusterEngine:
         self._jobs: dict[str, str] = {}  # name of a worker -> number of its job
         self._told: set[str] = set()
         self._scaled_s = 0.0
-        self._check_options()
+        check_options(config)
 
     def __enter__(self) -> "ClusterEngine":
         return self
@@ -249,9 +244,9 @@ class ClusterEngine:
             stack.enter_context(without_leftovers(self._place))
             self._private = stack.enter_context(scratch_directory(self._place))
             self._private.chmod(0o700)
-            stack.enter_context(dask.config.set(_DASK | self._encryption()))
-            options = self._engine_options()
-            self._try_out(options)
+            stack.enter_context(dask.config.set(_DASK | encryption(self.config, self._private)))
+            options = engine_options(self.config, self._private, self._logs)
+            try_out(self.config, options, self._logs)
             settings = {"env": self.config.env, "n_workers": self.n_workers, "options": options}
             say(f"{self.config.describe()} begin")
             with _quiet():
@@ -271,84 +266,6 @@ class ClusterEngine:
         self._scaled_s = time.monotonic()
         self._workers()
         self._check_place()
-
-    def _encryption(self) -> dict:
-        """Write certificates of this run, and return the settings of Dask that name them."""
-        if self.config.env != "ssh":
-            return {}  # Dask's job queues have an option for it
-        security = Security.temporary()
-        settings: dict = {"distributed.comm.require-encryption": True}
-        for role in ("scheduler", "worker", "client"):
-            for name, content in security.get_tls_config_for_role(role).items():
-                if name not in _TLS_FILES or content is None:
-                    continue
-                path = self._private / f"{role}.{name}"
-                path.touch(mode=0o600)
-                path.write_text(content)
-                key = _TLS_FILES[name] if name == "ca_file" else f"{role}.{_TLS_FILES[name]}"
-                settings[f"distributed.comm.tls.{key}"] = str(path)
-        return settings
-
-    def _engine_options(self) -> dict:
-        options = dict(self.config.options)
-        scheduler = {"dashboard_address": _LOOPBACK} | dict(options.get("scheduler_options") or {})
-        if self.config.env == "ssh":
-            threads = {"nthreads": 1, "dashboard_address": _LOOPBACK, "protocol": "tls://"}
-            options["worker_options"] = threads | dict(options.get("worker_options") or {})
-            options["scheduler_options"] = {"protocol": "tls://"} | scheduler
-            options["hosts"] = options["hosts"][: self.n_workers + 1]
-        elif self.config.env in PROGRAMS:
-            options.setdefault("processes", 1)
-            if options.setdefault("security", True):
-                options.setdefault("protocol", "tls://")
-            options.setdefault("shared_temp_directory", str(self._private))
-            options.setdefault("log_directory", str(self._logs))
-            extra = ["--nthreads", "1", "--dashboard-address", _LOOPBACK]
-            options["worker_extra_args"] = [*extra, *(options.get("worker_extra_args") or [])]
-            options["scheduler_options"] = scheduler
-        return options
-
-    def _check_options(self) -> None:
-        """Refuse options that Dask's class does not have."""
-        env = self.config.env
-        if env == "kube":
-            return
-        functions = [SSHCluster]
-        if env in PROGRAMS:
-            cluster = _queue_class(env)
-            functions = [cluster.job_cls, dask_jobqueue.core.Job, dask_jobqueue.JobQueueCluster]
-        legal = {name for each in functions for name in inspect.signature(each).parameters}
-        legal -= {"self", "kwargs", "job_kwargs", "base_class_kwargs", "n_workers", "job_cls"}
-        check_keys(self.config.options, legal, self.config.path, "parallel.options")
-
-    def _try_out(self, options: dict) -> None:
-        """Ask Slurm whether it would take the job; leave the script of one to the user.
-
-        Raises:
-            UserError: it would not; with its reason.
-        """
-        if self.config.env not in PROGRAMS:
-            return
-        job_class = _queue_class(self.config.env).job_cls
-        legal = {
-            name
-            for each in (job_class, dask_jobqueue.core.Job)
-            for name in inspect.signature(each).parameters
-        } - {"security"}
-        words = {name: value for name, value in options.items() if name in legal}
-        script = job_class("tls://127.0.0.1:1", name="trial", **words).job_script()
-        path = self._logs / "job.sh"
-        write_text(path, script)
-        if self.config.env != "slurm":
-            return
-        command = ["sbatch", "--test-only", str(path)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-            raise UserError(
-                f"{self.config.path}: the queue refuses the job: "
-                f"{reason.removeprefix('allocation failure: ')} (its script: {path})"
-            )
 
     def _check_place(self) -> None:
         """Check that the first worker sees what this process writes, and where it runs.
@@ -399,12 +316,6 @@ def run_in_worker(
 def _load(work: str) -> tuple[Callable[[Any], Any], Surroundings]:
     with open(work, "rb") as stream:
         return cloudpickle.load(stream)
-
-
-def _queue_class(env: str) -> type:
-    from espnet3.parallel.parallel import CLUSTER_MAP  # here: it loads torch
-
-    return CLUSTER_MAP[env]
 
 
 @contextlib.contextmanager
