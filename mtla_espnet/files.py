@@ -8,7 +8,7 @@ import os
 import re
 import stat
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -330,17 +330,22 @@ def _cause(error: BaseException | None, numbers: set[int]) -> OSError | None:
     return None
 
 
-def write_text(path: str | os.PathLike, text: str) -> None:
+def write_text(path: str | os.PathLike, text: str | Iterable[str]) -> None:
     """Write UTF-8 text to `path` as a whole (temporary name, then rename).
+
+    Args:
+        path: the file.
+        text: all of it, or its parts, which need not be in memory at once.
 
     Raises:
         UserError: the text names a file whose name is not UTF-8.
     """
-    try:
-        content = text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        odd = text[max(0, error.start - 40) : error.end]
-        problem = f"cannot hold what is not UTF-8 text: ...{odd}: rename it"
-        raise UserError(f"{path}: {problem}") from None
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(content)
+    parts = [text] if isinstance(text, str) else text
+    with atomic_path(path) as temporary, open(temporary, "wb") as stream:
+        for part in parts:
+            try:
+                stream.write(part.encode("utf-8"))
+            except UnicodeEncodeError as error:
+                odd = part[max(0, error.start - 40) : error.end]
+                problem = f"cannot hold what is not UTF-8 text: ...{odd}: rename it"
+                raise UserError(f"{path}: {problem}") from None

@@ -6,8 +6,10 @@ which learns their weighted sum in training; one layer is a plain feature.
 """
 
 import argparse
+import dataclasses
+import functools
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from mtla_espnet.data.features.format import Extractor
 from mtla_espnet.files import UserError
 from mtla_espnet.frontend import files
 from mtla_espnet.frontend.pretrained import DTYPES, RATE_HZ, PretrainedFrontend
+from mtla_espnet.jobs.devices import devices_of
 from mtla_espnet.json_files import digest
 from mtla_espnet.trust import add_trust_argument, files_trusted
 
@@ -39,7 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--form", dest="files_form", default="ark", choices=FORMS, help="kind of files"
     )
-    parser.add_argument("--device", default="cpu", help="cpu, or cuda with --nj 1")
+    parser.add_argument(
+        "--device", default="cpu", help="cpu, or cuda: --nj processes, by default one a GPU"
+    )
     parser.add_argument("--dtype", default="float32", choices=sorted(DTYPES), help="precision")
     add_trust_argument(parser)
 
@@ -55,19 +60,19 @@ def write(arguments: argparse.Namespace, kind: str) -> None:
         UserError: the encoder cannot be loaded or has no such layer, a data directory is bad, or
             too many utterances are left out.
     """
-    if arguments.device != "cpu" and arguments.nj != 1:
-        raise UserError(f"--device {arguments.device}: one process has it, add --nj 1", 2)
     if arguments.fs != RATE_HZ:
         raise UserError(f"--fs {arguments.fs}: pretrained encoders read {RATE_HZ} Hz", 2)
     layer = _layer(arguments.layer)
     conf = _frontend_conf(arguments, kind)
-    with files_trusted(arguments.trust_files):
-        frontend = load_encoder(kind, conf).eval().to(arguments.device)
+    devices = _devices(arguments)
+    load = functools.partial(load_trusted, kind, conf, arguments.trust_files)
+    frontend = load("cpu" if devices or arguments.parallel else arguments.device)
     if layer is not None:
         layer = _check_layer(frontend, layer)
     source = {"frontend": kind, "frontend_conf": conf, "layer": layer}
-    extractor = layer_extractor(frontend, _name(arguments, kind), layer, source)
-    files.write_files(arguments, extractor, arguments.files_form)
+    load_there = functools.partial(load, arguments.device)
+    extractor = layer_extractor(frontend, _name(arguments, kind), layer, source, load_there)
+    files.write_files(arguments, extractor, arguments.files_form, devices)
     if layer is None:
         logging.info(
             "train on them with frontend: stored_layers, frontend_conf: {num_layers: %d, "
@@ -82,6 +87,7 @@ def layer_extractor(
     name: str,
     layer: int | None,
     source: Mapping[str, object] | None = None,
+    load: Callable[[], PretrainedFrontend] | None = None,
 ) -> Extractor:
     """Return what computes the layers of an utterance.
 
@@ -91,24 +97,81 @@ def layer_extractor(
         layer: from 0; None: all, side by side.
         source: `frontend`, `frontend_conf` and `layer`, kept beside the features so that a model
             can be given audio later.
+        load: loads it in a process that is sent what computes; None: it is not sent.
+    """
+    compute = _StoredLayers(layer, load, frontend)
+    return Extractor(name, compute, frontend.hop_length / RATE_HZ, source)
+
+
+@dataclasses.dataclass
+class _StoredLayers:
+    """Computes layers; where it is pickled, the encoder itself is left out and loaded there.
+
+    Args:
+        layer: from 0; None: all, side by side.
+        load: loads the encoder.
+        frontend: it is loaded already.
     """
 
-    def compute(samples: np.ndarray, rate_hz: int) -> np.ndarray:
+    layer: int | None
+    load: Callable[[], PretrainedFrontend] | None
+    frontend: PretrainedFrontend | None
+
+    def __call__(self, samples: np.ndarray, rate_hz: int) -> np.ndarray:
+        if self.frontend is None:
+            self.frontend = self.load()
         speech = torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32))[None]
         with torch.inference_mode():
-            states, frames = frontend.layers(
-                speech.to(_device(frontend)), torch.tensor([speech.size(1)])
+            states, frames = self.frontend.layers(
+                speech.to(_device(self.frontend)), torch.tensor([speech.size(1)])
             )
-            chosen = states if layer is None else [states[layer]]
+            chosen = states if self.layer is None else [states[self.layer]]
             stored = torch.cat([state[0, : int(frames[0])].float() for state in chosen], dim=1)
         return stored.cpu().numpy()
 
-    return Extractor(name, compute, frontend.hop_length / RATE_HZ, source)
+    def __reduce__(self):
+        return type(self), (self.layer, self.load, None)
+
+
+def _devices(arguments: argparse.Namespace) -> list[str]:
+    """Return the GPU of each process that computes; empty: no such processes are needed.
+
+    Raises:
+        UserError: there is no GPU, or one is named and more processes are wanted.
+    """
+    device, nj = arguments.device, arguments.nj
+    if device == "cpu" or arguments.parallel:
+        return []
+    devices = devices_of(nj) if device == "cuda" else [device] * (nj or 1)
+    if not devices:
+        raise UserError(f"--device {device}: no GPU is visible", 2)
+    if device != "cuda" and nj not in (None, 1):
+        raise UserError(f"--device {device}: one process has it, add --nj 1", 2)
+    arguments.nj = len(devices)
+    return devices if len(devices) > 1 else []
 
 
 def _device(frontend: PretrainedFrontend) -> torch.device:
     # The `fbank` upstream of S3PRL, for one, has no weights.
     return next((each.device for each in frontend.parameters()), torch.device("cpu"))
+
+
+def load_trusted(
+    kind: str, conf: Mapping[str, object], trust_files: bool, device: str
+) -> PretrainedFrontend:
+    """Load a pretrained front end for evaluation.
+
+    Args:
+        kind: "s3prl" or "transformers".
+        conf: its options.
+        trust_files: its files may run code.
+        device: where it computes.
+
+    Raises:
+        UserError: it cannot be loaded.
+    """
+    with files_trusted(trust_files):
+        return load_encoder(kind, conf).eval().to(device)
 
 
 def load_encoder(kind: str, conf: Mapping[str, object]) -> PretrainedFrontend:

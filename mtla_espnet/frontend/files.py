@@ -27,6 +27,8 @@ from mtla_espnet.data.kaldi.rejected import DEFAULT_PERCENT, report_rejected
 from mtla_espnet.data.kaldi.tables import read_table
 from mtla_espnet.files import UserError, write_text
 from mtla_espnet.jobs.cluster_config import jobs_run_by_file
+from mtla_espnet.jobs.devices import Devices
+from mtla_espnet.jobs.fan_out import jobs_run_by
 from mtla_espnet.yaml_files import dump_yaml
 
 
@@ -37,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("out", type=Path, help="where to write")
     parser.add_argument("--fs", type=int, default=16000, help="rate to resample to, in Hz")
-    parser.add_argument("--nj", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument("--nj", type=int, help="processes; default: one a core")
     parser.add_argument(
         "--parallel", type=Path, help="YAML file of a cluster that computes, see docs/cluster.md"
     )
@@ -58,19 +60,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max_frames", type=int, help="zip: longest in manifests")
 
 
-def write_files(arguments: argparse.Namespace, extractor: Extractor, form: str) -> None:
+def write_files(
+    arguments: argparse.Namespace, extractor: Extractor, form: str, devices: Sequence[str] = ()
+) -> None:
     """Write the features of data directories.
 
     Args:
         arguments: of the command, as `add_arguments` declares them.
-        extractor: what computes them.
+        extractor: what computes them; with `devices` it is pickled.
         form: "zip" or "ark".
+        devices: the GPU of each process that computes; empty: it is done in forks, or as
+            `--parallel` says.
 
     Raises:
         UserError: a data directory is bad, or too many utterances are left out.
     """
     _check(arguments)
-    with jobs_run_by_file(arguments.parallel, arguments.out):
+    elsewhere = jobs_run_by_file(arguments.parallel, arguments.out)
+    with jobs_run_by(Devices(devices)) if devices else elsewhere:
         _write(arguments, extractor, form)
 
 
@@ -92,7 +99,7 @@ def _write(arguments: argparse.Namespace, extractor: Extractor, form: str) -> No
 
 def _reading(arguments: argparse.Namespace) -> ReadingOptions:
     return ReadingOptions(
-        nj=arguments.nj,
+        nj=arguments.nj or os.cpu_count() or 1,
         max_rejected=arguments.max_rejected,
         allow_pipes=arguments.allow_pipes,
         channel=channel_number(arguments.channel),

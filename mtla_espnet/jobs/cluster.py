@@ -30,9 +30,10 @@ from mtla_espnet.directories import scratch_directory, without_leftovers
 from mtla_espnet.files import UserError, while_wanted
 from mtla_espnet.jobs.cluster_config import PROGRAMS, ClusterConfig, check_engine
 from mtla_espnet.jobs.cluster_options import (
+    PlainSettings,
     check_options,
-    encryption,
     engine_options,
+    settings_of_ssh,
     try_out,
 )
 from mtla_espnet.jobs.fan_out import memory_of_worker
@@ -121,23 +122,28 @@ class ClusterEngine:
         waiting = collections.deque(range(number))
         deaths: collections.Counter[int] = collections.Counter()
         results: list[Any] = [None] * number
-        running: dict[Any, int] = {}
+        running: dict[Any, tuple[int, str]] = {}  # future -> index, address of its worker
         try:
             with progress_bar(progress, number) as advance:
                 while waiting or running:
-                    slots = self._workers()
-                    while waiting and len(running) < slots:
-                        index = waiting.popleft()
+                    # A worker keeps a result until it is fetched: until then it gets no other
+                    # job, which might kill it.
+                    busy = {address for _, address in running.values()}
+                    free = [address for address in self._workers() if address not in busy]
+                    while waiting and free:
+                        index, address = waiting.popleft(), free.pop()
                         arguments = (str(work), argument_list[index], os.getcwd(), held_lock())
                         future = self._client.submit(
                             run_in_worker,
                             *arguments,
                             pure=False,
+                            workers=[address],
+                            allow_other_workers=True,  # where it is gone by now
                             key=f"shard-{index}-{work.name}-{deaths[index]}",
                         )
-                        running[future] = index
+                        running[future] = index, address
                     for future in self._ended(list(running)):
-                        index = running.pop(future)
+                        index, _ = running.pop(future)
                         error = future.exception() if future.status != "finished" else None
                         if isinstance(error, KilledWorker):
                             deaths[index] += 1
@@ -147,6 +153,7 @@ class ClusterEngine:
                             raise error
                         else:
                             results[index] = value_of(future.result(), index, number)
+                            future.release()  # else it is done again when its worker is lost
                             advance()
         except BaseException:
             self._client.cancel(list(running), force=True)
@@ -181,8 +188,8 @@ class ClusterEngine:
                 return self._jobs[name]
         return None
 
-    def _workers(self) -> int:
-        """Return how many workers there are; ask for those that are missing now and then.
+    def _workers(self) -> list[str]:
+        """Return the addresses of the workers; ask for those that are missing now and then.
 
         Raises:
             UserError: there is none, and none comes in time.
@@ -190,7 +197,7 @@ class ClusterEngine:
         deadline = time.monotonic() + self.config.start_timeout_s
         while True:
             self._keep_number()
-            workers = len(self._client.nthreads())
+            workers = list(self._client.nthreads())
             if workers:
                 return workers
             self._check_alive()
@@ -233,9 +240,7 @@ class ClusterEngine:
     def _start(self) -> None:
         if self._client is not None:
             return
-        # Here: they load torch, and OmegaConf is espnet3's form of a configuration.
-        from espnet3.parallel.parallel import get_client
-        from omegaconf import OmegaConf
+        from espnet3.parallel.parallel import get_client  # here: it loads torch
 
         self._place.mkdir(parents=True, exist_ok=True)
         self._logs.mkdir(exist_ok=True)
@@ -244,13 +249,15 @@ class ClusterEngine:
             stack.enter_context(without_leftovers(self._place))
             self._private = stack.enter_context(scratch_directory(self._place))
             self._private.chmod(0o700)
-            stack.enter_context(dask.config.set(_DASK | encryption(self.config, self._private)))
+            stack.enter_context(
+                dask.config.set(_DASK | settings_of_ssh(self.config, self._private))
+            )
             options = engine_options(self.config, self._private, self._logs)
             try_out(self.config, options, self._logs)
             settings = {"env": self.config.env, "n_workers": self.n_workers, "options": options}
             say(f"{self.config.describe()} begin")
             with _quiet():
-                client = stack.enter_context(get_client(OmegaConf.create(settings)))
+                client = stack.enter_context(get_client(PlainSettings(settings)))
         except UserError:
             self.close()
             raise

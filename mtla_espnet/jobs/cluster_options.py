@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 from dask.distributed import Security, SSHCluster
+from omegaconf import DictConfig, OmegaConf
 
 from mtla_espnet.config import check_keys
 from mtla_espnet.files import UserError, write_text
@@ -22,17 +23,36 @@ _LOOPBACK = "127.0.0.1:0"
 _TLS_FILES = {"ca_file": "ca-file", "cert": "cert", "key": "key"}
 
 
-def encryption(config: ClusterConfig, private: Path) -> dict:
-    """Write certificates of this run, and return the settings of Dask that name them.
+class PlainSettings(DictConfig):
+    """Settings in the form that espnet3 asks for, whose values are plain lists and mappings.
+
+    `SSHCluster` takes a mapping of OmegaConf for a list.
+
+    Example:
+        >>> type(PlainSettings({"options": {"hosts": ["a"]}}).options)
+        <class 'dict'>
+    """
+
+    def __getattr__(self, key: str) -> object:
+        """Return a value, as `settings.options` asks for it."""
+        value = super().__getattr__(key)
+        return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+
+
+def settings_of_ssh(config: ClusterConfig, private: Path) -> dict:
+    """Return the settings of Dask that `env: ssh` needs; write certificates that they name.
 
     Args:
-        config: what the user's file says; Dask's job queues have an option for it.
+        config: what the user's file says; for others nothing is set, their options say it.
         private: directory of the user alone, which all machines see.
     """
     if config.env != "ssh":
         return {}
     security = Security.temporary()
-    settings: dict = {"distributed.comm.require-encryption": True}
+    settings: dict = {
+        "distributed.comm.require-encryption": True,
+        "distributed.logging.distributed": "info",  # `SSHCluster` waits for the line of the address
+    }
     for role in ("scheduler", "worker", "client"):
         for name, content in security.get_tls_config_for_role(role).items():
             if name not in _TLS_FILES or content is None:

@@ -5,6 +5,7 @@ child of the loaded process: it shares that memory and starts in milliseconds.
 """
 
 import contextlib
+import functools
 import itertools
 import logging
 import multiprocessing
@@ -23,6 +24,9 @@ from mtla_espnet.jobs.log import JobFailed
 from mtla_espnet.programs import end_with_parent
 
 _STOP_GRACE_S = 5.0
+# A fork copies the page tables of its parent: more of them than these, where the parent holds a
+# list of the whole corpus, would take a time that grows with the square of the corpus.
+_MOST_FORKS = 1000
 
 
 class JobKilled(UserError, RuntimeError):
@@ -39,8 +43,8 @@ def run_jobs(
     """Call `function(argument)` for each argument and return the results in order.
 
     Each job has a forked child of its own, so `function` may be a closure, and
-    only its result is pickled. A fork costs a few milliseconds: cut thousands of
-    small items into chunks first. A child computes on one thread and sees no GPU. With one worker
+    only its result is pickled. Where there are more than a thousand arguments, a child takes
+    several. A child computes on one thread and sees no GPU. With one worker
     (or one argument) the calls are made in this process, with its own threads.
 
     Args:
@@ -67,6 +71,12 @@ def run_jobs(
     """
     if n_workers < 1:
         raise ValueError(f"n_workers must be at least 1, not {n_workers}")
+    if not fresh and len(argument_list) > _MOST_FORKS:
+        size = -(-len(argument_list) // _MOST_FORKS)
+        starts = range(0, len(argument_list), size)
+        shares = [argument_list[start : start + size] for start in starts]
+        found = run_jobs(functools.partial(call_each, function), shares, n_workers, progress)
+        return [result for share in found for result in share]
     with progress_bar(progress, len(argument_list)) as advance:
         if not fresh and min(n_workers, len(argument_list)) <= 1:
             results = []
@@ -75,6 +85,11 @@ def run_jobs(
                 advance()
             return results
         return _run_children(function, argument_list, [None] * n_workers, advance)
+
+
+def call_each(function: Callable[[Any], Any], arguments: Sequence[Any]) -> list[Any]:
+    """Call `function(argument)` for each argument, one after the other."""
+    return [function(argument) for argument in arguments]
 
 
 def run_on_devices(

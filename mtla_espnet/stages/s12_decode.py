@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mtla_espnet.data.kaldi.tables import read_table, write_table
 from mtla_espnet.files import UserError, write_text
+from mtla_espnet.jobs.devices import devices_of, visible_devices
 from mtla_espnet.jobs.fan_out import fan_out, number_of_shards, on_cluster
 from mtla_espnet.jobs.log import say
 from mtla_espnet.jobs.marks import Part, file_digest
@@ -18,7 +19,7 @@ from mtla_espnet.report.decodes import FAILED
 from mtla_espnet.report.tables import write_results
 from mtla_espnet.score.efficiency import FILE, merge_runs, rtf_log
 from mtla_espnet.score.registry import retire_results
-from mtla_espnet.stages.shared.decode_shard import DecodeShard, visible_devices
+from mtla_espnet.stages.shared.decode_shard import DecodeShard
 from mtla_espnet.stages.shared.decoding import keep_beside_model
 
 TITLE = "Decode"
@@ -117,7 +118,7 @@ def run(recipe: Recipe, part: Part) -> None:
     )
     logs = log_dir / f"{recipe.task.model}_inference.*.log"
     bar = None if alone else f"decode {part.name}"  # one job shows its own
-    each = [devices[number % len(devices)] for number in range(n_jobs)] if devices else []
+    each = devices_of(n_jobs) if devices else []
     decoded = run_numbered_jobs(shard, n_jobs, logs, bar, devices=[] if alone else each)
     _, earlier = read_journals(journals, identity, without={shard.journal for shard in decoded})
     outputs = [log_dir / f"output.{number}" for number in range(1, n_jobs + 1)]

@@ -1,5 +1,6 @@
 """Jobs on a Slurm: the results of forks, whatever is lost on the way."""
 
+import functools
 import os
 import signal
 import subprocess
@@ -109,6 +110,40 @@ def test_a_lost_worker_costs_nothing_but_its_shard(engine, tmp_path, how):
 
 
 @pytest.mark.slow
+def test_of_200_shards_none_is_lost_or_done_twice_where_each_tenth_kills_its_worker(
+    engine, tmp_path, record_property
+):
+    def job(number, mortal):
+        with open(tmp_path / f"begun.{number}", "a") as stream:
+            stream.write("x")
+        first = os.stat(tmp_path / f"begun.{number}").st_size == 1
+        if mortal and first and number % 10 == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.05)
+        with open(tmp_path / f"done.{number}", "a") as stream:
+            stream.write("x")
+        return number * number
+
+    expected, seconds = [number * number for number in range(200)], []
+    for mortal in (False, True):
+        made = engine(3)
+        assert made.run_jobs(square, [1], None) == [1]  # its workers have started
+        begin = time.monotonic()
+        found = made.run_jobs(functools.partial(job, mortal=mortal), range(200), None)
+        seconds.append(time.monotonic() - begin)
+        made.close()
+        assert found == expected
+        done = {number: (tmp_path / f"done.{number}").read_text() for number in range(200)}
+        assert set(done.values()) == {"x"}
+        begun = sum((tmp_path / f"begun.{number}").stat().st_size for number in range(200))
+        assert begun == 200 + 20 * mortal
+        for path in (*tmp_path.glob("done.*"), *tmp_path.glob("begun.*")):
+            path.unlink()
+    record_property("seconds without and with 20 deaths", seconds)
+    print(f"200 shards: {seconds[0]:.1f} s; with 20 deaths of workers: {seconds[1]:.1f} s")
+
+
+@pytest.mark.slow
 def test_a_shard_that_kills_its_workers_is_named(engine, tmp_path, capsys):
     def job(number):
         if number == 3:
@@ -169,16 +204,18 @@ def test_keys_lie_in_a_directory_of_the_user_alone(engine, tmp_path):
     assert [path.name for path in place.iterdir()] == ["cluster_logs"]
 
 
-@pytest.mark.slow
-def test_a_driver_that_is_killed_leaves_no_job(slurm, tmp_path):
+def start_driver(slurm, tmp_path, death_timeout_s):
+    """Start a process with two jobs, which wait for a file `go`; return it when both run."""
     path = tmp_path / "c.yaml"
     path.write_text(
         "parallel: {env: slurm, n_workers: 2, options: {cores: 1, memory: 1GB, interface: lo, "
-        "death_timeout: 10}}\n"
+        f"death_timeout: {death_timeout_s}}}}}\n"
     )
     assert read_cluster_config(path).n_workers == 2
     program = (
-        "import sys, time\n"
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "signal.signal(signal.SIGTERM, signal.default_int_handler)\n"  # as cli.main does
         "from pathlib import Path\n"
         "from mtla_espnet.files import write_text\n"
         "from mtla_espnet.jobs.cluster_config import jobs_run_by_file\n"
@@ -197,6 +234,21 @@ def test_a_driver_that_is_killed_leaves_no_job(slurm, tmp_path):
         [sys.executable, "-c", program, tmp_path], env=slurm.environment, cwd=CHECKOUT
     )
     wait_until(lambda: all((tmp_path / f"begun.{n}").exists() for n in range(2)))
+    return driver
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_cancels_the_jobs(slurm, tmp_path, number):
+    driver = start_driver(slurm, tmp_path, 100 * PATIENCE_S)  # they do not end by themselves
+    driver.send_signal(number)
+    assert driver.wait(PATIENCE_S) != 0
+    wait_until(lambda: slurm.jobs() == [])
+    assert not list(tmp_path.glob("result.*")) and not list(tmp_path.glob(".scratch*"))
+
+
+@pytest.mark.slow
+def test_a_driver_that_is_killed_leaves_no_job(slurm, tmp_path):
+    driver = start_driver(slurm, tmp_path, 10)
     driver.send_signal(signal.SIGKILL)
     driver.wait()
     (tmp_path / ".lock").write_text("")  # as the next run finds and leaves it

@@ -1,5 +1,6 @@
 import contextlib
 import io
+import pickle
 
 import kaldiio
 import numpy as np
@@ -10,11 +11,14 @@ import transformers
 
 from mtla_espnet.cli import main
 from mtla_espnet.data.archives.fairseq_zip import read_manifest
+from mtla_espnet.data.audio import blocks
 from mtla_espnet.data.features.reader import read_features
 from mtla_espnet.data.kaldi.datadir import write_data_dir
 from mtla_espnet.data.kaldi.tables import read_table
+from mtla_espnet.frontend import encoder_files
 from mtla_espnet.frontend.pretrained import StoredLayersFrontend
 from mtla_espnet.frontend.transformers import TransformersFrontend
+from mtla_espnet.jobs import devices
 
 pytest.importorskip("s3prl", reason="espnet-s3prl is not installed")
 with contextlib.redirect_stderr(io.StringIO()):
@@ -69,6 +73,35 @@ def test_training_on_stored_layers_hears_what_training_on_audio_does(root, front
         torch.testing.assert_close(summed, features, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("where", ["here", pytest.param("processes", marks=pytest.mark.slow)])
+def test_processes_with_a_gpu_each_write_what_one_does(root, tmp_path, monkeypatch, where):
+    """The CPU stands for the GPUs; what is sent to a process loads the encoder itself."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(blocks, "_BLOCK_UTTERANCES", 1)
+    assert main(command(root, f"{tmp_path}/one", "--nj", "1")) == 0
+    shares = []
+    monkeypatch.setattr(encoder_files, "_devices", lambda arguments: ["0", "1"])
+    start = devices.run_on_devices
+
+    def run(job, given, names, label):
+        shares.extend(map(len, given))
+        if where == "processes":
+            return start(job, given, names, label)
+        return [pickle.loads(pickle.dumps(job))(share) for share in given]
+
+    monkeypatch.setattr(devices, "run_on_devices", run)
+    assert main(command(root, f"{tmp_path}/two")) == 0
+    assert shares == [2, 1]
+    archives = sorted(path.relative_to(tmp_path / "one") for path in tmp_path.rglob("one/**/*.ark"))
+    assert len(archives) == 3
+    for path in archives:
+        assert (tmp_path / "two" / path).read_bytes() == (tmp_path / "one" / path).read_bytes()
+    for name in ("feats_shape", "content_digest"):
+        assert (tmp_path / "two/dev" / name).read_text() == (
+            tmp_path / "one/dev" / name
+        ).read_text()
+
+
 def test_one_layer_in_a_zip(root, frontend, tmp_path):
     assert (
         main(command(root, f"{tmp_path}/zip", "--layer", "-1", "--form", "zip", "--nj", "1")) == 0
@@ -107,12 +140,14 @@ def test_an_encoder_of_transformers(root, tmp_path):
     [
         (["--layer", "3"], 2, "--layer 3: there are layers 0 to 2, or -1: the last"),
         (["--layer", "top"], 2, "--layer must be a number or all, not 'top'"),
-        (["--device", "cuda", "--nj", "2"], 2, "--device cuda: one process has it, add --nj 1"),
+        (["--device", "cuda", "--nj", "2"], 2, "--device cuda: no GPU is visible"),
+        (["--device", "cuda:1", "--nj", "2"], 2, "--device cuda:1: one process has it, add --nj"),
         (["--fs", "8000"], 2, "--fs 8000: pretrained encoders read 16000 Hz"),
         (["--path_or_url", "/no/such.pt"], 1, "/no/such.pt: no such file"),
     ],
 )
-def test_mistakes_are_one_line(root, tmp_path, capsys, words, code, message):
+def test_mistakes_are_one_line(root, tmp_path, capsys, monkeypatch, words, code, message):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     argv = command(root, f"{tmp_path}/out")
     assert main([*argv, *words]) == code
     error = capsys.readouterr().err.splitlines()[-1]

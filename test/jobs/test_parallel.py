@@ -10,6 +10,7 @@ import time
 import pytest
 
 from mtla_espnet.files import UserError
+from mtla_espnet.jobs import parallel
 from mtla_espnet.jobs.parallel import JobKilled, run_jobs, run_on_devices
 
 
@@ -144,6 +145,15 @@ def test_children_end_when_their_parent_is_killed(tmp_path):
                     break
             assert time.monotonic() < deadline + 20
             time.sleep(0.1)
+
+
+def test_more_jobs_than_forks_share_them(monkeypatch):
+    monkeypatch.setattr(parallel, "_MOST_FORKS", 4)
+    found = run_jobs(lambda number: (number, os.getpid()), range(10), 2)
+    assert [number for number, _ in found] == list(range(10))
+    assert len({pid for _, pid in found}) == 4
+    found = run_jobs(lambda number: os.getpid(), range(10), 2, fresh=True)
+    assert len(set(found)) == 10
 
 
 def test_without_a_terminal_progress_is_plain_lines(capfd):

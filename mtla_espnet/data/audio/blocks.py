@@ -5,6 +5,7 @@ same whatever the number of workers. A block that is there and was made of the s
 so that interrupted work goes on where it stopped.
 """
 
+import functools
 import hashlib
 import logging
 import os
@@ -15,7 +16,12 @@ from pathlib import Path
 from mtla_espnet.data.audio.reader import SourcePart
 from mtla_espnet.data.audio.reading_options import ReadingOptions
 from mtla_espnet.data.kaldi.rejected import Rejection
-from mtla_espnet.directories import flush_all, replace_directory, scratch_directory
+from mtla_espnet.directories import (
+    flush_all,
+    remove_leftovers,
+    replace_directory,
+    scratch_directory,
+)
 from mtla_espnet.files import UserError, write_text
 from mtla_espnet.jobs.fan_out import fan_out
 from mtla_espnet.json_files import digest, read_json, write_json
@@ -63,7 +69,9 @@ def write_blocks(
         if reading.fresh or path.name not in expected:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     label = label if reading.progress else None
-    records = fan_out(lambda block: _block(*block, write, settings), blocks, reading.nj, label)
+    job = functools.partial(_write_block, write=write, settings=settings)
+    records = fan_out(job, blocks, reading.nj, label)
+    remove_leftovers(directory, deep=False)  # of lost workers
     write_text(directory / DIGEST, digest([record["content"] for record in records]) + "\n")
     written, rejections = {}, []
     for (path, _), record in zip(blocks, records, strict=True):
@@ -90,7 +98,10 @@ class Collector:
                 yield part, value
 
 
-def _block(path: Path, parts: Sequence[SourcePart], write: Callable, settings: Mapping) -> dict:
+def _write_block(
+    block: tuple[Path, Sequence[SourcePart]], write: Callable, settings: Mapping
+) -> dict:
+    path, parts = block
     made_of = digest(
         [dict(settings), [[*part, *map(_stamp, part.source_files())] for part in parts]]
     )

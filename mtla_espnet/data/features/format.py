@@ -5,6 +5,7 @@ computed from the audio, and written in blocks, as `mtla_espnet.data.audio.forma
 """
 
 import collections
+import dataclasses
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -140,36 +141,7 @@ def write_features(
         Utterance -> entry for `feats.scp`, frames and features of a frame; and the utterances
         that are left out.
     """
-    audio, features = AudioReader(reading.allow_pipes), FeatureReader()
-
-    def read(part: SourcePart) -> np.ndarray:
-        if is_features_entry(part.path):
-            return features.read(part.path)
-        samples, rate_hz = audio.read(part.path, part.start_s, part.end_s, part.channel)
-        if rate_hz != fs:
-            samples = soxr.resample(samples, rate_hz, fs)
-        computed = extractor.compute(samples, fs)
-        if not len(computed):
-            raise UserError(f"{part.path}: is too short, {len(samples)} samples at {fs} Hz")
-        return computed
-
-    def write(block: Path, block_parts: Sequence[SourcePart], collector: Collector) -> Written:
-        shapes = {}
-        staying = hashlib.blake2b(digest_size=16)
-
-        def moved():
-            for part, matrix in collector.each(block_parts, read):
-                shapes[part.utterance] = matrix.shape
-                if in_place and _stays(part.path, feats_type):
-                    staying.update(matrix.tobytes())
-                else:
-                    yield part.utterance, matrix
-
-        places = _write_archive(block / _ARCHIVES[feats_type], moved(), feats_type, compress)
-        if len(places) < len(shapes):  # a file, so that the block's content differs where they do
-            (block / _STAYING).write_text(f"{staying.hexdigest()}\n")
-        return {key: [places.get(key, ""), *shapes[key]] for key in shapes}
-
+    write = _BlockOfFeatures(feats_type, extractor, fs, compress, in_place, reading.allow_pipes)
     settings = {
         "feats_type": feats_type,
         "fs": fs,
@@ -182,6 +154,54 @@ def write_features(
         if in_place and part.utterance in written and _stays(part.path, feats_type):
             written[part.utterance][0] = part.path
     return written, rejections
+
+
+@dataclasses.dataclass(frozen=True)
+class _BlockOfFeatures:
+    """Writes the features of a block; a plain value that can be pickled, if `extractor` can.
+
+    Args: those of `write_features`, and whether commands of `wav.scp` are run.
+    """
+
+    feats_type: str
+    extractor: Extractor
+    fs: int
+    compress: bool
+    in_place: bool
+    allow_pipes: bool
+
+    def __call__(self, block: Path, parts: Sequence[SourcePart], collector: Collector) -> Written:
+        audio, features = AudioReader(self.allow_pipes), FeatureReader()
+        shapes = {}
+        staying = hashlib.blake2b(digest_size=16)
+
+        def read(part: SourcePart) -> np.ndarray:
+            if is_features_entry(part.path):
+                return features.read(part.path)
+            return self._compute(part, audio)
+
+        def moved():
+            for part, matrix in collector.each(parts, read):
+                shapes[part.utterance] = matrix.shape
+                if self.in_place and _stays(part.path, self.feats_type):
+                    staying.update(matrix.tobytes())
+                else:
+                    yield part.utterance, matrix
+
+        archive = block / _ARCHIVES[self.feats_type]
+        places = _write_archive(archive, moved(), self.feats_type, self.compress)
+        if len(places) < len(shapes):  # a file, so that the block's content differs where they do
+            (block / _STAYING).write_text(f"{staying.hexdigest()}\n")
+        return {key: [places.get(key, ""), *shapes[key]] for key in shapes}
+
+    def _compute(self, part: SourcePart, audio: AudioReader) -> np.ndarray:
+        samples, rate_hz = audio.read(part.path, part.start_s, part.end_s, part.channel)
+        if rate_hz != self.fs:
+            samples = soxr.resample(samples, rate_hz, self.fs)
+        computed = self.extractor.compute(samples, self.fs)
+        if not len(computed):
+            raise UserError(f"{part.path}: is too short, {len(samples)} samples at {self.fs} Hz")
+        return computed
 
 
 def _keep_extractor(data_dir: Path | None, out_dir: Path, extractor: Extractor, fs: int) -> None:

@@ -8,7 +8,7 @@ order of code points), so tables can be walked side by side.
 import io
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from mtla_espnet.files import UserError, open_file, read_text, write_text
 
@@ -35,6 +35,14 @@ def read_table(path: str | os.PathLike) -> dict[str, str]:
             one with an invisible character, a CR, or no newline at its end; the message starts
             with `path:line`.
     """
+    try:
+        return _read_entries(path)
+    except UserError:
+        read_text(path)  # a line that is not UTF-8 is told first, wherever it is
+        raise
+
+
+def _read_entries(path: str | os.PathLike) -> dict[str, str]:
     table: dict[str, str] = {}
     previous = ""
     for number, line in enumerate(_read_lines(path), 1):
@@ -69,16 +77,18 @@ def write_table(path: str | os.PathLike, table: Mapping[str, object]) -> None:
     Raises:
         UserError: an id is unusable (`problem_of_id`), or a value has a line end.
     """
-    lines = []
-    for key in sorted(table):
-        value = str(table[key])
-        problem = problem_of_id(key)
-        if problem:
-            raise UserError(f"{path}: id {key!r} {problem}")
-        if "\n" in value or "\r" in value:
-            raise UserError(f"{path}: the value of {key!r} has a line end: {value!r}")
-        lines.append(f"{key} {value.strip(_BLANKS)}".rstrip(_BLANKS) + "\n")
-    write_text(path, "".join(lines))
+
+    def lines() -> Iterator[str]:
+        for key in sorted(table):
+            value = str(table[key])
+            problem = problem_of_id(key)
+            if problem:
+                raise UserError(f"{path}: id {key!r} {problem}")
+            if "\n" in value or "\r" in value:
+                raise UserError(f"{path}: the value of {key!r} has a line end: {value!r}")
+            yield f"{key} {value.strip(_BLANKS)}".rstrip(_BLANKS) + "\n"
+
+    write_text(path, lines())
 
 
 def problem_of_id(key: str) -> str:
@@ -123,11 +133,11 @@ def _split_entry(line: str) -> tuple[str, str]:
     return line[:end], line[end:].strip(_BLANKS)
 
 
-def _read_lines(path: str | os.PathLike) -> list[str]:
-    """Return the lines of a UTF-8 file, split at LF only, which they keep."""
+def _read_lines(path: str | os.PathLike) -> Iterator[str]:
+    """Yield the lines of a UTF-8 file, split at LF only, which they keep."""
     try:
         with io.TextIOWrapper(open_file(path), encoding="utf-8", newline="\n") as stream:
-            return list(stream)
+            yield from stream
     except UnicodeDecodeError:
         read_text(path)  # which names the line
         raise

@@ -89,12 +89,3 @@ class DecodeShard:
                 killed=killed,
             )
         return Decoded(cost, failed, journal.name, f"{socket.gethostname()}:{os.getpid()}")
-
-
-def visible_devices() -> list[str]:
-    """Return the GPUs that this process sees, as `CUDA_VISIBLE_DEVICES` names them."""
-    import torch  # here: a skipped stage need not wait for it
-
-    count = torch.cuda.device_count()
-    names = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return [str(number) for number in range(count)] if names is None else names.split(",")[:count]
