@@ -177,10 +177,10 @@ def test_two_copies_of_each_shard_at_once_are_harmless(slurm, forks, tmp_path):
     assert not list(recipe.root.rglob(".scratch*"))
 
 
-SLOW = [pytest.param(how, marks=pytest.mark.slow) for how in ("scancel", "power cut")]
+SLOW = [pytest.param(how, marks=pytest.mark.slow) for how in ("scancel", "power cut", "driver")]
 
 
-@pytest.mark.parametrize("how", ["kill", *SLOW, "driver"])
+@pytest.mark.parametrize("how", ["kill", *SLOW])
 def test_a_loss_in_the_middle_of_each_stage_changes_nothing(slurm, forks, tmp_path, how):
     recipe = Recipe(slurm, forks, tmp_path, 2)
     program = (str(STOPPING), str(recipe.place))
