@@ -340,12 +340,11 @@ def write_text(path: str | os.PathLike, text: str | Iterable[str]) -> None:
     Raises:
         UserError: the text names a file whose name is not UTF-8.
     """
-    parts = [text] if isinstance(text, str) else text
     with atomic_path(path) as temporary, open(temporary, "wb") as stream:
-        for part in parts:
+        for part in [text] if isinstance(text, str) else text:
             try:
                 stream.write(part.encode("utf-8"))
             except UnicodeEncodeError as error:
                 odd = part[max(0, error.start - 40) : error.end]
-                problem = f"cannot hold what is not UTF-8 text: ...{odd}: rename it"
-                raise UserError(f"{path}: {problem}") from None
+                problem = f"{path}: cannot hold what is not UTF-8 text: ...{odd}: rename it"
+                raise UserError(problem) from None
