@@ -60,26 +60,27 @@ def load_tokenizer(
         return tokenizer, task.build_preprocess_fn(arguments, False)
 
 
-def token_ids(tokenizer, token_list: Sequence[str], text: str) -> list[int]:
+def token_ids(tokenizer, token_list: Sequence[str], text: str, source: str = "") -> list[int]:
     """Return the tokens of a text, for a model that was trained on such.
 
     Args:
         tokenizer: of `load_tokenizer`.
         token_list: the tokens of the model.
         text: at least a word.
+        source: what messages begin with.
 
     Raises:
         UserError: the model has no tokens for some of it.
     """
     if tokenizer is None:
-        raise UserError(f"{text!r}: the model has no tokenizer, which cuts texts into tokens")
+        raise UserError(f"{source}the model has no tokenizer, which cuts texts into tokens")
     known = {token: number for number, token in enumerate(token_list)}
     tokens = tokenizer.text2tokens(text)
     unknown = sorted({token for token in tokens if token not in known})
     if unknown:
         named = ", ".join(repr(token) for token in unknown[:5])
         told = f"the model has no tokens for {named}: write the text as it was trained"
-        raise UserError(f"{text!r}: {told}")
+        raise UserError(f"{source}{told}")
     if not tokens:
-        raise UserError(f"{text!r}: the text is empty")
+        raise UserError(f"{source}the text is empty")
     return [known[token] for token in tokens]

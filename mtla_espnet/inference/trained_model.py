@@ -126,7 +126,8 @@ class TrainedModel:
             espnet_task, self.train_args, Path(train_config), token_type, bpemodel
         )
         if forced_prefix:
-            prefix = token_ids(self.tokenizer, self.model.token_list, forced_prefix)
+            given = self.tokenizer, self.model.token_list, forced_prefix, "forced_prefix: "
+            prefix = token_ids(*given)
             self.options = dataclasses.replace(self.options, prefix=tuple(prefix))
         self.model.to(self.device)
         self.model.decoder.to(getattr(torch, self.dtype))

@@ -120,7 +120,7 @@ def test_a_forced_prefix_begins_every_hypothesis(model, waves):
         for found in load(model, forced_prefix="dab", **options)(waves):
             assert found
             assert all(result[0].startswith("dab") for result in found)
-    with pytest.raises(UserError, match="'dä': the model has no tokens for 'ä'"):
+    with pytest.raises(UserError, match="forced_prefix: the model has no tokens for 'ä'"):
         load(model, forced_prefix="dä")
     with pytest.raises(UserError, match="forced_prefix must be a text, not 3"):
         load(model, forced_prefix=3)
