@@ -1,13 +1,17 @@
 """All experiments of a recipe side by side: quality, time and memory by attention kind."""
 
 import csv
+import dataclasses
 import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from mtla_espnet.files import UserError, if_writable, write_text
+from mtla_espnet.report.configurations import configuration_labels
+from mtla_espnet.report.examples import find_examples
 from mtla_espnet.report.markdown import markdown_table, megabytes, or_dash
-from mtla_espnet.report.plots import Panel, plot_trade_offs
+from mtla_espnet.report.page import Section, write_page
+from mtla_espnet.report.plots import Panel, Point, plot_trade_offs
 from mtla_espnet.report.rows import BASELINE, Row, csv_columns, gather, judged_by
 from mtla_espnet.score.record import Measure
 
@@ -60,7 +64,7 @@ _NOTE = (
 
 
 def write_comparison(recipe_dir: Path, expdir: str = "exp") -> str:
-    """Write `comparison.md`, `comparison.csv` and `comparison.png` of a recipe.
+    """Write `comparison.md`, `comparison.csv`, `comparison.png` and `comparison.html` of a recipe.
 
     Args:
         recipe_dir: holds the directory of experiments.
@@ -86,12 +90,25 @@ def write_comparison(recipe_dir: Path, expdir: str = "exp") -> str:
     notes = dict.fromkeys(judged_by(group)[1] for group in groups.values())
     note = " ".join([*filter(None, notes), _NOTE])
     text = "\n\n".join(["# Comparison", note, *sections]) + "\n"
-    panels = [panel for name, group in groups.items() for panel in _panels(name, group)]
-    legend = "a number in a point is its down-sampling s"
+    panels = {name: _panels(group) for name, group in groups.items()}
+    recipe = "/".join(Path(recipe_dir).resolve().parts[-2:])
+    title = f"{recipe}: quality and cost by attention kind"
     with if_writable():
         write_text(directory / "comparison.md", text)
         write_text(directory / "comparison.csv", _csv(rows))
-        plot_trade_offs(panels, directory / "comparison.png", legend)
+        titled = [
+            dataclasses.replace(panel, title=name)
+            for name, each in panels.items()
+            for panel in each
+        ]
+        plot_trade_offs(titled, directory / "comparison.png", title)
+        sections = [
+            _section(directory, name, group, panels[name]) for name, group in groups.items()
+        ]
+        experiments = [
+            directory / name for name in dict.fromkeys(row["experiment"] for row in rows)
+        ]
+        write_page(directory / "comparison.html", title, note, sections, experiments)
     return "\n\n".join(f"{name}\n{table}" for name, table in tables.items())
 
 
@@ -162,17 +179,23 @@ def _cell(row: Row, column: Measure) -> str:
 
 def _table(rows: list[Row]) -> str:
     """Write a group as a Markdown table, and below it what a reader must know of its rows."""
+    return "\n\n".join([_rows_as_table(rows, _columns(rows)), *_warnings(rows)])
+
+
+def _columns(rows: list[Row]) -> list[Measure]:
     measures, _ = judged_by(rows)
     columns = [*_COUNTS, *measures, *_COSTS]
     missing = {name for name in _LATER if all(row[name] is None for row in rows)}
     columns = [column for column in columns if column.name not in missing]
-    table = _rows_as_table(rows, columns)
-    notes = [
+    return columns
+
+
+def _warnings(rows: list[Row]) -> list[str]:
+    return [
         f"{label}: {warning}"
         for label, row in zip(_labels(rows), rows, strict=True)
         for warning in row.warnings
     ]
-    return "\n\n".join([table, *notes])
 
 
 def _decode_table(rows: list[Row]) -> str:
@@ -181,11 +204,15 @@ def _decode_table(rows: list[Row]) -> str:
 
 
 def _rows_as_table(rows: list[Row], columns: Sequence[Measure]) -> str:
-    cells = [
+    headings = ["model", *(each.heading for each in columns)]
+    return markdown_table(headings, _cells(rows, columns), aligned=True)
+
+
+def _cells(rows: list[Row], columns: Sequence[Measure]) -> list[list[str]]:
+    return [
         [label, *(_cell(row, column) for column in columns)]
         for label, row in zip(_labels(rows), rows, strict=True)
     ]
-    return markdown_table(["model", *(each.heading for each in columns)], cells, aligned=True)
 
 
 def _csv(rows: list[Row]) -> str:
@@ -197,26 +224,47 @@ def _csv(rows: list[Row]) -> str:
     return stream.getvalue()
 
 
-def _panels(group_name: str, rows: list[Row]) -> list[Panel]:
+def _panels(rows: list[Row]) -> list[Panel]:
     """Return the plots of a group: quality against time, cache and memory."""
     measures, _ = judged_by(rows)
     if not measures:
         return []
-    kinds = [row["attention"] or "other" for row in rows]
-    rates = [row["down_rate"] or 1 for row in rows]
-    return [
-        Panel(
-            group_name,
-            label,
-            measures[0].heading,
-            kinds,
-            marks=[str(rate) if rate > 1 else "" for rate in rates],
-            x=[row[name] and row[name] / unit for row in rows],
-            y=[row[measures[0].name] for row in rows],
-        )
-        for label, name, unit in (
-            ("decoding time (s)", "decode_s", 1),
-            ("KV cache, peak (MB)", "cache_bytes_peak", 1e6),
-            ("memory above the model, peak (MB)", "peak_memory_bytes", 1e6),
-        )
+    quality = measures[0]
+    labels = configuration_labels([row.configuration for row in rows])
+    panels = []
+    for x_label, name, unit in (
+        ("decoding time (s)", "decode_s", 1),
+        ("KV cache, peak (MB)", "cache_bytes_peak", 1e6),
+        ("memory above the model, peak (MB)", "peak_memory_bytes", 1e6),
+    ):
+        models: dict[tuple[str, str], list[tuple[float, float]]] = {}
+        for row, label in zip(rows, labels, strict=True):
+            x, y = row[name], row[quality.name]
+            if x is not None and y is not None:
+                # without a configuration nothing says that only the seed differs
+                own = label if row.configuration else row["experiment"]
+                models.setdefault((row.kind, own), []).append((x / unit, y))
+        points = [Point(*of, *zip(*values, strict=True)) for of, values in models.items()]
+        panels.append(Panel("", x_label, quality.heading, quality.lower_is_better, points))
+    return panels
+
+
+def _section(directory: Path, name: str, rows: list[Row], panels: list[Panel]) -> Section:
+    """Return what the page shows of a group."""
+    measures, _ = judged_by(rows)
+    columns = [*_columns(rows), *_DECODING]
+    decoded = [row for row in rows if row["inference_tag"]] if measures else []
+    directories = [
+        directory / row["experiment"] / row["inference_tag"] / row["test_set"] for row in decoded
     ]
+    examples = find_examples(directories, measures[0].name) if len(decoded) > 1 else []
+    return Section(
+        title=name,
+        panels=panels,
+        columns=["model", *(each.heading for each in columns)],
+        rows=_cells(rows, columns),
+        warnings=_warnings(rows),
+        examples=examples,
+        models=_labels(decoded),
+        measure=measures[0].heading if measures else "",
+    )

@@ -316,7 +316,7 @@ SCORE = Score(
     measures=(
         Measure("bleu", "BLEU"),
         Measure("chrf2", "chrF2"),
-        Measure("edit_rate", "TER"),
+        Measure("edit_rate", "TER", lower_is_better=True),
         Measure("bleu_lc", "BLEU (lc)", instead_of="bleu"),
     ),
     note="BLEU is sacrebleu's of detokenised text, case-sensitive, as are chrF2 and TER "

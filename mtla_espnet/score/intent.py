@@ -272,7 +272,7 @@ SCORE = Score(
         Measure(_ACCURACY, "intent acc %"),
         Measure("scenario_accuracy"),
         Measure("action_accuracy"),
-        Measure("words_wer", "WER words %"),
+        Measure("words_wer", "WER words %", lower_is_better=True),
     ),
     note="`intent acc` is the share of utterances whose intent is right, `WER words` the error "
     "rate of the words after it.",

@@ -24,13 +24,11 @@ class Items:
         ids: of the items, in the order of the file.
         statistics: (N, K) float64, what each item adds.
         value: sums (..., K) -> values (...) of the measure, in its own unit.
-        is_error: a lower value is better.
     """
 
     ids: tuple[str, ...]
     statistics: np.ndarray
     value: Callable[[np.ndarray], np.ndarray]
-    is_error: bool = False
 
     @property
     def of_all(self) -> float:
@@ -48,7 +46,7 @@ def error_items(counts: dict[str, tuple[int, int]]) -> Items:
         >>> error_items({"a": (1, 4), "b": (0, 6)}).of_all
         10.0
     """
-    return Items(tuple(counts), np.array(list(counts.values()), float), _percent, is_error=True)
+    return Items(tuple(counts), np.array(list(counts.values()), float), _percent)
 
 
 def mean_items(scores: dict[str, float]) -> Items:

@@ -129,9 +129,9 @@ def error_rate_items(path: Path) -> Items:
 SCORE = Score(
     name="rates",
     measures=(
-        Measure("wer", "WER %"),
-        Measure("cer", "CER %"),
-        Measure("ter", "TER %", instead_of="wer"),
+        Measure("wer", "WER %", lower_is_better=True),
+        Measure("cer", "CER %", lower_is_better=True),
+        Measure("ter", "TER %", instead_of="wer", lower_is_better=True),
     ),
     note="WER and CER are errors for 100 reference words or characters.",
     files=tuple(FILES.values()),

@@ -72,12 +72,14 @@ class Measure:
         heading: of its column in tables; empty: it is in `comparison.csv` alone.
         form: how it is written.
         instead_of: name of a measure; this one is shown where no row of a table has that one.
+        lower_is_better: it counts errors.
     """
 
     name: str
     heading: str = ""
     form: str = ".2f"
     instead_of: str = ""
+    lower_is_better: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -51,7 +51,7 @@ def _places(ax, table: StudyTable) -> range:
 
 def _draw_quality(ax, table: StudyTable) -> None:
     name = table.measure.heading or table.measure.name
-    better = "lower" if table.is_error else "higher"
+    better = "lower" if table.measure.lower_is_better else "higher"
     ax.set_title(f"{table.test_set}: {name}, {better} is better", fontsize=10)
     ax.set_xlabel(f"{name} (points: seeds; bar: mean ± standard deviation)")
     for place, kind in zip(_places(ax, table), table.kinds, strict=True):

@@ -61,7 +61,7 @@ def _note(study: Study, margin: float) -> str:
 
 def _section(table: StudyTable, baseline: str) -> str:
     name = "/".join(filter(None, (table.inference_tag, table.test_set)))
-    better = "lower" if table.is_error else "higher"
+    better = "lower" if table.measure.lower_is_better else "higher"
     title = f"## {name}: {_heading(table)} ({table.items} items; {better} is better)"
     columns = [
         "kind", "n", _heading(table), f"less {baseline}", "items", "p", "seeds", "p", "verdict"

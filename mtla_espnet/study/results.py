@@ -43,7 +43,6 @@ class StudyTable:
         inference_tag: of the decoding.
         test_set: its name.
         measure: of quality.
-        is_error: a lower value is better.
         items: utterances or documents that were scored.
         kinds: in the order of the study.
     """
@@ -51,7 +50,6 @@ class StudyTable:
     inference_tag: str
     test_set: str
     measure: Measure
-    is_error: bool
     items: int
     kinds: Sequence[KindResult]
 
@@ -114,11 +112,11 @@ def _tables(
                 continue
             compared = None
             if baseline and kind != study.baseline:
-                compared = compare(list(runs.values()), baseline, margin)
+                compared = compare(list(runs.values()), baseline, margin, measure.lower_is_better)
             spread = Spread(tuple(each.of_all for each in runs.values()))
             kinds.append(KindResult(kind, spread, compared, [rows[run] for run in runs]))
         first = next(iter(of_measure.values()))
-        tables.append(StudyTable(tag, test_set, measure, first.is_error, len(first.ids), kinds))
+        tables.append(StudyTable(tag, test_set, measure, len(first.ids), kinds))
     return tables
 
 

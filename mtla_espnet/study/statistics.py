@@ -96,7 +96,11 @@ class Comparison:
 
 
 def compare(
-    runs: Sequence[Items], baseline: Sequence[Items], margin: float, resamples: int = RESAMPLES
+    runs: Sequence[Items],
+    baseline: Sequence[Items],
+    margin: float,
+    is_error: bool,
+    resamples: int = RESAMPLES,
 ) -> Comparison:
     """Compare a kind with the baseline.
 
@@ -104,6 +108,7 @@ def compare(
         runs: the test set under the measure, for each seed of the kind; the same items in all.
         baseline: the same of the baseline.
         margin: within which values count as equal, above 0.
+        is_error: a lower value is better.
         resamples: of the bootstrap.
     """
     sides = [np.stack([items.statistics for items in side]) for side in (runs, baseline)]
@@ -144,7 +149,7 @@ def compare(
         p_seeds=p_seeds,
         margin=margin,
         is_equal=is_equal,
-        is_error=runs[0].is_error,
+        is_error=is_error,
     )
 
 

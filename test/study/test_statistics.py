@@ -23,7 +23,7 @@ def drawn(seed, mean, n_items=300):
 def test_the_difference_is_of_means_over_seeds():
     kinds = [drawn(seed, 0.3) for seed in range(3)]
     baseline = [drawn(seed, 0.2) for seed in range(3, 5)]
-    found = compare(kinds, baseline, margin=0.5, resamples=200)
+    found = compare(kinds, baseline, margin=0.5, is_error=True, resamples=200)
     means = [statistics.fmean(items.of_all for items in side) for side in (kinds, baseline)]
     assert found.difference == pytest.approx(means[0] - means[1])
     low, high = found.over_items
@@ -38,7 +38,7 @@ def test_the_interval_over_items_is_that_of_all_resamples():
         10 * statistics.fmean(kind[i] - baseline[i] for i in chosen)
         for chosen in itertools.product(range(4), repeat=4)
     ]
-    found = compare([rates(kind)], [rates(baseline)], margin=1.0, resamples=9999)
+    found = compare([rates(kind)], [rates(baseline)], margin=1.0, is_error=True, resamples=9999)
     expected = np.quantile(all_differences, [0.025, 0.975])
     assert found.over_items == pytest.approx(tuple(expected), abs=2.6)  # one step of the values
     share = min(sum(d <= 0 for d in all_differences), sum(d >= 0 for d in all_differences)) / len(
@@ -50,7 +50,7 @@ def test_the_interval_over_items_is_that_of_all_resamples():
 def test_the_interval_over_seeds_is_welchs():
     kind, baseline = [30.0, 32.0, 31.0], [30.5, 29.0, 30.0]
     found = compare(
-        *([mean_items({"a": v, "b": v}) for v in side] for side in (kind, baseline)), 0.5
+        *([mean_items({"a": v, "b": v}) for v in side] for side in (kind, baseline)), 0.5, True
     )
     variances = [statistics.variance(side) / 3 for side in (kind, baseline)]
     error = sum(variances) ** 0.5
@@ -64,7 +64,7 @@ def test_the_interval_over_seeds_is_welchs():
 @given(st.integers(0, 2**32 - 1))
 def test_a_kind_is_equal_to_itself(seed):
     runs = [drawn(seed + number, 0.2, 40) for number in range(2)]
-    found = compare(runs, runs, margin=50.0, resamples=50)
+    found = compare(runs, runs, margin=50.0, is_error=True, resamples=50)
     assert found.difference == 0 and found.over_items == (0.0, 0.0) and found.p_items == 1.0
     assert found.is_equal and not found.is_shown
     assert found.verdict == "equal within 50"
@@ -72,12 +72,12 @@ def test_a_kind_is_equal_to_itself(seed):
 
 def test_nothing_is_said_of_a_small_study():
     runs = [[drawn(2 * seed + side, 0.2, 20) for seed in range(2)] for side in (0, 1)]
-    assert compare(*runs, margin=0.1).verdict == "no difference was shown"
+    assert compare(*runs, margin=0.1, is_error=True).verdict == "no difference was shown"
 
 
 def test_one_seed_shows_no_equality():
     items = drawn(0, 0.2)
-    found = compare([items], [items], margin=50.0, resamples=50)
+    found = compare([items], [items], margin=50.0, is_error=True, resamples=50)
     assert found.over_seeds is found.p_seeds is found.is_equal is None
     assert found.verdict == "no difference was shown (one seed)"
 
@@ -107,5 +107,5 @@ def test_spread():
 
 def test_a_sample_without_reference_words_does_not_count():
     empty = error_items({"a": (0, 0), "b": (1, 4)})
-    found = compare([empty], [empty], margin=1.0, resamples=100)
+    found = compare([empty], [empty], margin=1.0, is_error=True, resamples=100)
     assert found.difference == 0 and np.isfinite(found.over_items).all()
