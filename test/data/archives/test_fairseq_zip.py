@@ -1,5 +1,6 @@
 import csv
 import io
+import struct
 import zipfile
 
 import numpy as np
@@ -13,7 +14,6 @@ from mtla_espnet.data.archives.fairseq_zip import (
     ZipPlace,
     features_from_bytes,
     merge_zips,
-    places_of,
     read_manifest,
     write_manifest,
 )
@@ -47,10 +47,12 @@ def test_any_id_and_array_is_read_where_it_is_said_to_be(tmp_path_factory, writt
     for key, features in written.items():
         np.testing.assert_array_equal(as_fairseq(path, *places[key]), features)
         np.testing.assert_array_equal(read_features(f"{ZipPlace(path, *places[key])}"), features)
-    assert {
-        key: (place.offset, place.num_bytes) for key, place in places_of(path).items()
-    } == places
     with zipfile.ZipFile(path) as archive:
+        content = path.read_bytes()
+        for info in archive.infolist():
+            name_bytes, extra_bytes = struct.unpack_from("<HH", content, info.header_offset + 26)
+            offset = info.header_offset + 30 + name_bytes + extra_bytes
+            assert places[info.filename.removesuffix(".npy")] == (offset, info.file_size)
         assert archive.testzip() is None
         assert archive.namelist() == [f"{key}.npy" for key in written]
 
@@ -95,18 +97,6 @@ def npy(array):
 def test_what_is_no_array_of_features_is_refused(content, message):
     with pytest.raises(UserError, match=f"a.zip:5:9: {message}"):
         features_from_bytes(bytearray(content), "a.zip:5:9")
-
-
-def test_bad_zips_are_refused(tmp_path):
-    (tmp_path / "a.zip").write_bytes(b"no zip")
-    with pytest.raises(UserError, match="a.zip: not a zip file"):
-        places_of(tmp_path / "a.zip")
-    with zipfile.ZipFile(tmp_path / "b.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("u.npy", npy(np.ones((2, 3), np.float32)))
-    with pytest.raises(UserError, match="b.zip: 'u.npy' is compressed"):
-        places_of(tmp_path / "b.zip")
-    with pytest.raises(UserError, match="c.zip: no such file"):
-        places_of(tmp_path / "c.zip")
 
 
 ROW = {"id": "ünï-1", "audio": "a.zip:1:2", "n_frames": 7, "tgt_text": 'say "hi"', "speaker": "ü"}
