@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtla_espnet.config import apply_arguments, check_keys
 from mtla_espnet.files import UserError, write_text
 from mtla_espnet.inference.formats import FORMATS, json_lines
 from mtla_espnet.task import TASKS
@@ -238,7 +237,9 @@ def _has_place_for_a_bar(directory: Path | None) -> bool:
 
 def _options(arguments: argparse.Namespace, *names: str) -> dict[str, object]:
     """Return the options that the command line has a value for, and the rest of an ensemble."""
-    from mtla_espnet.inference.trained_model import DECODING_OPTIONS  # here: it loads torch
+    # here: they load torch and yaml
+    from mtla_espnet.config import apply_arguments, check_keys
+    from mtla_espnet.inference.trained_model import DECODING_OPTIONS
 
     given = apply_arguments({}, arguments.inference_args, "--inference_args")
     check_keys(given, sorted(DECODING_OPTIONS), "--inference_args")
