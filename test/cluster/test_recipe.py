@@ -138,7 +138,7 @@ class Recipe:
         self.wait_until(lambda: self.slurm.jobs() == [])
 
 
-@pytest.mark.parametrize("n_workers", [1, 3])
+@pytest.mark.parametrize("n_workers", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_three_stages_write_what_forks_do(slurm, forks, tmp_path, n_workers):
     recipe = Recipe(slurm, forks, tmp_path, n_workers)
     recipe.end(recipe.start("-m", "mtla_espnet", "recipe", "asr"))
@@ -177,10 +177,8 @@ def test_two_copies_of_each_shard_at_once_are_harmless(slurm, forks, tmp_path):
     assert not list(recipe.root.rglob(".scratch*"))
 
 
-SLOW = [pytest.param(how, marks=pytest.mark.slow) for how in ("scancel", "power cut", "driver")]
-
-
-@pytest.mark.parametrize("how", ["kill", *SLOW])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["kill", "scancel", "power cut", "driver"])
 def test_a_loss_in_the_middle_of_each_stage_changes_nothing(slurm, forks, tmp_path, how):
     recipe = Recipe(slurm, forks, tmp_path, 2)
     program = (str(STOPPING), str(recipe.place))

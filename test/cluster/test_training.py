@@ -205,6 +205,7 @@ def test_a_job_requeued_in_the_middle_trains_the_same(trained, slurm, start, roo
     assert_same(held.directory, trained)
 
 
+@pytest.mark.slow
 def test_a_job_whose_time_is_nearly_up_saves_and_is_requeued(trained, slurm, start, root):
     held = Held(slurm, start, root / "exp/lm_asked", "1epoch.pth 1")
     slurm.call("scancel", "--batch", "--signal=USR1", held.job)
