@@ -21,8 +21,18 @@ from mtla_espnet.task import TASKS, task_named
 
 _INTERRUPTED = 130
 
-_WHISPER = "mtla_espnet.frontend.ctranslate2"
-_STUDY = "mtla_espnet.study.verb"
+# Verbs: name -> module with `add_arguments(parser)` and `run(arguments)`, which returns the exit
+# code; help.
+_VERBS = {
+    "study": (
+        "mtla_espnet.study.verb",
+        "train attention kinds over several seeds and compare them with intervals",
+    ),
+    "import_whisper": (
+        "mtla_espnet.frontend.ctranslate2",
+        "turn a Whisper of CTranslate2's format into a folder for `frontend: transformers`",
+    ),
+}
 
 # Of `mtla-espnet data`: name -> module with `add_arguments(parser)` and `run(arguments)`, help.
 _DATA_COMMANDS = {
@@ -170,23 +180,11 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     )
     report.set_defaults(run=_report)
 
-    study = verbs.add_parser(
-        "study",
-        help="train attention kinds over several seeds and compare them with intervals",
-        allow_abbrev=False,
-    )
-    if argv[:1] == ["study"]:
-        importlib.import_module(_STUDY).add_arguments(study)
-    study.set_defaults(run=_study)
-
-    whisper = verbs.add_parser(
-        "import_whisper",
-        help="turn a Whisper of CTranslate2's format into a folder for `frontend: transformers`",
-        allow_abbrev=False,
-    )
-    if argv[:1] == ["import_whisper"]:
-        importlib.import_module(_WHISPER).add_arguments(whisper)
-    whisper.set_defaults(run=_import_whisper)
+    for name, (module, what) in _VERBS.items():
+        verb = verbs.add_parser(name, help=what, allow_abbrev=False)
+        verb.set_defaults(run=_run_verb, module=module)
+        if argv[:1] == [name]:
+            importlib.import_module(module).add_arguments(verb)
 
     for task in TASKS.values():
         add_decoding_verb(verbs, task)
@@ -260,12 +258,8 @@ def _report(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _study(arguments: argparse.Namespace) -> int:
-    return importlib.import_module(_STUDY).run(arguments)
-
-
-def _import_whisper(arguments: argparse.Namespace) -> int:
-    return importlib.import_module(_WHISPER).run(arguments)
+def _run_verb(arguments: argparse.Namespace) -> int:
+    return importlib.import_module(arguments.module).run(arguments)
 
 
 def _log_to_console() -> None:

@@ -119,7 +119,6 @@ class ModelSearch:
         members: Sequence["Member"],
     ) -> list[list[Hypothesis] | None]:
         decoder, model = self._model.decoder, self._model
-        inputs = encoded.to(self._dtype)
         skip = getattr(model, "ctc_skip_tokens", 0)
         others = self._lm is not None or self._ngram is not None or members
         others = others or options.needs_plain_search or options.ctc_weight == 1.0
@@ -130,6 +129,7 @@ class ModelSearch:
                 self._graph_search = GraphSearch(*given)
             with meter.part("decoder_s"):
                 return self._graph_search(encoded, lengths, meter.note_cache)
+        inputs = encoded.to(self._dtype)
         with meter.part("decoder_s"):
             scorers = {"decoder": self._decoder_scorer(inputs, lengths, options)}
             if members:

@@ -8,8 +8,7 @@ import numpy as np
 
 from mtla_espnet.data.kaldi.tables import read_table
 from mtla_espnet.files import UserError
-from mtla_espnet.score.items import Items
-from mtla_espnet.score.registry import scores_of
+from mtla_espnet.score.registry import items_of
 
 SHOWN = 10
 # Each line is a text, a tabulator and a name in parentheses.
@@ -45,7 +44,7 @@ def find_examples(directories: Sequence[Path], measure: str) -> list[Example]:
         item, or not of the same items.
     """
     try:
-        items = [_items(directory)[measure] for directory in directories]
+        items = [items_of(directory)[measure] for directory in directories]
         texts = [read_table(directory / "text") for directory in directories]
     except (KeyError, UserError):  # scored by an earlier version, or what was decoded is gone
         return []
@@ -67,12 +66,6 @@ def find_examples(directories: Sequence[Path], measure: str) -> list[Example]:
             )
         )
     return found
-
-
-def _items(directory: Path) -> Mapping[str, Items]:
-    return {
-        key: each for score in scores_of(directory) for key, each in score.items(directory).items()
-    }
 
 
 def _read_references(directory: Path) -> dict[str, str]:

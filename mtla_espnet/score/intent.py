@@ -262,8 +262,8 @@ def _tables(scores: IntentScores) -> list[Table]:
 
 
 def _items(directory: Path) -> dict[str, Items]:
-    path = directory / DIRECTORY / SCORES_FILE
-    return {_ACCURACY: mean_items(read_scores(path, _ACCURACY))}
+    scores = read_scores(directory / DIRECTORY / SCORES_FILE, [_ACCURACY])
+    return {_ACCURACY: mean_items(scores[_ACCURACY])}
 
 
 SCORE = Score(

@@ -75,23 +75,26 @@ def write_scores(path: Path, columns: Mapping[str, Mapping[str, float]]) -> None
     write_text(path, stream.getvalue())
 
 
-def read_scores(path: Path, column: str) -> dict[str, float]:
-    """Read a column of a table of scores by item.
+def read_scores(path: Path, columns: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Read columns of a table of scores by item: heading -> id -> value.
 
     Args:
         path: CSV with a column `id`.
-        column: heading.
+        columns: headings.
 
     Raises:
         UserError: the file is missing, or has no such numbers.
     """
     try:
         with open(path, encoding="utf-8", newline="") as file:
-            return {row["id"]: float(row[column]) for row in csv.DictReader(file)}
+            rows = list(csv.DictReader(file))
+        return {name: {row["id"]: float(row[name]) for row in rows} for name in columns}
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; score the set again (stage 13)") from None
     except (KeyError, TypeError, ValueError):
-        raise UserError(f"{path}: no numbers {column!r} by id; score the set again") from None
+        raise UserError(
+            f"{path}: no numbers {', '.join(map(repr, columns))} by id; score the set again"
+        ) from None
 
 
 def check_same_items(sets: Sequence[tuple[Path, Items]]) -> None:

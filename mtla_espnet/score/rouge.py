@@ -288,8 +288,9 @@ def _read(directory: Path) -> Result:
 
 
 def _items(directory: Path) -> dict[str, Items]:
-    path = directory / DIRECTORY / SCORES_FILE
-    return {name: mean_items(read_scores(path, f"model_{name}")) for name in _KINDS.values()}
+    columns = {f"model_{name}": name for name in _KINDS.values()}
+    scores = read_scores(directory / DIRECTORY / SCORES_FILE, list(columns))
+    return {name: mean_items(scores[column]) for column, name in columns.items()}
 
 
 SCORE = Score(

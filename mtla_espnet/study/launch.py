@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mtla_espnet.jobs.log import say, tail
 from mtla_espnet.programs import start_program, stop_program
+from mtla_espnet.signals import signals_held
 from mtla_espnet.study.plan import Study
 
 _POLL_S = 0.2
@@ -34,14 +35,14 @@ def run_study(study: Study, side: int, gpus: Sequence[str] = ()) -> list[str]:
     """
     (study.directory / "logs").mkdir(parents=True, exist_ok=True)
     lanes = list(gpus) * side or [None] * side
-    prepared = {"prepare": study.prepare()}
-    if failed := _side_by_side(study, prepared, lanes[:1]):
+    prepare, *others = commands(study)
+    if failed := _side_by_side(study, dict([prepare]), lanes[:1]):
         return failed
-    train = {f"train {run.name}": study.train(run) for run in study.runs}
+    n_runs = len(study.runs)
+    train, decode = dict(others[:n_runs]), others[n_runs:]
     failed = _side_by_side(study, train, lanes)
-    trained = [run for run in study.runs if f"train {run.name}" not in failed]
-    decode = {f"decode {run.name}": study.decode(run) for run in trained}
-    return failed + _side_by_side(study, decode, lanes[:1])
+    trained = [call for name, call in zip(train, decode, strict=True) if name not in failed]
+    return failed + _side_by_side(study, dict(trained), lanes[:1])
 
 
 def commands(study: Study) -> list[tuple[str, list[str]]]:
@@ -67,7 +68,9 @@ def _side_by_side(
         while waiting or running:
             while waiting and free:
                 name, lane = waiting.pop(0), free.pop(0)
-                running[name] = _start(study, name, calls[name], lane, len(lanes)), lane, _now()
+                with signals_held():  # one that arrives while it starts would leave it behind
+                    process = _start(study, name, calls[name], lane, len(lanes))
+                    running[name] = process, lane, time.monotonic()
             time.sleep(_POLL_S)
             for name, (process, lane, since) in list(running.items()):
                 if process.poll() is None:
@@ -76,7 +79,7 @@ def _side_by_side(
                 free.append(lane)
                 count = f"{next(finished)}/{len(calls)}"
                 if process.returncode == 0:
-                    say(f"{count} {name}: {_now() - since:.0f} s")
+                    say(f"{count} {name}: {time.monotonic() - since:.0f} s")
                     continue
                 failed.append(name)
                 log = log_of(study, name)
@@ -104,7 +107,3 @@ def _start(study: Study, name: str, command: list[str], gpu: str | None, n_lanes
             stdout=log,
             stderr=subprocess.STDOUT,
         )
-
-
-def _now() -> float:
-    return time.monotonic()

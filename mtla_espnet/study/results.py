@@ -2,13 +2,12 @@
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 
 from mtla_espnet.files import UserError
 from mtla_espnet.report.rows import Row, gather
-from mtla_espnet.score.items import Items, check_same_items
+from mtla_espnet.score.items import check_same_items
 from mtla_espnet.score.record import Measure
-from mtla_espnet.score.registry import SCORES, scores_of
+from mtla_espnet.score.registry import SCORES, items_of
 from mtla_espnet.study.plan import Run, Study
 from mtla_espnet.study.statistics import Comparison, Spread, compare
 
@@ -90,7 +89,7 @@ def _tables(
     study: Study, tag: str, test_set: str, rows: dict[Run, Row], margin: float
 ) -> list[StudyTable]:
     directories = {run: study.experiment(run) / tag / test_set for run in rows}
-    items = {run: _items(directory) for run, directory in directories.items()}
+    items = {run: items_of(directory) for run, directory in directories.items()}
     names = [
         measure
         for score in SCORES.values()
@@ -118,11 +117,3 @@ def _tables(
         first = next(iter(of_measure.values()))
         tables.append(StudyTable(tag, test_set, measure, len(first.ids), kinds))
     return tables
-
-
-def _items(directory: Path) -> dict[str, Items]:
-    return {
-        name: each
-        for score in scores_of(directory)
-        for name, each in score.items(directory).items()
-    }

@@ -95,7 +95,7 @@ def test_sets_with_other_items_are_refused(tmp_path):
 
 def test_scores_of_an_older_run_are_asked_for_again(tmp_path):
     with pytest.raises(UserError, match=r"scores\.csv: no such file; score the set again"):
-        read_scores(tmp_path / "scores.csv", "correct")
+        read_scores(tmp_path / "scores.csv", ["correct"])
     (tmp_path / "scores.csv").write_text("id,other\na,1\n")
     with pytest.raises(UserError, match=r"no numbers 'correct' by id"):
-        read_scores(tmp_path / "scores.csv", "correct")
+        read_scores(tmp_path / "scores.csv", ["correct"])
