@@ -9,7 +9,7 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mtla_espnet import missing_recipes
@@ -20,6 +20,7 @@ from mtla_espnet.signals import end_by_exception
 from mtla_espnet.task import TASKS, task_named
 
 _INTERRUPTED = 130
+_SHELLS = ("bash", "zsh", "fish", "tcsh")
 
 # Verbs: name -> module with `add_arguments(parser)` and `run(arguments)`, which returns the exit
 # code; help.
@@ -127,7 +128,16 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+def _parser(argv: Sequence[str] | None) -> argparse.ArgumentParser:
+    """Return the parser of a command line.
+
+    Args:
+        argv: verbs have their arguments where it names them; None: all have.
+    """
+
+    def named(*words: str) -> bool:
+        return argv is None or tuple(argv[: len(words)]) == words
+
     parser = argparse.ArgumentParser(
         prog="mtla-espnet",
         description="Decoder-only speech models for ESPnet2: recipes, reports, transcription.",
@@ -145,7 +155,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     for name, (module, what) in CORPORA.items():
         corpus = corpora.add_parser(name, help=what, allow_abbrev=False)
         corpus.set_defaults(run=_prepare, corpus=module)
-        if argv[:2] == ["prepare", name]:
+        if named("prepare", name):
             importlib.import_module(module).add_arguments(corpus)
 
     data = verbs.add_parser("data", help="look at and convert data", allow_abbrev=False)
@@ -153,7 +163,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     for name, (module, what) in _DATA_COMMANDS.items():
         command = commands.add_parser(name, help=what, allow_abbrev=False)
         command.set_defaults(run=_data, module=module)
-        if argv[:2] == ["data", name]:
+        if named("data", name):
             importlib.import_module(module).add_arguments(command)
 
     from mtla_espnet.frontend import FEATS  # names only
@@ -163,11 +173,13 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     for name, (module, form, what) in FEATS.items():
         kind = kinds.add_parser(name, help=what, allow_abbrev=False)
         kind.set_defaults(run=_feats, module=module, form=form)
-        if argv[:2] == ["feats", name]:
+        if named("feats", name):
             importlib.import_module(module).add_arguments(kind)
 
     # Dispatched before argparse; here for the help.
-    verbs.add_parser("recipe", help="run the stages of a recipe (what its run.sh does)")
+    recipe = verbs.add_parser("recipe", help="run the stages of a recipe (what its run.sh does)")
+    if argv is None:
+        _add_recipe_options(recipe)
 
     report = verbs.add_parser(
         "report", help="compare the experiments of a recipe", allow_abbrev=False
@@ -183,12 +195,18 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     for name, (module, what) in _VERBS.items():
         verb = verbs.add_parser(name, help=what, allow_abbrev=False)
         verb.set_defaults(run=_run_verb, module=module)
-        if argv[:1] == [name]:
+        if named(name):
             importlib.import_module(module).add_arguments(verb)
 
     for task in TASKS.values():
         add_decoding_verb(verbs, task)
     add_align_verb(verbs)
+
+    completion = verbs.add_parser(
+        "completion", help="print what completes the words of this command in a shell"
+    )
+    completion.add_argument("shell", choices=_SHELLS)
+    completion.set_defaults(run=_completion)
     return parser
 
 
@@ -249,6 +267,38 @@ def _continue_in_other_python(argv: Sequence[str]) -> None:
         rest = [*argv[:place], *argv[place + (1 if equals else 2) :]]
         sys.stdout.flush()
         os.execv(python, [python, "-m", "mtla_espnet", "recipe", *rest])
+
+
+def _add_recipe_options(recipe: argparse.ArgumentParser) -> None:
+    from mtla_espnet.recipe.options import options_of
+
+    tasks = recipe.add_subparsers(metavar="TASK")
+    for task in TASKS.values():
+        parser = tasks.add_parser(task.name, help=task.does)
+        for option in (each for group in options_of(task.name).values() for each in group):
+            words = ("true", "false") if isinstance(option.default, bool) else option.choices
+            help_ = option.help.replace("%", "%%")
+            parser.add_argument(f"--{option.name}", choices=words or None, help=help_)
+
+
+def _completion(arguments: argparse.Namespace) -> int:
+    import shtab
+
+    parser = _parser(None)
+    for action in _actions(parser):
+        if action.type is Path:
+            action.complete = shtab.FILE
+    print(shtab.complete(parser, arguments.shell))
+    return 0
+
+
+def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    """Yield the arguments of a parser and of its verbs."""
+    for action in parser._actions:
+        yield action
+        if isinstance(action, argparse._SubParsersAction):
+            for verb in action.choices.values():
+                yield from _actions(verb)
 
 
 def _report(arguments: argparse.Namespace) -> int:
