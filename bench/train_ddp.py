@@ -7,7 +7,8 @@ parameters) by its own stage 11, and a model of the paper's size on generated fe
 `python -m mtla_espnet -m espnet2.bin.asr_train`. ESPnet splits each batch over the GPUs, so
 the same configuration has the same global batch on one and on two (`same`); with two GPUs a
 run with a global batch twice as large follows (`double`). Times are those of the training
-phase from the second epoch on, by ESPnet's reporter. smarthome trains in float32, the other
+phase from the second epoch on, by ESPnet's reporter. ESPnet spawns the processes; the
+model of the paper's size is also started by torchrun. smarthome trains in float32, the other
 in bf16 (`--use_amp true`). The peak of memory is the most that nvidia-smi saw on a GPU (CUDA's
 own and NCCL's included), beside the most that PyTorch held in the first process. `--device cpu`
 does the same with gloo, started by torchrun; with `--small` it is a test of this script, not a
@@ -109,9 +110,13 @@ class Launcher:
         prefix = [sys.executable, "-m", *torchrun, "-m"] if devices > 1 else [sys.executable, "-m"]
         return [*prefix, *words, "--ngpu", "0"]
 
-    def program(self, argv: list[str], devices: int) -> list[str]:
-        """Return the command of ESPnet's program."""
+    def program(self, argv: list[str], devices: int, torchrun: bool) -> list[str]:
+        """Return the command of ESPnet's program; `torchrun` starts the processes, or ESPnet."""
         words = ["mtla_espnet", "-m", "espnet2.bin.asr_train", *argv]
+        if self.device == "cuda" and torchrun:
+            start = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(devices)]
+            words = [*start, "-m", *words, "--ngpu", "1", "--multiprocessing_distributed", "false"]
+            return [sys.executable, "-m", *words]
         command = self.command(words, devices)
         if self.device == "cuda":
             return [*command, "--multiprocessing_distributed", str(devices > 1).lower()]
@@ -259,10 +264,13 @@ class PaperSize:
                 text = "".join(f"{line}\n" for line in content)
                 (self.root / f"{mode}.{name}").write_text(text)
 
-    def train(self, name: str, devices: int, double: bool = False) -> Result:
+    def train(
+        self, name: str, devices: int, double: bool = False, torchrun: bool = False
+    ) -> Result:
         """Train in a new directory, in bf16 where there are GPUs."""
         layers, size, heads = (1, 32, 2) if self.small else (12, 512, 8)
         encoder = {"output_size": size, "attention_heads": heads, "num_blocks": layers}
+        encoder["use_sdpa"] = "true"
         decoder = {
             "attention": "mtla",
             "attention_heads": heads,
@@ -291,7 +299,7 @@ class PaperSize:
         argv += ["--num_att_plot", "0", "--use_tensorboard", "false", "--use_matplotlib", "false"]
         argv += ["--log_interval", "2" if self.small else "5", "--keep_nbest_models", "1"]
         argv += ["--output_dir", str(self.root / name)]
-        command = self.launcher.program(argv, devices)
+        command = self.launcher.program(argv, devices, torchrun)
         return measure(name, command, self.root, self.root / name, None, self.seconds)
 
 
@@ -392,9 +400,11 @@ def train_paper(paper: PaperSize) -> None:
     """Compare one and two devices on the model of the paper's size."""
     one = paper.train("paper_1", 1)
     two = paper.train("paper_2_same", 2)
+    other = paper.train("paper_2_torchrun", 2, torchrun=True)
     double = paper.train("paper_2_double", 2, double=True)
-    print(table([(one, one, 1), (two, one, 2), (double, one, 2)]))
-    print(f"loss curve, 1 and 2 devices: {loss_difference(one, two):.4f}", flush=True)
+    print(table([(one, one, 1), (two, one, 2), (other, one, 2), (double, one, 2)]))
+    for result in (two, other):
+        print(f"loss curve, 1 and 2 devices: {loss_difference(one, result):.4f}", flush=True)
 
 
 def main() -> None:

@@ -7,25 +7,30 @@ them: lengths drawn as in read speech (a median of 6 s and 30 tokens), up to 20,
 encoder positions a batch with padding. All kinds see the same batches in turn, several
 times over; the median over rounds is the time. What the GPU's kernels take of it is told
 besides, since a slow host launches them too late. The encoder attends by SDPA, as in the
-recipes, or with `--plain_encoder` by ESPnet's plain operations, which are its default.
+recipes, or with `--plain_encoder` by ESPnet's plain operations, which are its default. Losses
+are those of our tasks, or with `--plain_losses` ESPnet's. The kind `espnet` is ESPnet's
+own Transformer decoder with as many layers, all of ESPnet's defaults and its losses.
 
     python bench/train_step.py [--prefix static recompute] [--kinds mha mtla2 ...]
 """
 
 import argparse
+import contextlib
 import functools
 import statistics
 import time
 
 import torch
+from espnet2.asr import espnet_model
 from espnet2.asr.ctc import CTC
-from espnet2.asr.espnet_model import ESPnetASRModel
+from espnet2.asr.decoder.transformer_decoder import TransformerDecoder
 from kernel_time import kernel_ms, kernels
 
 from mtla_espnet.decoder.decoder_only import PREFIX_MODES, DecoderOnly
 from mtla_espnet.encoder.conv1d_subsampling import Conv1dTransformerEncoder
+from mtla_espnet.tasks import losses
 
-KINDS = ("mha", "mla", "mtla2", "mtla4")
+KINDS = ("mha", "mla", "mtla2", "mtla4", "espnet")
 FEATURES, SHORTENING = 80, 4
 
 
@@ -51,9 +56,24 @@ def batches(count, positions, vocabulary, device):
         yield tuple(x.to(device) for x in (speech, lengths, text, text_lengths))
 
 
+@contextlib.contextmanager
+def our_losses(ours):
+    """Let ESPnet's model compute by our losses while it is built and called, or by its own."""
+    names = ("add_sos_eos", "th_accuracy", "LabelSmoothingLoss") if ours else ()
+    own = {name: getattr(espnet_model, name) for name in names}
+    for name in names:
+        setattr(espnet_model, name, getattr(losses, name))
+    try:
+        yield losses.CTC if ours else CTC
+    finally:
+        for name, value in own.items():
+            setattr(espnet_model, name, value)
+
+
 def build(
     kind,
     prefix,
+    ctc=CTC,
     vocabulary=8000,
     size=512,
     heads=8,
@@ -64,20 +84,23 @@ def build(
     """Return the model."""
     torch.manual_seed(0)
     options = {"down_rate": int(kind[4:])} if kind.startswith("mtla") else {}
-    decoder = DecoderOnly(
-        vocabulary,
-        size,
-        attention=kind.rstrip("0123456789"),
-        attention_conf=options,
-        attention_heads=heads,
-        num_blocks=decoder_blocks,
-        prefix=prefix,
-    )
+    sizes = {"attention_heads": heads, "num_blocks": decoder_blocks}
+    if kind == "espnet":
+        decoder = TransformerDecoder(vocabulary, size, **sizes)
+    else:
+        decoder = DecoderOnly(
+            vocabulary,
+            size,
+            attention=kind.rstrip("0123456789"),
+            attention_conf=options,
+            prefix=prefix,
+            **sizes,
+        )
     encoder = Conv1dTransformerEncoder(
         FEATURES, size, attention_heads=heads, num_blocks=encoder_blocks, use_sdpa=use_sdpa
     )
     tokens = ["<blank>", "<unk>", *map(str, range(vocabulary - 3)), "<sos/eos>"]
-    return ESPnetASRModel(
+    return espnet_model.ESPnetASRModel(
         vocabulary,
         tokens,
         frontend=None,
@@ -87,7 +110,7 @@ def build(
         encoder=encoder,
         postencoder=None,
         decoder=decoder,
-        ctc=CTC(vocabulary, size),
+        ctc=ctc(vocabulary, size),
         joint_network=None,
         ctc_weight=0.3,
         lsm_weight=0.1,
@@ -99,13 +122,16 @@ def build(
 class Training:
     """A model with its optimizer."""
 
-    def __init__(self, kind, prefix, use_sdpa=True):
-        self.model = build(kind, prefix, use_sdpa=use_sdpa).cuda()
+    def __init__(self, kind, prefix, use_sdpa=True, lean=True):
+        is_espnets = kind == "espnet"
+        self.lean = lean and not is_espnets
+        with our_losses(self.lean) as ctc:
+            self.model = build(kind, prefix, ctc, use_sdpa=use_sdpa and not is_espnets).cuda()
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-4)
 
     def update(self, batch):
         """Forward, loss, backward, Adam."""
-        with torch.autocast("cuda", dtype=torch.bfloat16):
+        with torch.autocast("cuda", dtype=torch.bfloat16), our_losses(self.lean):
             loss, _, _ = self.model(*batch)
         loss.backward()
         self.optimizer.step()
@@ -121,12 +147,12 @@ class Training:
         return time.perf_counter() - start
 
 
-def measure(kinds, prefix, data, rounds, use_sdpa):
+def measure(kinds, prefix, data, rounds, use_sdpa, lean):
     """Return ms an update, ms of kernels in it, and GiB at the peak, by kind; kinds take turns."""
     trainings, memory, kernel = {}, {}, {}
     for kind in kinds:
         held = torch.cuda.memory_allocated()
-        training = trainings[kind] = Training(kind, prefix, use_sdpa)
+        training = trainings[kind] = Training(kind, prefix, use_sdpa, lean)
         training.round(data)  # compiles our kernels, allocates
         torch.cuda.reset_peak_memory_stats()
         training.round(data)
@@ -148,6 +174,7 @@ def main():
     parser.add_argument("--batches", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--plain_encoder", action="store_true")
+    parser.add_argument("--plain_losses", action="store_true")
     args = parser.parse_args()
     data = list(batches(args.batches, 20_000, 8000, "cuda"))
     print(torch.cuda.get_device_name(), torch.__version__)
@@ -157,7 +184,8 @@ def main():
     head = " | ".join(f"{column} | x {args.kinds[0]}" for column in columns)
     print(f"| prefix | kind | {head} |\n" + "|---" * (2 + 2 * len(columns)) + "|")
     for prefix in args.prefix:
-        measured = measure(args.kinds, prefix, data, args.rounds, not args.plain_encoder)
+        ways = not args.plain_encoder, not args.plain_losses
+        measured = measure(args.kinds, prefix, data, args.rounds, *ways)
         for kind in args.kinds:
             cells = (f"{by[kind]:.2f} | {by[kind] / by[args.kinds[0]]:.3f}" for by in measured)
             print(f"| {prefix} | {kind} | {' | '.join(cells)} |", flush=True)

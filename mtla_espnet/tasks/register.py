@@ -32,7 +32,7 @@ from mtla_espnet.frontend.pretrained import StoredLayersFrontend
 from mtla_espnet.frontend.s3prl import S3prlFrontend
 from mtla_espnet.frontend.transformers import TransformersFrontend
 from mtla_espnet.task.record import Task
-from mtla_espnet.tasks import own_tasks
+from mtla_espnet.tasks import losses, own_tasks
 from mtla_espnet.tasks.slu_model import DecoderOnlySLUModel
 from mtla_espnet.trust import nothing_runs
 
@@ -69,6 +69,13 @@ def register() -> None:
         setattr(module, task.__name__, task)
     espnet2.tasks.slu.model_choices.classes.update(SLU_MODELS)
     espnet2.tasks.lm.LMTask = own_tasks.LMTask
+    for name in ("asr", "st", "slu", "mt"):
+        module = importlib.import_module(f"espnet2.{name}.espnet_model")
+        for quick in (losses.LabelSmoothingLoss, losses.add_sos_eos, losses.th_accuracy):
+            if hasattr(module, quick.__name__):
+                setattr(module, quick.__name__, quick)
+        if name != "mt":  # which has none
+            importlib.import_module(f"espnet2.tasks.{name}").CTC = losses.CTC
     # A type of data: `feats.scp,speech,fairseq_zip`.
     espnet2.train.dataset.DATA_TYPES["fairseq_zip"] = {
         "func": FeatureTable,

@@ -4,10 +4,9 @@ import inspect
 import math
 
 import torch
-from espnet2.legacy.nets.pytorch_backend.transformer.label_smoothing_loss import (
-    LabelSmoothingLoss,
-)
 from espnet2.slu.espnet_model import ESPnetSLUModel
+
+from mtla_espnet.tasks.losses import LabelSmoothingLoss
 
 
 class IntentWeightedLoss(LabelSmoothingLoss):

@@ -1,0 +1,112 @@
+import importlib
+
+import pytest
+import torch
+from espnet2.asr.ctc import CTC as ESPnetCTC
+from espnet2.legacy.nets.pytorch_backend import nets_utils
+from espnet2.legacy.nets.pytorch_backend.transformer import add_sos_eos as espnet_add_sos_eos
+from espnet2.legacy.nets.pytorch_backend.transformer import label_smoothing_loss
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mtla_espnet.tasks.losses import CTC, LabelSmoothingLoss, add_sos_eos, th_accuracy
+from mtla_espnet.tasks.register import register
+from strategies import seeds
+
+pytestmark = pytest.mark.espnet
+
+PADDING, VOCABULARY = -1, 7
+lengths = st.lists(st.integers(1, 6), min_size=1, max_size=4)
+
+
+def padded(lengths, seed):
+    """Targets (B, L) as wide as the longest, and their logits."""
+    torch.manual_seed(seed)
+    targets = torch.full((len(lengths), max(lengths)), PADDING)
+    for row, length in enumerate(lengths):
+        targets[row, :length] = torch.randint(1, VOCABULARY, (length,))
+    return targets, torch.randn(*targets.shape, VOCABULARY)
+
+
+@given(lengths, st.integers(1, 2), seeds)
+def test_texts_begin_and_end_as_espnets(lengths, repeat, seed):
+    targets, _ = padded(lengths, seed)
+    found = add_sos_eos(targets, 8, 9, PADDING, repeat)
+    expected = espnet_add_sos_eos.add_sos_eos(targets, 8, 9, PADDING, repeat)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_padding_beyond_the_longest_text_stays():
+    read, said = add_sos_eos(torch.tensor([[3, -1, -1]]), 1, 2, -1)
+    assert read.tolist() == [[1, 3, 2, 2]]
+    assert said.tolist() == [[3, 2, -1, -1]]
+
+
+@given(lengths, seeds)
+def test_accuracy_is_espnets(lengths, seed):
+    targets, logits = padded(lengths, seed)
+    found = th_accuracy(logits.flatten(0, 1), targets, PADDING)
+    assert found.shape == ()
+    expected = nets_utils.th_accuracy(logits.flatten(0, 1), targets, PADDING)
+    assert found.item() == torch.tensor(expected).item()
+
+
+@given(
+    lengths,
+    st.sampled_from([0.0, 0.1, 0.5]),
+    st.booleans(),
+    st.sampled_from([torch.float32, torch.float64, torch.bfloat16]),
+    seeds,
+)
+def test_the_smoothed_loss_and_its_gradient_are_espnets(
+    lengths, smoothing, normalize_length, dtype, seed
+):
+    targets, logits = padded(lengths, seed)
+    options = VOCABULARY, PADDING, smoothing, normalize_length
+    results = []
+    for loss in (LabelSmoothingLoss, label_smoothing_loss.LabelSmoothingLoss):
+        x = logits.to(dtype).requires_grad_()
+        # ESPnet's rounds the smoothed targets to the dtype of the logits
+        given = x if loss is LabelSmoothingLoss else x.to(torch.float64)
+        value = loss(*options)(given, targets)
+        value.backward()
+        results.append((value.double(), x.grad))
+    (ours, our_gradient), (theirs, their_gradient) = results
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(our_gradient, their_gradient)
+
+
+def test_another_criterion_is_left_to_espnet():
+    targets, logits = padded([3, 1], 0)
+    options = VOCABULARY, PADDING, 0.1, False, torch.nn.MSELoss(reduction="none")
+    expected = label_smoothing_loss.LabelSmoothingLoss(*options)(logits, targets)
+    assert torch.equal(LabelSmoothingLoss(*options)(logits, targets), expected)
+
+
+@given(lengths, st.booleans(), seeds)
+def test_ctc_is_espnets(lengths, reduce, seed):
+    targets, _ = padded(lengths, seed)
+    frames = torch.tensor([2 * length + 1 for length in lengths])
+    x = torch.randn(len(lengths), int(frames.max()), 5)
+    theirs = ESPnetCTC(VOCABULARY, 5, reduce=reduce)
+    ours = CTC(VOCABULARY, 5, reduce=reduce)
+    ours.load_state_dict(theirs.state_dict())
+    gradients = []
+    for ctc in (ours, theirs):
+        own = x.clone().requires_grad_()
+        loss = ctc(own, frames, targets, torch.tensor(lengths))
+        loss.sum().backward()
+        gradients.append((loss.detach(), own.grad))
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+@pytest.mark.parametrize("task", ["asr", "st", "slu", "mt"])
+def test_espnets_models_compute_by_them(task):
+    register()
+    module = importlib.import_module(f"espnet2.{task}.espnet_model")
+    assert module.LabelSmoothingLoss is LabelSmoothingLoss
+    if task != "slu":  # whose losses are those of asr
+        assert module.add_sos_eos is add_sos_eos and module.th_accuracy is th_accuracy
+    if task != "mt":
+        assert importlib.import_module(f"espnet2.tasks.{task}").CTC is CTC
