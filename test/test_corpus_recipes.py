@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from mtla_espnet.recipe.options import parse_options
+from queen_game import dialogue, game, mp3
 from raw_corpora import FIXTURES, write_debian_indices
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 AMI_PART = '--mic ihm --meetings "ES2002a ES2011a EN2002a" --max_rejected 20'
 # Recipe -> the variable that names its corpus, and options for its fixture.
 RECIPES = {
+    "amazon_queen/asr1": ("QUEEN", ["--nbpe", "30", "--speed_perturb_factors", ""]),
     "ami/asr1": ("AMI", ["--nbpe", "36", "--max_unaligned", "30", "--local_data_opts", AMI_PART]),
     "debian/sum1": ("DEBIAN", ["--tgt_nbpe", "120"]),
     "must_c/asr1": ("MUST_C", ["--nbpe", "36", "--max_wav_duration", "1.5"]),
@@ -127,6 +129,28 @@ def test_debian_runs_on_its_fixture(tmp_path):
     tests = (recipe / "dump/raw/test/text").read_text(encoding="utf-8").splitlines()
     (references,) = recipe.glob("exp/mt_*/decode_*/test/score_rouge/ref.trn")
     assert len(references.read_text(encoding="utf-8").splitlines()) == len(tests) >= 2
+
+
+@pytest.mark.espnet
+def test_amazon_queen_runs_on_a_game(tmp_path):
+    words = "the plane has landed in a jungle near some old temple".split()
+    talks = {
+        number: " ".join(words[(number * step) % 11] for step in range(1, 5))
+        for number in range(6, 16)
+    }
+    characters = ("BOB", "JIM", "WITCH")
+    files = {"QUEEN2.JAS": b""}
+    speech = mp3(1.5)
+    for key, who in enumerate(characters, 1):
+        lines = {number: f"{who} {text}" for number, text in talks.items()}
+        files[f"{who}.DOG"] = dialogue(key, {6: f"Joe {who}"}, lines)
+        files |= {f"{key:02d}{number:04X}P1.SB": speech for number in lines}
+        files[f"{key:02d}0006J1.SB"] = speech
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/queen.1c").write_bytes(game(files))
+    recipe, results = run_all_stages("amazon_queen/asr1", tmp_path, corpus=tmp_path / "raw")
+    assert re.search(r"/test_characters\|10\|50\|", results)
+    assert re.search(r"/test_scenes\|1\|2\|", results)
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))

@@ -6,6 +6,10 @@ A corpus module has `add_arguments(parser)`, which declares its options, and
 
 # Name -> module, which is imported only when that corpus is prepared, and what it is.
 CORPORA = {
+    "amazon_queen": (
+        "mtla_espnet.corpora.amazon_queen.prepare",
+        "acted English of an adventure game, for recognition",
+    ),
     "ami": ("mtla_espnet.corpora.ami.prepare", "AMI: meetings in English, for recognition"),
     "debian": ("mtla_espnet.corpora.debian", "Debian's package descriptions, for summaries"),
     "mini_an4": ("mtla_espnet.corpora.mini_an4", "seven recordings of AN4, in espnet's wheel"),

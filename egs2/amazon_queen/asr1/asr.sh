@@ -1,0 +1,2 @@
+#!/usr/bin/env bash
+exec ../../TEMPLATE/asr1/asr.sh "$@"

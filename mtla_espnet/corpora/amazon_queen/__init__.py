@@ -1,0 +1,1 @@
+"""Flight of the Amazon Queen: acted English of an adventure game."""
