@@ -59,7 +59,7 @@ pack() {
     . ./path.sh
     packed=$(mktemp -d) || exit 1
     trap 'rm -rf -- "$packed"' EXIT
-    "$python" "$checkout/bench/tuxpaint_opus.py" "$corpus" "$packed" || exit 1
+    "$python" "$checkout/bench/speech_pack.py" "$packed" "$corpus/asr1" "$corpus/st1" || exit 1
     cp -r downloads/whisper-tiny.en "$packed/asr1/downloads/" || exit 1
     # Each recording's file is padded: xz leaves 20 of 28 MB.
     tar cJf "$file" -C "$packed" asr1 st1

@@ -19,7 +19,8 @@ class KindResult:
     Args:
         kind: overlay of the attention.
         spread: of the measure over seeds.
-        comparison: with the baseline; None for the baseline itself, or where it is missing.
+        comparison: with the baseline; None for the baseline itself, where it is missing, and on
+            a set of one item.
         rows: costs, one a seed.
     """
 
@@ -110,7 +111,8 @@ def _tables(
             if not runs:
                 continue
             compared = None
-            if baseline and kind != study.baseline:
+            # A set of one item says nothing of other items.
+            if baseline and kind != study.baseline and len(baseline[0].ids) > 1:
                 compared = compare(list(runs.values()), baseline, margin, measure.lower_is_better)
             spread = Spread(tuple(each.of_all for each in runs.values()))
             kinds.append(KindResult(kind, spread, compared, [rows[run] for run in runs]))

@@ -38,7 +38,8 @@ if options["--stage"] == "12":
     seed = options["--asr_args"].split()[-1]
     draw = random.Random(options["--attention"] + seed)
     wrong = 0.1 if options["--attention"] == "mha" else 0.4
-    texts = {f"s-{i}": "a b c d e f g h" for i in range(40)}
+    items = 1 if pathlib.Path("one_item").exists() else 40
+    texts = {f"s-{i}": "a b c d e f g h" for i in range(items)}
     said = {key: " ".join(w if draw.random() > wrong else "x" for w in text.split())
             for key, text in texts.items()}
     write_table(directory / "ref", texts)
@@ -109,6 +110,14 @@ def test_a_whole_study(recipe, capsys):
     assert main([*arguments, "--report_only"]) == 0
     assert capsys.readouterr().out in out
     assert len(calls(recipe)) == 9
+
+
+def test_a_set_of_one_item_is_told_without_intervals(recipe):
+    (recipe / "one_item").touch()
+    study = study_of(recipe)
+    assert run_study(study, side=1) == []
+    rows = [line.split("|") for line in write_report(study, 0.5).splitlines() if "| mtla" in line]
+    assert rows and all({cell.strip() for cell in row[4:-1]} == {"-"} for row in rows)
 
 
 def test_trainings_take_the_gpus_in_turn_and_share_the_cores(recipe, monkeypatch):
