@@ -1,6 +1,6 @@
 # `make demo` and `make test` do all set-up themselves; the second call starts in seconds.
 .POSIX:
-.PHONY: help env test-env demo demo-all test test-cluster lint clean
+.PHONY: help env test-env demo demo-all test test-cluster lint docs clean
 BIN = .venv/bin
 
 help:
@@ -9,6 +9,7 @@ help:
 	@echo 'make test   all tests and checks'
 	@echo 'make test-cluster  the tests on a Slurm of this machine (CONTRIBUTING.md)'
 	@echo 'make lint   the checks alone: ruff, import layers, shellcheck'
+	@echo 'make docs   the documentation as a site: build/site/index.html'
 	@echo 'make env    only make .venv, without the packages of the tests'
 	@echo 'make clean  remove .venv and caches; data and experiments of the recipes stay'
 
@@ -37,6 +38,11 @@ lint: test-env
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports
 	@tools/lint_shell.sh
+
+# A warning, such as of a dead link, is an error.
+docs: test-env
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+	@echo 'The documentation is build/site/index.html'
 
 clean:
 	rm -rf .venv build dist ./*.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache

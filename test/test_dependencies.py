@@ -26,7 +26,7 @@ NOT_IMPORTED = {
 OPTIONAL = {"triton", "kenlm", "dask-kubernetes"}
 READERS = {
     "mtla_espnet": ("recipes", "cluster"),
-    "test": ("recipes", "cluster", "test"),
+    "test": ("recipes", "cluster", "docs", "test"),
     "bench": ("recipes", "bench"),
 }
 SPDX = {

@@ -29,16 +29,27 @@ def test_links_lead_to_files(path):
     links = re.findall(r"\]\(([^)#\s]+)\)", text)
     local = [link for link in links if "://" not in link and not link.startswith("mailto:")]
     assert [link for link in local if not (path.parent / link).exists()] == []
+    directories = [link for link in local if (path.parent / link).is_dir()]
+    assert [link for link in directories if not (path.parent / link / "README.md").exists()] == []
 
 
-def test_the_modules_of_the_readme_run():
-    text = (CHECKOUT / "README.md").read_text(encoding="utf-8")
-    section = text.partition("## The attention alone")[2].partition("\n## ")[0]
+def test_the_modules_of_the_page_run():
     names = {}
-    for block in re.findall(r"```python\n(.*?)```", section, re.DOTALL):
+    for block in python_blocks("docs/attention.md"):
         exec(block, names)
     assert names["y"].shape == (2, 40, 512) and names["cache"].rows == 6
     assert names["model"].init_cache(1, 1).nbytes == 0
+
+
+def test_the_module_of_the_readme_runs():
+    names = {}
+    exec(python_blocks("README.md")[0], names)
+    assert names["y"].shape == (2, 64, 512)
+
+
+def python_blocks(page):
+    text = (CHECKOUT / page).read_text(encoding="utf-8")
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
 
 
 # A docstring is read alone, in an editor: it says what it means instead of where that is said.
