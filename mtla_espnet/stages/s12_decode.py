@@ -72,9 +72,8 @@ def run(recipe: Recipe, part: Part) -> None:
             listed in `failed.tsv` beside the results of the others.
     """
     options = recipe.options
-    load_espnet()  # once: the jobs are forked children
     from mtla_espnet.inference.journal import read_journals
-    from mtla_espnet.search.batching import available_memory  # here: they load ESPnet
+    from mtla_espnet.search.batching import available_memory  # here: they load torch
 
     data_dir = recipe.sets.evaluated[part.name]
     log_dir = part.directory / "logdir"
@@ -91,6 +90,9 @@ def run(recipe: Recipe, part: Part) -> None:
     devices = visible_devices() if gpu and not on_cluster() else []
     n_jobs = max(1, min(_wanted_jobs(recipe, devices), len(lengths)))
     alone = n_jobs == 1 and not on_cluster()
+    each = devices_of(n_jobs) if devices and not alone else []
+    if not each and not on_cluster():
+        load_espnet()  # once: the jobs are forked children
     memory_bytes = round(1e9 * options.max_memory) or None
     if not on_cluster():
         memory_bytes = memory_bytes or available_memory()
@@ -118,8 +120,7 @@ def run(recipe: Recipe, part: Part) -> None:
     )
     logs = log_dir / f"{recipe.task.model}_inference.*.log"
     bar = None if alone else f"decode {part.name}"  # one job shows its own
-    each = devices_of(n_jobs) if devices else []
-    decoded = run_numbered_jobs(shard, n_jobs, logs, bar, devices=[] if alone else each)
+    decoded = run_numbered_jobs(shard, n_jobs, logs, bar, devices=each)
     _, earlier = read_journals(journals, identity, without={shard.journal for shard in decoded})
     outputs = [log_dir / f"output.{number}" for number in range(1, n_jobs + 1)]
     # What an earlier decode reached does not belong to this one.

@@ -7,7 +7,7 @@ from pathlib import Path
 from mtla_espnet.data.kaldi.tables import read_table, write_table
 from mtla_espnet.directories import replace_directory, scratch_directory
 from mtla_espnet.files import atomic_path, write_text
-from mtla_espnet.jobs.fan_out import number_of_shards
+from mtla_espnet.jobs.fan_out import number_of_shards, on_cluster
 from mtla_espnet.jobs.log import job_log
 from mtla_espnet.jobs.numbered import run_numbered_jobs, split_keys
 from mtla_espnet.recipe.espnet_arguments import load_espnet, run_espnet_program
@@ -44,7 +44,8 @@ def collect_statistics(
         JobFailed: ESPnet's program failed.
     """
     log_dir = directory / "logdir"
-    load_espnet()  # once: the jobs are forked children
+    if not on_cluster():
+        load_espnet()  # once: the jobs are forked children
     sizes = {mode: block_size(len(names)) for mode, names in keys.items()}
     nj = number_of_shards(recipe.options.nj)
     shards = {mode: split_blocks(list(keys[mode]), nj, sizes[mode]) for mode in keys}
