@@ -24,6 +24,8 @@ import torch
 from espnet2.asr import espnet_model
 from espnet2.asr.ctc import CTC
 from espnet2.asr.decoder.transformer_decoder import TransformerDecoder
+from espnet2.legacy.nets.pytorch_backend import nets_utils
+from espnet2.legacy.nets.pytorch_backend.transformer import add_sos_eos, label_smoothing_loss
 from kernel_time import kernel_ms, kernels
 
 from mtla_espnet.decoder.decoder_only import PREFIX_MODES, DecoderOnly
@@ -32,6 +34,11 @@ from mtla_espnet.tasks import losses
 
 KINDS = ("mha", "mla", "mtla2", "mtla4", "espnet")
 FEATURES, SHORTENING = 80, 4
+ESPNETS = {
+    "add_sos_eos": add_sos_eos.add_sos_eos,
+    "th_accuracy": nets_utils.th_accuracy,
+    "LabelSmoothingLoss": label_smoothing_loss.LabelSmoothingLoss,
+}
 
 
 def batches(count, positions, vocabulary, device):
@@ -57,16 +64,15 @@ def batches(count, positions, vocabulary, device):
 
 
 @contextlib.contextmanager
-def our_losses(ours):
+def losses_of(ours):
     """Let ESPnet's model compute by our losses while it is built and called, or by its own."""
-    names = ("add_sos_eos", "th_accuracy", "LabelSmoothingLoss") if ours else ()
-    own = {name: getattr(espnet_model, name) for name in names}
-    for name in names:
-        setattr(espnet_model, name, getattr(losses, name))
+    before = {name: getattr(espnet_model, name) for name in ESPNETS}
+    for name, own in ESPNETS.items():
+        setattr(espnet_model, name, getattr(losses, name) if ours else own)
     try:
         yield losses.CTC if ours else CTC
     finally:
-        for name, value in own.items():
+        for name, value in before.items():
             setattr(espnet_model, name, value)
 
 
@@ -125,13 +131,13 @@ class Training:
     def __init__(self, kind, prefix, use_sdpa=True, lean=True):
         is_espnets = kind == "espnet"
         self.lean = lean and not is_espnets
-        with our_losses(self.lean) as ctc:
+        with losses_of(self.lean) as ctc:
             self.model = build(kind, prefix, ctc, use_sdpa=use_sdpa and not is_espnets).cuda()
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-4)
 
     def update(self, batch):
         """Forward, loss, backward, Adam."""
-        with torch.autocast("cuda", dtype=torch.bfloat16), our_losses(self.lean):
+        with torch.autocast("cuda", dtype=torch.bfloat16), losses_of(self.lean):
             loss, _, _ = self.model(*batch)
         loss.backward()
         self.optimizer.step()
