@@ -1,6 +1,6 @@
 # `make demo` and `make test` do all set-up themselves; the second call starts in seconds.
 .POSIX:
-.PHONY: help env test-env demo demo-all test test-cluster lint docs clean
+.PHONY: help env test-env demo demo-all test test-cluster lint docs dist clean
 BIN = .venv/bin
 
 help:
@@ -10,6 +10,7 @@ help:
 	@echo 'make test-cluster  the tests on a Slurm of this machine (CONTRIBUTING.md)'
 	@echo 'make lint   the checks alone: ruff, import layers, shellcheck'
 	@echo 'make docs   the documentation as a site: build/site/index.html'
+	@echo 'make dist   the wheel, dist/*.whl, tried in environments of its own'
 	@echo 'make env    only make .venv, without the packages of the tests'
 	@echo 'make clean  remove .venv and caches; data and experiments of the recipes stay'
 
@@ -43,6 +44,12 @@ lint: test-env
 docs: test-env
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 	@echo 'The documentation is build/site/index.html'
+
+# The tests install it into an empty environment: with torch alone, and with the extra recipes.
+dist: test-env
+	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q test/tools/test_dist.py
+	@ls -l dist/*.whl
 
 clean:
 	rm -rf .venv build dist ./*.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache

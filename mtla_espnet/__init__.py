@@ -7,7 +7,7 @@ PyTorch nor ESPnet.
 import importlib
 import importlib.util
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _STANDALONE = "mtla_espnet.attention.standalone"
 _HF = "mtla_espnet.hf"

@@ -25,7 +25,7 @@ NOT_IMPORTED = {
 # Imported where it is there: it comes with PyTorch, or is looked for first.
 OPTIONAL = {"triton", "kenlm", "dask-kubernetes"}
 READERS = {
-    "mtla_espnet": ("recipes", "cluster"),
+    "mtla_espnet": ("recipes", "cluster", "espnet3"),
     "test": ("recipes", "cluster", "docs", "test"),
     "bench": ("recipes", "bench"),
 }

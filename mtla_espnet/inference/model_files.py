@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 
 from mtla_espnet.config import check_choices
-from mtla_espnet.files import UserError, reading
+from mtla_espnet.files import UserError, read_text, reading
 from mtla_espnet.inference.model_config import check_config
-from mtla_espnet.inference.named_files import home_of, resolve_files
+from mtla_espnet.inference.named_files import find_file, home_of, resolve_files
 from mtla_espnet.inference.packs import unpack_model, unpacked_model
 from mtla_espnet.inference.weights import check_parameters, no_larger_than, read_parameters
 from mtla_espnet.task import TASKS, task_of
@@ -23,6 +23,8 @@ from mtla_espnet.task.record import Task
 from mtla_espnet.trust import nothing_runs
 from mtla_espnet.yaml_files import read_yaml
 
+# Packs that come with the package: `smarthome` names `smarthome.zip`.
+_SHIPPED = {path.stem: path for path in Path(__file__).parent.glob("*.zip")}
 MODEL_FILES = ("valid.acc.ave.pth", "valid.acc.best.pth", "latest.pth")
 
 
@@ -32,7 +34,8 @@ def model_files(path: Path, task: Task = TASKS["asr"]) -> Iterator[dict[str, Pat
 
     Args:
         path: an experiment's directory with `config.yaml` and one of `MODEL_FILES`, a zip file
-            of stage 14 or `espnet2.bin.pack`, or the directory of an unpacked one.
+            of stage 14 or `espnet2.bin.pack`, the directory of an unpacked one, or `smarthome`,
+            the small model that comes with the package.
         task: that it is of.
 
     Yields:
@@ -43,6 +46,8 @@ def model_files(path: Path, task: Task = TASKS["asr"]) -> Iterator[dict[str, Pat
         UserError: it is neither, or lacks a file.
     """
     path = Path(path)
+    if not path.exists():
+        path = _SHIPPED.get(str(path), path)
     if path.is_dir() and (path / "meta.yaml").is_file():
         yield _of_task(unpacked_model(path, _keys(task)), path, task)
         return
@@ -61,7 +66,10 @@ def model_files(path: Path, task: Task = TASKS["asr"]) -> Iterator[dict[str, Pat
         }
         return
     if not path.is_file():
-        raise UserError(f"{path}: no such directory or zip file of a trained model")
+        raise UserError(
+            f"{path}: no such directory or zip file of a trained model (known by name: "
+            f"{', '.join(_SHIPPED)})"
+        )
     with tempfile.TemporaryDirectory() as directory:
         try:
             yield unpack(path, Path(directory), task)
@@ -165,7 +173,16 @@ def read_config(path: Path, home: Path | None = None) -> dict:
     if not path.exists():
         raise UserError(f"{path}: no such file (train the model first)")
     config = read_yaml(path)
+    if isinstance(config, dict) and isinstance(config.get("token_list"), str):
+        config["token_list"] = _listed_tokens(config["token_list"], path)  # espnet3 names a file
     if not isinstance(config, dict) or not isinstance(config.get("token_list"), list):
         raise UserError(f"{path}: not a configuration that ESPnet's training wrote")
     resolve_files(config, path, home)
     return config
+
+
+def _listed_tokens(name: str, path: Path) -> list[str]:
+    found = find_file(name, path)
+    if found is None:
+        raise UserError(f"{path}: names {name}, which is not there: not in a directory above it")
+    return read_text(found).splitlines()

@@ -60,6 +60,10 @@ class SpeechModel(TrainedModel):
             return self.train_args.input_size
         return getattr(self.model.frontend, "feature_size", None)
 
+    def __call__(self, speech):
+        """Decode speech, or a list of it, as `TrainedModel` does; the name is ESPnet's."""
+        return super().__call__(speech)
+
     def prepare(self, name: int | str, value) -> Utterance:
         """Return the input that speech, named for messages, is for the model."""
         try:

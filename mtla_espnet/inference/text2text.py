@@ -39,6 +39,10 @@ class Text2Text(TrainedModel):
     ):
         super().__init__(mt_train_config, mt_model_file, **options)
 
+    def __call__(self, src_text):
+        """Decode a text, or a list of them, as `TrainedModel` does; the name is ESPnet's."""
+        return super().__call__(src_text)
+
     def prepare(self, name: int | str, value: str | np.ndarray | Tensor) -> Utterance:
         """Return the input that a text, or (T,) ids of tokens, is for the model."""
         if isinstance(value, str):

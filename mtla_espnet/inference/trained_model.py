@@ -122,7 +122,7 @@ class TrainedModel:
             self.options = dataclasses.replace(self.options, ctc_weight=0.0)
         check_decodable(self.model, self._ctc(), self.options, train_config)
         self._blank = getattr(self.model, "blank_id", 0)
-        self.tokenizer, self._preprocess = load_tokenizer(
+        self._tokenizer, self._preprocess = load_tokenizer(
             espnet_task, self.train_args, Path(train_config), token_type, bpemodel
         )
         if forced_prefix:
@@ -157,7 +157,8 @@ class TrainedModel:
 
         Args:
             model: an experiment's directory, a pack of stage 14 or `espnet2.bin.pack` (zip), or
-                the directory of an unpacked one.
+                the directory of an unpacked one; or `smarthome`, the small English model of
+                spoken home commands that comes with the package.
             inference_config: a file of decoding options, in place of those that are kept.
             trust_files: let its files run code, and lie anywhere; for models whose maker you
                 trust as yourself.
@@ -174,6 +175,11 @@ class TrainedModel:
             loaded = cls(**files | kept | options)
             loaded.load_beside(files[f"{cls.task.model}_train_config"])
             return loaded
+
+    @property
+    def tokenizer(self):
+        """ESPnet's tokenizer; None where the model has no type of tokens."""
+        return self._tokenizer  # private: espnet3 logs what is public, and fails on sentencepiece
 
     # What the tasks have of their own
 

@@ -6,6 +6,10 @@ habits and command lines keep working.
 
 from mtla_espnet.task.option import Option
 
+_VOCABULARY = "not supported: its vocabulary is that of a pretrained decoder: use bpe"
+_OF_OTHER_DECODERS = dict.fromkeys(
+    ("hugging_face", "whisper_en", "whisper_multilingual"), _VOCABULARY
+)
 # Those of models are in `mtla_espnet.recipe.model_option_table`.
 DATA_OPTIONS: dict[str, list[Option]] = {
     "General": [
@@ -17,6 +21,12 @@ DATA_OPTIONS: dict[str, list[Option]] = {
         Option("skip_eval", False, "Leave out stages 12 and 13."),
         Option("skip_packing", True, "Leave out stage 14."),
         Option("skip_upload_hf", True, "Leave out stage 15."),
+        Option(
+            "skip_upload",
+            True,
+            "Of older recipes.",
+            unsupported={False: "not supported: pack by --skip_packing false (stage 14)"},
+        ),
         Option(
             "hf_repo",
             "",
@@ -199,7 +209,8 @@ DATA_OPTIONS: dict[str, list[Option]] = {
             "{side}token_type",
             "bpe",
             "Unit of text; phn: phonemes, which --g2p makes of the text, or which it holds.",
-            choices=("bpe", "char", "word", "phn"),
+            choices=("bpe", "char", "word", "phn", *_OF_OTHER_DECODERS),
+            unsupported=_OF_OTHER_DECODERS,
         ),
         Option(
             "lang", "noinfo", "Language, part of directory names; noinfo: left out.", changes=(15,)
@@ -209,6 +220,12 @@ DATA_OPTIONS: dict[str, list[Option]] = {
             "{side}bpemode", "unigram", "Kind of sentencepiece model.", choices=("unigram", "bpe")
         ),
         Option("{side}bpe_char_cover", 1.0, "Share of characters that the BPE model covers."),
+        Option(
+            "{side}bpe_input_sentence_size",
+            100000000,
+            "Lines to train BPE on.",
+            unsupported={...: "not supported: give some of the lines as --bpe_train_text"},
+        ),
         Option("{side}bpe_nlsyms", "", "Symbols that BPE keeps whole, separated by commas."),
         Option(
             "{side}bpe_train_text", "", "Text to train BPE on; default: that of the training set."

@@ -114,6 +114,9 @@ def test_texts_that_are_no_names_may_be_long():
         (["--feats_type", "raw_copy"], "--feats_type raw_copy: not supported"),
         (["--use_word_lm", "true"], "--use_word_lm true: not supported, as in ESPnet"),
         (["--use_k2", "true"], "--use_k2 true: not supported: decoding is a beam search"),
+        (["--skip_upload", "false"], "--skip_upload false: not supported: pack by --skip_packing"),
+        (["--token_type", "whisper_en"], "--token_type whisper_en: not supported: its vocabulary"),
+        (["--bpe_input_sentence_size", "9"], "9: not supported: give some of the lines as"),
         (["--use_streaming", "true"], "--use_streaming true: not supported: the decoder reads"),
     ],
 )

@@ -19,7 +19,8 @@ SETS = ["--train_set", "train", "--valid_set", "dev", "--test_sets", "test"]
 ANEW = {
     "": (
         "stage stop_stage skip_stages skip_data_prep skip_train skip_eval skip_packing "
-        "skip_upload_hf force dry_run parallel submit_training ngpu num_nodes "
+        "skip_upload_hf skip_upload bpe_input_sentence_size src_bpe_input_sentence_size "
+        "tgt_bpe_input_sentence_size force dry_run parallel submit_training ngpu num_nodes "
         "save_interval_updates nj "
         "python allow_pipes max_unaligned "
         "use_word_lm use_ngram use_k2 use_streaming max_memory download_model "
