@@ -20,9 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mtla_espnet.attention.base import require_integer
+from mtla_espnet.attention.incremental_state import KeepsIncrementalState
 from mtla_espnet.attention.mtla import HyperNetwork, merge_chunks
 from mtla_espnet.attention.step_weights import weight_of
-from mtla_espnet.attention.torch_arguments import MAKING, refuse_others
+from mtla_espnet.attention.torch_arguments import MAKING, check_padding, refuse_others
 from mtla_espnet.position import unpadded_first
 
 _LEAVE_OUT = "this attention has none: leave it out"
@@ -72,7 +73,7 @@ class CrossCache:
         self.latent, self.chunks = self.latent[parents], self.chunks[parents]
 
 
-class MultiheadTemporalLatentCrossAttention(nn.Module):
+class MultiheadTemporalLatentCrossAttention(KeepsIncrementalState, nn.Module):
     """Cross-attention to merged latents; the equations stand at the head of this module.
 
     Args:
@@ -158,11 +159,7 @@ class MultiheadTemporalLatentCrossAttention(nn.Module):
         counts = torch.full((batch,), size, device=key.device)
         index = torch.arange(size, device=key.device).expand(batch, size)
         if key_padding_mask is not None:
-            if key_padding_mask.shape != key.shape[:2] or key_padding_mask.dtype != torch.bool:
-                raise ValueError(
-                    f"key_padding_mask must be bool of shape {(batch, size)}, got "
-                    f"{key_padding_mask.dtype} of {tuple(key_padding_mask.shape)}"
-                )
+            check_padding(key_padding_mask, key)
             counts = (~key_padding_mask).sum(dim=1)
             column, index = unpadded_first(key_padding_mask)
             key = key.gather(1, column[..., None].expand_as(key))
@@ -232,24 +229,6 @@ class MultiheadTemporalLatentCrossAttention(nn.Module):
             cache = incremental_state[self._state_name] = held
         self._check_rows(query, cache)
         return self._attend_absorbed(query, cache)
-
-    def reorder_incremental_state(self, incremental_state: dict, new_order: Tensor) -> dict:
-        """Let row n of the state of this layer go on from row new_order[n].
-
-        Args:
-            incremental_state: of `forward`, changed in place.
-            new_order: (N',) int64; N' may differ from the rows so far.
-
-        Returns:
-            `incremental_state`.
-        """
-        if self._state_name in incremental_state:
-            incremental_state[self._state_name].reorder(new_order)
-        return incremental_state
-
-    @property
-    def _state_name(self) -> str:
-        return f"{type(self).__name__}.{id(self)}"
 
     def _check_rows(self, query: Tensor, held: CrossCache) -> None:
         if query.dim() != 3 or len(query) != held.rows:

@@ -7,12 +7,19 @@ accepted where it means what is done here, and refused where it does not.
 import torch
 from torch import Tensor
 
-from mtla_espnet.attention.torch_arguments import CALL, MAKING, is_causal_mask, refuse_others
+from mtla_espnet.attention.incremental_state import KeepsIncrementalState
+from mtla_espnet.attention.torch_arguments import (
+    CALL,
+    MAKING,
+    check_padding,
+    is_causal_mask,
+    refuse_others,
+)
 from mtla_espnet.cache.growing import DecodingCache
 from mtla_espnet.position import Positions, unpadded_first
 
 
-class StandAlone:
+class StandAlone(KeepsIncrementalState):
     """Adds the call of the paper's code in front of a `SelfAttention`.
 
     Args:
@@ -45,26 +52,6 @@ class StandAlone:
         cache = self.new_cache(torch.zeros(1, dtype=torch.int64, device=self.wo.weight.device))
         cache.expand(batch, max_length)
         return cache
-
-    def reorder_incremental_state(self, incremental_state: dict, new_order: Tensor) -> dict:
-        """Let row n of the state of this layer go on from row new_order[n].
-
-        Args:
-            incremental_state: of `forward`, changed in place.
-            new_order: (N',) int64; N' may differ from the rows so far.
-
-        Returns:
-            `incremental_state`.
-        """
-        cache = incremental_state.get(self._state_name)
-        if cache is not None:
-            cache.reorder(new_order)
-        return incremental_state
-
-    @property
-    def _state_name(self) -> str:
-        """The key of this layer in an `incremental_state`."""
-        return f"{type(self).__name__}.{id(self)}"
 
     def forward(
         self,
@@ -147,11 +134,7 @@ class StandAlone:
         self, query: Tensor, key: Tensor, padding: Tensor, rotary: Tensor | None
     ) -> Tensor:
         """Move unpadded keys to the front, attend, and put the queries back in place."""
-        if padding.shape != key.shape[:2] or padding.dtype != torch.bool:
-            raise ValueError(
-                f"key_padding_mask must be bool of shape {tuple(key.shape[:2])}, "
-                f"got {padding.dtype} of {tuple(padding.shape)}"
-            )
+        check_padding(padding, key)
         length, size = query.size(1), key.size(1)
         count = (~padding).cumsum(dim=1) - 1
         column_position = count.masked_fill(padding, -1)  # (B, T): true position of a column

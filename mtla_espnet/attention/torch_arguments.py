@@ -122,3 +122,16 @@ def warn_of_sizes(embed_dim: int, latent: int, rotary: int) -> None:
             f"qk_rope_head_dim={max(2, embed_dim // 32 * 2)} or smaller ones",
             stacklevel=3,
         )
+
+
+def check_padding(key_padding_mask: Tensor, key: Tensor) -> None:
+    """Check that a mask, (B, T) bool, fits a key, (B, T, d).
+
+    Raises:
+        ValueError: it does not.
+    """
+    if key_padding_mask.shape != key.shape[:2] or key_padding_mask.dtype != torch.bool:
+        raise ValueError(
+            f"key_padding_mask must be bool of shape {tuple(key.shape[:2])}, got "
+            f"{key_padding_mask.dtype} of {tuple(key_padding_mask.shape)}"
+        )

@@ -181,8 +181,6 @@ class TrainedModel:
         """ESPnet's tokenizer; None where the model has no type of tokens."""
         return self._tokenizer  # private: espnet3 logs what is public, and fails on sentencepiece
 
-    # What the tasks have of their own
-
     def load_beside(self, train_config: Path) -> None:
         """Load what lies beside the model and is needed in some uses of it alone.
 
@@ -329,14 +327,12 @@ class TrainedModel:
     def _least_length(self) -> int:
         """The shortest input that the encoder takes alone, in the unit of the main input.
 
-        An encoder tells that a batch is too short by its padded length, and makes some frames
-        of padding alone: what is shorter would depend on the batch.
+        An encoder looks at a batch's padded length: what is shorter would depend on the batch.
         """
         each = (self, *self._members)
         return max(least_encoded(model.encode, model.example()) for model in each)
 
     def _too_short(self, length: int) -> str:
-        """Say that an input is too short."""
         return f"an input of length {length} is too short for the encoder"
 
     def _result(self, hypothesis: Hypothesis) -> Result:

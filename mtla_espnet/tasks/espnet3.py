@@ -3,7 +3,7 @@
 Importing this module makes our classes choices of espnet3's own ASR task, too. A configuration
 names what is here, so that each process that builds a model from it has them:
 
-    task: mtla_espnet.tasks.espnet3.ASRTask
+    task: mtla_espnet.tasks.espnet3.ESPnet3ASRTask
 """
 
 from pathlib import Path
@@ -24,7 +24,7 @@ espnet3_asr.decoder_choices.classes.update(DECODERS)
 espnet3_asr.frontend_choices.classes.update(FRONTENDS)
 
 
-class ASRTask(espnet3_asr.ASRTask):
+class ESPnet3ASRTask(espnet3_asr.ASRTask):
     """espnet3's ASR task, with our encoders, decoder and front ends among its choices."""
 
 

@@ -36,9 +36,9 @@ def test_our_classes_are_choices_of_espnet3():
     from espnet3.systems.esp2_asr.task import ASRTask as Theirs
     from espnet3.systems.esp2_asr.task import decoder_choices, encoder_choices, frontend_choices
 
-    from mtla_espnet.tasks.espnet3 import ASRTask
+    from mtla_espnet.tasks.espnet3 import ESPnet3ASRTask
 
-    assert issubclass(ASRTask, Theirs) and ASRTask is not Theirs
+    assert issubclass(ESPnet3ASRTask, Theirs) and ESPnet3ASRTask is not Theirs
     assert decoder_choices.get_class("decoder_only").__module__.startswith("mtla_espnet")
     assert encoder_choices.get_class("conv1d_conformer").__module__.startswith("mtla_espnet")
     assert frontend_choices.get_class("fbank").__module__.startswith("mtla_espnet")
