@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from mtla_espnet.corpora.shared.synthetic_speech import RATE_HZ, spoken
 from mtla_espnet.corpora.smarthome.grammar import read_sentences
-from mtla_espnet.corpora.smarthome.synthesis import RATE_HZ, plan_corpus, spoken
+from mtla_espnet.corpora.smarthome.synthesis import plan_corpus
 from mtla_espnet.files import UserError
 from mtla_espnet.inference.from_files import load
 from mtla_espnet.inference.times import check_times, posteriors, times_of, token_ids

@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import importlib
+import json
 import shutil
 from pathlib import Path
 
@@ -70,3 +71,42 @@ def write_debian_indices(directory, packages):
         )
     (directory / "Packages").write_text("\n".join(entries), encoding="utf-8")
     (directory / "Translation-en").write_text("\n".join(descriptions), encoding="utf-8")
+
+
+def write_templates(directory):
+    """Write templates as Home Assistant's, in English and German."""
+    directory.mkdir(parents=True, exist_ok=True)
+    verbs = {"en": ("turn on", "turn off", "the"), "de": ("schalte ein", "schalte aus", "das")}
+    for language, (on, off, the) in verbs.items():
+        intents = {
+            "HassTurnOn": {
+                "data": [
+                    {
+                        "sentences": [f"<on> [{the}] {{name}}"],
+                        "requires_context": {"domain": "light"},
+                    },
+                    {"sentences": ["<on> [<all> ]({name};{area})"]},
+                ]
+            },
+            "HassTurnOff": {"data": [{"sentences": [f"{off} {{name}}[ {{area}}]"]}]},
+            "HassSet": {
+                "data": [
+                    {
+                        "sentences": ["{area} <local> {level:brightness}[([ ]%)]"],
+                        "expansion_rules": {"local": "to"},
+                    }
+                ]
+            },
+            "HassColor": {"data": [{"sentences": ["{area}[s] {color}"]}]},
+        }
+        content = {
+            "language": language,
+            "intents": intents,
+            "lists": {
+                "level": {"range": {"from": 0, "to": 100}},
+                "color": {"values": ["red", {"in": "(dark|light) blue", "out": "blue"}]},
+            },
+            "expansion_rules": {"on": f"({on}|start)", "all": "all [my]"},
+        }
+        path = directory / f"{language}.json"
+        path.write_text(json.dumps(content), encoding="utf-8")

@@ -1,5 +1,6 @@
 """Recipes of the paper's corpora: each runs through all stages on its fixture."""
 
+import json
 import os
 import re
 import shutil
@@ -11,15 +12,21 @@ import pytest
 
 from mtla_espnet.recipe.options import parse_options
 from queen_game import dialogue, game, mp3
-from raw_corpora import FIXTURES, write_debian_indices
+from raw_corpora import FIXTURES, write_debian_indices, write_templates
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 AMI_PART = '--mic ihm --meetings "ES2002a ES2011a EN2002a" --max_rejected 20'
+SMALL = "--train_utterances 24 --valid_utterances 4 --test_voices_utterances 8"
+SMALL += " --test_engine_utterances 0 --nj 1"
 # Recipe -> the variable that names its corpus, and options for its fixture.
 RECIPES = {
     "amazon_queen/asr1": ("QUEEN", ["--nbpe", "30", "--speed_perturb_factors", ""]),
     "ami/asr1": ("AMI", ["--nbpe", "36", "--max_unaligned", "30", "--local_data_opts", AMI_PART]),
     "debian/sum1": ("DEBIAN", ["--tgt_nbpe", "120"]),
+    "home_assistant/slu1": (
+        "HOME_ASSISTANT",
+        ["--test_sets", "test_voices", "--local_data_opts", SMALL],
+    ),
     "must_c/asr1": ("MUST_C", ["--nbpe", "36", "--max_wav_duration", "1.5"]),
     "must_c/st1": (
         "MUST_C",
@@ -151,6 +158,28 @@ def test_amazon_queen_runs_on_a_game(tmp_path):
     recipe, results = run_all_stages("amazon_queen/asr1", tmp_path, corpus=tmp_path / "raw")
     assert re.search(r"/test_characters\|10\|50\|", results)
     assert re.search(r"/test_scenes\|1\|2\|", results)
+
+
+@pytest.mark.espnet
+def test_home_assistant_runs_on_small_templates(tmp_path):
+    write_templates(tmp_path / "raw")
+    recipe, results = run_all_stages("home_assistant/slu1", tmp_path, corpus=tmp_path / "raw")
+    assert "Intent Classification" in results and "/test_voices|8|" in results
+    (file,) = recipe.glob("exp/slu_*/decode_*/test_voices/score_slots/result.json")
+    scores = json.loads(file.read_text(encoding="utf-8"))
+    text = (recipe / "data/test_voices/text").read_text(encoding="utf-8")
+    assert scores["reference"] == text.count("</") > 0
+    assert 0 <= scores["f1"] <= 100
+    # What is right, of what is there and of what is said.
+    directory = tmp_path / "exp/set/score_wer"
+    directory.mkdir(parents=True)
+    (directory / "ref.trn").write_text("X <area> a b </area> <name> c </name>\t(s-1)\nY\t(s-2)\n")
+    (directory / "hyp.trn").write_text("X <area> a b </area>\t(s-1)\nY <name> c </name>\t(s-2)\n")
+    done = run_script(recipe, "local/score.sh", str(tmp_path / "exp"))
+    assert done.returncode == 0, done.stderr
+    scores = json.loads((directory.parent / "score_slots/result.json").read_text())
+    assert [scores[name] for name in ("reference", "hypothesis", "correct")] == [2, 2, 1]
+    assert [scores[name] for name in ("precision", "recall", "f1")] == [50, 50, 50]
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))

@@ -12,6 +12,10 @@ CORPORA = {
     ),
     "ami": ("mtla_espnet.corpora.ami.prepare", "AMI: meetings in English, for recognition"),
     "debian": ("mtla_espnet.corpora.debian", "Debian's package descriptions, for summaries"),
+    "home_assistant": (
+        "mtla_espnet.corpora.home_assistant.prepare",
+        "commands of Home Assistant's intents, English and German (synthetic), for understanding",
+    ),
     "mini_an4": ("mtla_espnet.corpora.mini_an4", "seven recordings of AN4, in espnet's wheel"),
     "must_c": ("mtla_espnet.corpora.must_c.prepare", "MuST-C: translated talks"),
     "pydocs": ("mtla_espnet.corpora.pydocs.prepare", "docstrings of packages, for summaries"),

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from mtla_espnet.corpora.shared import synthetic_speech
 from mtla_espnet.corpora.smarthome import synthesis
 from mtla_espnet.corpora.smarthome.grammar import read_sentences
 from mtla_espnet.corpora.smarthome.synthesis import VOICES, plan_corpus, synthesise
@@ -143,7 +144,7 @@ def test_an_interrupted_speaker_leaves_nothing(tmp_path, few_voices, monkeypatch
             raise RuntimeError("interrupted")
         return np.zeros(100, np.int16), {}
 
-    monkeypatch.setattr(synthesis, "_utterance", interrupted)
+    monkeypatch.setattr(synthetic_speech, "_utterance", interrupted)
     with pytest.raises(RuntimeError, match="interrupted"):
         synthesise(tmp_path, TINY, 0, 1, read_sentences())
     assert list((tmp_path / "wav").iterdir()) == []

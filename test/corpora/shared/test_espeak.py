@@ -6,7 +6,7 @@ import espeakng_loader
 import numpy as np
 import pytest
 
-from mtla_espnet.corpora.smarthome.espeak import Espeak, open_espeak
+from mtla_espnet.corpora.shared.espeak import Espeak, open_espeak
 from mtla_espnet.files import UserError
 from mtla_espnet.jobs.parallel import run_jobs
 

@@ -1,0 +1,2 @@
+#!/usr/bin/env bash
+exec ../../TEMPLATE/slu1/slu.sh "$@"

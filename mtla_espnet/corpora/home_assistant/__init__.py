@@ -1,0 +1,1 @@
+"""Home Assistant: commands of its intents, synthetic speech."""
