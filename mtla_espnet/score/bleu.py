@@ -265,8 +265,11 @@ def _read(directory: Path) -> Result:
 
 
 def _items(directory: Path) -> dict[str, Items]:
-    """Return the sentences: matches and counts of n-grams, and lengths, as BLEU sums them."""
-    from sacrebleu.metrics import BLEU  # here: only translations need it
+    """Return the sentences: what BLEU and chrF2 sum, such as matches and counts of n-grams.
+
+    chrF2 is of true case alone.
+    """
+    from sacrebleu.metrics import BLEU, CHRF  # here: only translations need it
 
     found = read_each(directory, _FILES, read_bleu)
     case, suffix = ("tc", "") if "tc" in found else ("lc", ".lc.rm")
@@ -288,7 +291,12 @@ def _items(directory: Path) -> dict[str, Items]:
         statistics.append([*score.counts, *score.totals, score.sys_len, score.ref_len])
     ids = tuple(line.rpartition("\t")[2] for line in named)
     name = next(name for name, of in _VALUES.items() if of == (case, "BLEU"))
-    return {name: Items(ids, np.array(statistics, float), _bleu)}
+    items = {name: Items(ids, np.array(statistics, float), _bleu)}
+    if case == "tc":
+        # What sacrebleu's own bootstrap sums.
+        sums = CHRF()._extract_corpus_statistics(hypotheses, [references])
+        items["chrf2"] = Items(ids, np.array(sums, float), _chrf2)
+    return items
 
 
 def _lines(path: Path) -> list[str]:
@@ -309,6 +317,18 @@ def _bleu(sums: np.ndarray) -> np.ndarray:
         ).score
 
     return np.apply_along_axis(of_one, -1, sums)
+
+
+def _chrf2(sums: np.ndarray) -> np.ndarray:
+    """Return chrF2 of sums: n-grams said, wanted, and both, for n = 1 to 6."""
+    said, wanted, both = (sums[..., place::3] for place in range(3))
+    counted = (said > 0) & (wanted > 0)
+    orders = np.maximum(counted.sum(axis=-1), 1)
+    precision, recall = (
+        (both * counted / np.maximum(total, 1)).sum(axis=-1) / orders for total in (said, wanted)
+    )
+    weighted = 4 * precision + recall
+    return 100 * 5 * precision * recall / np.where(weighted > 0, weighted, 1)
 
 
 SCORE = Score(

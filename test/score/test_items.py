@@ -2,9 +2,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sacrebleu.metrics import CHRF
 
 from mtla_espnet.data.kaldi.tables import write_table
 from mtla_espnet.files import UserError
+from mtla_espnet.score import bleu
 from mtla_espnet.score.bleu import score_translation
 from mtla_espnet.score.intent import score_intents
 from mtla_espnet.score.items import check_same_items, error_items, mean_items, read_scores
@@ -53,8 +55,8 @@ def test_sums_of_items_are_the_measures_of_the_set(tmp_path, options):
         values |= score.read(directory).values
     items = all_items(directory)
     first_of_each = {next(iter(SCORES[name].measures)).name for name in SCORES}
-    bleu = {"bleu_lc"} if "case" in options else {"bleu"}
-    assert items.keys() >= first_of_each - {"bleu"} | bleu
+    translation = {"bleu_lc"} if "case" in options else {"bleu", "chrf2"}
+    assert items.keys() >= first_of_each - {"bleu"} | translation
     for name, each in items.items():
         assert len(each.ids) == len(REFERENCES)
         assert each.of_all == pytest.approx(values[name], abs=0.006), name  # files are rounded
@@ -84,6 +86,12 @@ def test_values_are_computed_for_many_samples_at_once(counts):
     for sample, value in zip(samples, values, strict=True):
         errors, tokens = (sum(counts[i][place] for i in sample) for place in (0, 1))
         assert np.isnan(value) if tokens == 0 else value == pytest.approx(100 * errors / tokens)
+
+
+@given(st.lists(st.lists(st.integers(0, 5), min_size=18, max_size=18), min_size=1, max_size=4))
+def test_chrf2_of_sums_is_sacrebleus(sums):
+    values = bleu._chrf2(np.array(sums, float))
+    assert values.tolist() == pytest.approx([CHRF()._compute_f_score(row) for row in sums])
 
 
 def test_sets_with_other_items_are_refused(tmp_path):
