@@ -24,7 +24,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 # MkDocs loads this file by its path, from anywhere.
 sys.path.insert(0, str(CHECKOUT))
 
-PAGES = ("*.md", "docs/*.md", "bench/*.md", "egs2/*/*/README.md")
+PAGES = ("*.md", "docs/*.md", "bench/*.md", "egs[23]/*/*/README.md")
 _LINK = re.compile(r"(\]\()([^)#:\s]+)((?:#[^)\s]*)?\))")
 _CELLS = str.maketrans({"|": "\\|", "<": "&lt;", "\n": " "})
 
@@ -97,7 +97,7 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 def _recipes() -> str:
     """Return a list of the recipes, by the headings of their pages."""
     rows = []
-    for path in sorted(CHECKOUT.glob("egs2/*/*/README.md")):
+    for path in sorted(CHECKOUT.glob("egs[23]/*/*/README.md")):
         place = path.relative_to(CHECKOUT)
         heading = path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
         rows.append((f"[{place.parent}]({place})", heading))

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -42,7 +43,7 @@ def test_the_navigation_names_every_page_once(site, generated):
     named = named_in(MKDOCS["nav"])
     assert len(named) == len(set(named))
     written = {path.relative_to(CHECKOUT).as_posix() for path in site.pages()}
-    recipes = {name for name in written if name.startswith("egs2/")}
+    recipes = {name for name in written if name.startswith("egs")}
     rooms = {f"reference/{path.stem}.md" for path in (CHECKOUT / "mtla_espnet").iterdir()}
     assert set(named) == (written - recipes) | (generated.keys() - rooms)
     assert all(f"({name})" in generated["recipes.md"] for name in recipes)
@@ -86,6 +87,17 @@ def test_anchors_are_headings(site):
             if anchor not in map(slug, headings):
                 wrong.append(f"{path.name}: {target}#{anchor}")
     assert wrong == []
+
+
+def test_links_lead_to_pages_and_files_of_the_site(site):
+    pages = set(site.pages())
+    for path in pages:
+        for target in re.findall(
+            r"\]\(([^)#\s:]+)(?:#[^)\s]*)?\)", path.read_text(encoding="utf-8")
+        ):
+            found = Path(os.path.normpath(path.parent / target))
+            found = found / "README.md" if found.is_dir() else found
+            assert found in pages or found in set(site.linked_files(path)), (path, target)
 
 
 def messages():
