@@ -43,12 +43,19 @@ def __getattr__(name: str):
         raise ImportError(f"{name}: {advice}", name=error.name) from None
 
 
-def missing_recipes(error: ModuleNotFoundError) -> str | None:
-    """Return what to do about a module that is missing since the recipes are not installed.
+# Packages of the extras that one command needs -> the extra.
+_EXTRAS = {"gradio": "demo", "fastapi": "demo", "uvicorn": "demo", "silero_vad": "vad"}
 
-    `pip install mtla-espnet` installs the attention modules and PyTorch. None: the recipes'
-    packages are there, and the module is missing for another reason.
+
+def missing_recipes(error: ModuleNotFoundError) -> str | None:
+    """Return what to do about a module that is missing since its extra is not installed.
+
+    `pip install mtla-espnet` installs the attention modules and PyTorch. None: the packages of
+    the extras are there, and the module is missing for another reason.
     """
+    extra = _EXTRAS.get((error.name or "").partition(".")[0])
+    if extra is not None:
+        return f"needs {error.name}: pip install 'mtla-espnet[{extra}]'"
     if importlib.util.find_spec("espnet2") is not None:
         return None
     return f"needs {error.name}: pip install 'mtla-espnet[recipes]'"

@@ -25,6 +25,7 @@ _SHELLS = ("bash", "zsh", "fish", "tcsh")
 # Verbs: name -> module with `add_arguments(parser)` and `run(arguments)`, which returns the exit
 # code; help.
 _VERBS = {
+    "demo": ("mtla_espnet.demo.verb", "show trained models on a page in the browser"),
     "study": (
         "mtla_espnet.study.verb",
         "train attention kinds over several seeds and compare them with intervals",

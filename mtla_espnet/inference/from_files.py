@@ -1,9 +1,8 @@
 """Recordings and documents in files through a trained model: what the command line does."""
 
-import dataclasses
 import itertools
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,48 +15,13 @@ from mtla_espnet.files import UserError
 from mtla_espnet.inference.decoding_config import read_decoding_config
 from mtla_espnet.inference.inputs import TEXT_SUFFIXES, Inputs
 from mtla_espnet.inference.models import model_class
-from mtla_espnet.inference.samples import resampled
-from mtla_espnet.inference.times import (
-    Posteriors,
-    Timed,
-    check_times,
-    posteriors,
-    times_of,
-    times_or_none,
-)
+from mtla_espnet.inference.pieces import Piece, outcomes_of, pieces_of, recognised
+from mtla_espnet.inference.times import Posteriors, check_times, posteriors, times_of
 from mtla_espnet.inference.tokenizer import token_ids
 from mtla_espnet.inference.trained_model import DECODING_OPTIONS, TrainedModel
-from mtla_espnet.inference.utterance import Outcome
 
 LONGEST_S = 20.0
 BATCH_SIZE = 8
-
-
-@dataclasses.dataclass(frozen=True)
-class Piece:
-    """What a model makes of a recording, or of a part of one.
-
-    Args:
-        path: the recording.
-        start_s: where the part starts, in seconds of the recording.
-        end_s: where it ends.
-        text: what was recognised, translated or understood.
-        whole: the part is the whole recording.
-        times: of its words or tokens, where they were asked for and found.
-    """
-
-    path: Path
-    start_s: float
-    end_s: float
-    text: str
-    whole: bool
-    times: tuple[Timed, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """The path, with the times of a part."""
-        times = "" if self.whole else f" {self.start_s:.2f}-{self.end_s:.2f}"
-        return f"{self.path}{times}"
 
 
 def decode_recordings(
@@ -110,21 +74,8 @@ def decode_recordings(
     hears = load(task, model, inference_config, options, device)
     if times:
         check_times(hears, model)
-    pieces = _pieces(recordings, hears.rate_hz, cut_at, longest_s)
-    for batch in itertools.batched(pieces, batch_size):
-        outcomes = _outcomes(hears, [(piece.name, wave) for piece, wave in batch])
-        for (piece, wave), outcome in zip(batch, outcomes, strict=True):
-            if isinstance(outcome, UserError):
-                inputs.leave_out(piece.path, UserError(f"{piece.name}: {outcome}"))
-                continue
-            if not outcome:
-                logging.warning(f"{piece.path}: nothing was recognised from {piece.start_s:.2f} s")
-            text = (outcome[0][0] or "") if outcome else ""
-            timed: tuple[Timed, ...] = ()
-            if times and outcome:
-                bounds, token_int = (piece.start_s, piece.end_s), outcome[0][2]
-                timed = times_or_none(hears, piece.name, wave, bounds, token_int, times)
-            yield dataclasses.replace(piece, text=text, times=timed)
+    pieces = pieces_of(recordings, hears.rate_hz, cut_at, longest_s)
+    yield from recognised(hears, pieces, inputs.leave_out, times, batch_size)
     inputs.tell()
 
 
@@ -162,7 +113,7 @@ def align_recording(
     recordings = inputs.read()
     hears = load(task, model, device=device)
     check_times(hears, model)
-    pieces = list(_pieces(recordings, hears.rate_hz, "silence", longest_s))
+    pieces = list(pieces_of(recordings, hears.rate_hz, "silence", longest_s))
     inputs.tell()
     heard = [
         posteriors(hears, piece.name, wave, piece.start_s, piece.end_s) for piece, wave in pieces
@@ -212,7 +163,7 @@ def summarise_documents(
     documents = inputs.read()
     writes = load("sum", model, inference_config, options, device)
     for batch in itertools.batched(documents, batch_size):
-        outcomes = _outcomes(writes, [(str(path), text) for path, text in batch])
+        outcomes = outcomes_of(writes, [(str(path), text) for path, text in batch])
         for (path, _), outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, UserError):
                 inputs.leave_out(path, UserError(f"{path}: {outcome}"))
@@ -245,34 +196,6 @@ def load(
 def _check_batch_size(batch_size: int) -> None:
     if batch_size < 1:
         raise UserError(f"batch_size is 1 or more, not {batch_size}")
-
-
-def _outcomes(model: TrainedModel, values: Sequence[tuple[str, object]]) -> list[Outcome]:
-    """Return what a model makes of named inputs, in one search."""
-    found: dict[int, Outcome] = {}
-    prepared = {}
-    for number, (name, value) in enumerate(values):
-        try:
-            prepared[number] = model.prepare(name, value)
-        except UserError as error:
-            found[number] = error
-    found |= zip(prepared, model.decode_prepared(list(prepared.values())), strict=True)
-    return [found[number] for number in range(len(values))]
-
-
-def _pieces(
-    recordings: Iterable[tuple[Path, tuple[np.ndarray, int]]],
-    rate_hz: int,
-    cut_at: str,
-    longest_s: float,
-) -> Iterator[tuple[Piece, np.ndarray]]:
-    """Cut recordings, one in memory at a time; yield pieces without text, and their samples."""
-    for path, (samples, own_rate_hz) in recordings:
-        bounds = cut(samples, own_rate_hz, longest_s, cut_at)
-        for start, end in bounds:
-            times = start / own_rate_hz, end / own_rate_hz
-            piece = Piece(path, *times, text="", whole=len(bounds) == 1)
-            yield piece, resampled(samples[start:end], own_rate_hz, rate_hz)
 
 
 def _read_recording(path: Path) -> tuple[np.ndarray, int]:

@@ -78,6 +78,30 @@ def model_files(path: Path, task: Task = TASKS["asr"]) -> Iterator[dict[str, Pat
             raise UserError(told, error.exit_code) from None
 
 
+def task_of_files(path: Path) -> Task:
+    """Return the task of the model in a directory or pack, as `model_files` takes it.
+
+    Raises:
+        UserError: it is neither.
+    """
+    if not path.exists():
+        path = _SHIPPED.get(str(path), path)
+    if (path / "config.yaml").is_file():
+        return task_of(read_yaml(path / "config.yaml"))
+    keys = [_keys(task)[0] for task in TASKS.values()]
+    if (path / "meta.yaml").is_file():
+        found = unpacked_model(path, keys)
+    elif path.is_file():
+        with tempfile.TemporaryDirectory() as directory:
+            found = unpack_model(path, Path(directory), keys)
+    else:
+        raise UserError(f"{path}: no directory or zip file of a trained model")
+    for task, key in zip(TASKS.values(), keys, strict=True):
+        if key in found:
+            return task
+    raise UserError(f"{path}: is not the pack of a model of {', '.join(TASKS)}")
+
+
 def unpack(path: Path, directory: Path, task: Task) -> dict[str, Path]:
     """Unpack a model of a task.
 

@@ -62,6 +62,16 @@ class ModelSearch:
         self._no_graph = self._why_no_graph()
         logging.debug(f"The decoder's steps run {self._how_steps_run()}")
 
+    def change_options(self, options: SearchOptions) -> None:
+        """Search by other options from now on, with the same weights of the scores.
+
+        Raises:
+            UserError: an option has a value that it cannot have.
+        """
+        options.check()
+        if options != self._options:
+            self._options, self._graph_search = options, None
+
     def add_lm(self, lm: torch.nn.Module, weight: float) -> None:
         """Score by a language model too, which is converted to the decoder's dtype."""
         self._lm = lm.to(self._dtype)

@@ -1,6 +1,7 @@
 """What the models of speech share: samples in, and how their encoder takes them."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -150,6 +151,54 @@ class SpeechModel(TrainedModel):
             return torch.zeros(0, len(self.model.token_list))
         encoded, lengths = self.encode([utterance])
         return self.model.ctc.log_softmax(encoded)[0, : int(lengths[0])].float()
+
+    def ctc_evidence(
+        self, utterance: Utterance, units: Sequence[Sequence[tuple[int, int, int]]], reach: float
+    ) -> np.ndarray:
+        """Return how much CTC's scores of labels depend on each frame that the encoder reads.
+
+        Args:
+            utterance: of `prepare`.
+            units: groups of labels, in order: each label, and its first frame of CTC and the one
+                after its last.
+            reach: frames of CTC; what is further from a unit than so many does not count.
+
+        Returns:
+            (U, T) norms of the gradient of each unit's log posteriors, >= 0.
+        """
+        read: list[Tensor] = []
+
+        def watch(encoder, arguments):
+            read.append(arguments[0].detach().requires_grad_())
+            return (read[0], *arguments[1:])
+
+        hook = self.model.encoder.register_forward_pre_hook(watch)
+        try:
+            with torch.inference_mode(False), torch.enable_grad():
+                encoded, _ = self.encode([utterance])
+                score = self.model.ctc.log_softmax(encoded)[0]
+        finally:
+            hook.remove()
+        frames = read[0].size(1)
+        scale = frames / len(score)
+        evidence = np.zeros((len(units), frames), dtype=np.float32)
+        # units whose windows do not meet share a pass: the cost grows with the length alone
+        passes: list[list[tuple[int, int, int]]] = []
+        for number, unit in enumerate(units):
+            first = max(0, int((unit[0][1] - reach) * scale))
+            last = min(frames, int((unit[-1][2] + reach) * scale) + 1)
+            free = (each for each in passes if each[-1][2] <= first)
+            own = next(free, None)
+            if own is None:
+                passes.append(own := [])
+            own.append((number, first, last))
+        for each in passes:
+            sums = [score[a:b, label].sum() for n, *_ in each for label, a, b in units[n]]
+            (gradient,) = torch.autograd.grad(torch.stack(sums).sum(), read[0], retain_graph=True)
+            size = gradient[0].float().norm(dim=-1).cpu().numpy()
+            for number, first, last in each:
+                evidence[number, first:last] = size[first:last]
+        return evidence
 
     def _too_short(self, length: int) -> str:
         unit = "frames" if self.feature_size else "samples"

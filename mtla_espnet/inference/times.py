@@ -2,15 +2,22 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from mtla_espnet.files import UserError
+from mtla_espnet.inference.places import pauses, places
 from mtla_espnet.inference.speech_model import SpeechModel
-from mtla_espnet.search.ctc_align import align, least_frames
+from mtla_espnet.inference.utterance import Utterance
+from mtla_espnet.search.ctc_align import Span, align, least_frames
+
+# A part that is longer is not searched: its times are those of CTC's path.
+_LONGEST_S = 60.0
+# What made CTC write a word is at most so far from where it does.
+_REACH_S = 1.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,16 +39,37 @@ class Timed:
 
 
 @dataclasses.dataclass(frozen=True)
+class HeardPart:
+    """A part of a recording that the encoder heard at once.
+
+    Args:
+        utterance: as the model takes it.
+        samples: (N,) at the model's rate.
+        start_s: where it starts in the recording, in seconds.
+        end_s: where it ends.
+        frames: that CTC has of it.
+    """
+
+    utterance: Utterance
+    samples: np.ndarray
+    start_s: float
+    end_s: float
+    frames: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Posteriors:
     """What CTC says of the frames of a recording, or of a part of one.
 
     Args:
         log_probability: (T, V) of the tokens.
         edges_s: (T, 2) float64: where each frame starts and ends, in seconds of the recording.
+        parts: that the frames are of, in order.
     """
 
     log_probability: torch.Tensor
     edges_s: np.ndarray
+    parts: tuple[HeardPart, ...]
 
     @classmethod
     def joined(cls, parts: Sequence["Posteriors"]) -> "Posteriors":
@@ -49,6 +77,7 @@ class Posteriors:
         return cls(
             torch.cat([part.log_probability for part in parts]),
             np.concatenate([part.edges_s for part in parts]),
+            tuple(inner for part in parts for inner in part.parts),
         )
 
 
@@ -83,76 +112,64 @@ def posteriors(
     Raises:
         UserError: the model cannot take it.
     """
-    log_probability = model.ctc_log_probability(model.prepare(name, samples))
+    utterance = model.prepare(name, samples)
+    log_probability = model.ctc_log_probability(utterance)
     edges = np.linspace(start_s, end_s, len(log_probability) + 1)
-    return Posteriors(log_probability, np.stack([edges[:-1], edges[1:]], axis=1))
+    part = HeardPart(utterance, samples, start_s, end_s, len(log_probability))
+    return Posteriors(log_probability, np.stack([edges[:-1], edges[1:]], axis=1), (part,))
 
 
-def timed_tokens(model: SpeechModel, heard: Posteriors, token_int: Sequence[int]) -> list[Timed]:
-    """Return when each token is spoken.
+def _path(model: SpeechModel, heard: Posteriors, token_int: Sequence[int]) -> list[Span]:
+    """Return the frames of each token on the best path of CTC.
 
     Args:
         model: one with CTC over the words that are spoken.
         heard: what CTC says of the frames of the part.
-        token_int: ids of the tokens. Those at the beginning that CTC does not know, such as an
-            intent, have no times and are left out.
+        token_int: ids of the tokens, that CTC knows all.
 
     Raises:
         UserError: there are more tokens than the frames have place for.
     """
-    token_int = list(token_int)[getattr(model.model, "ctc_skip_tokens", 0) :]
     needed, there = least_frames(token_int), len(heard.log_probability)
     if needed > there:
         raise UserError(
             f"{len(token_int)} tokens need {needed} frames of the encoder, and it makes {there}: "
             "is it the text of this recording?"
         )
-    spans = align(heard.log_probability, token_int, getattr(model.model, "blank_id", 0))
-    return [
-        Timed(
-            model.model.token_list[token],
-            float(heard.edges_s[span.start, 0]),
-            float(heard.edges_s[span.end - 1, 1]),
-            span.confidence,
-        )
-        for token, span in zip(token_int, spans, strict=True)
-    ]
+    return align(heard.log_probability, token_int, getattr(model.model, "blank_id", 0))
 
 
-def words_of(tokens: Iterable[Timed], to_text: Callable[[list[str]], str]) -> list[Timed]:
+def words_of(
+    tokens: Sequence[str], to_text: Callable[[list[str]], str]
+) -> list[tuple[str, list[int]]]:
     """Join tokens to words: what blanks part in their text.
 
-    A word lasts from the start of its first token to the end of its last one; tokens that add
-    nothing to the text but a blank are no part of it.
+    Tokens that add nothing to the text but a blank are of no word.
 
     Args:
         tokens: in order.
         to_text: turns the tokens of a text into it, as `tokens2text` of ESPnet's tokenizers.
 
+    Returns:
+        Each word, and the places of its tokens.
+
     Example:
-        >>> tokens = [Timed("a", 0.0, 0.1, 0.9), Timed(" ", 0.2, 0.3, 0.5), Timed("b", 1, 2, 0.8)]
-        >>> [(word.text, word.start_s, word.end_s) for word in words_of(tokens, "".join)]
-        [('a', 0.0, 0.1), ('b', 1, 2)]
+        >>> words_of(["a", "b", " ", "c"], "".join)
+        [('ab', [0, 1]), ('c', [3])]
     """
-    words: list[list[Timed]] = []
-    texts: list[str] = []
+    words: list[tuple[str, list[int]]] = []
     open_: list[str] = []  # all tokens since the word began, blanks among them
-    for token in tokens:
-        text = to_text([*open_, token.text]).strip()
+    for place, token in enumerate(tokens):
+        text = to_text([*open_, token]).strip()
         if open_ and len(text.split()) > 1:
-            open_, text = [], to_text([token.text]).strip()
+            open_, text = [], to_text([token]).strip()
         if not open_ and text:
-            words.append([])
-            texts.append("")
-        if text and text != texts[-1]:
-            words[-1].append(token)
-            texts[-1] = text
+            words.append(("", []))
+        if text and text != words[-1][0]:
+            words[-1] = (text, [*words[-1][1], place])
         if text:
-            open_.append(token.text)
-    return [
-        Timed(text, word[0].start_s, word[-1].end_s, min(token.confidence for token in word))
-        for text, word in zip(texts, words, strict=True)
-    ]
+            open_.append(token)
+    return words
 
 
 def times_of(
@@ -160,19 +177,76 @@ def times_of(
 ) -> tuple[Timed, ...]:
     """Return the times of the words or of the tokens of a text.
 
+    They are those of the input that CTC's scores of the word depend on
+    (`mtla_espnet.inference.places`); in a part of more than a minute those of CTC's path itself.
+
     Args:
         model: one with CTC over the words that are spoken.
         heard: what CTC says of the frames of the part.
-        token_int: ids of the tokens of the text.
+        token_int: ids of the tokens of the text. Those at the beginning that CTC does not know,
+            such as an intent, have no times and are left out.
         of: `word` or `token`.
 
     Raises:
         UserError: there are more tokens than the frames have place for.
     """
-    tokens = timed_tokens(model, heard, token_int)
-    if of == "token" or model.tokenizer is None:
-        return tuple(tokens)
-    return tuple(words_of(tokens, model.tokenizer.tokens2text))
+    token_int = list(token_int)[getattr(model.model, "ctc_skip_tokens", 0) :]
+    spans = _path(model, heard, token_int)
+    tokens = [model.model.token_list[token] for token in token_int]
+    units = [(token, [place]) for place, token in enumerate(tokens)]
+    if of == "word" and model.tokenizer is not None:
+        units = words_of(tokens, model.tokenizer.tokens2text)
+    labelled = [(token, span.start, span.end) for token, span in zip(token_int, spans, strict=True)]
+    placed: list[np.ndarray] = []
+    first = 0
+    for part in heard.parts:
+        last = first + part.frames
+        own = [[labelled[place] for place in places] for _, places in units]
+        own = [unit for unit in own if first <= unit[0][1] < last]
+        if own:
+            texts = [text for text, _ in units[len(placed) : len(placed) + len(own)]]
+            placed += list(_places(model, part, own, texts, first, heard.edges_s))
+        first = last
+    return tuple(
+        Timed(text, *map(float, times), min(spans[place].confidence for place in places))
+        for (text, places), times in zip(units, placed, strict=True)
+    )
+
+
+def _places(
+    model: SpeechModel,
+    part: HeardPart,
+    units: Sequence[Sequence[tuple[int, int, int]]],
+    texts: Sequence[str],
+    first: int,
+    edges_s: np.ndarray,
+) -> np.ndarray:
+    """Return (U, 2) seconds at which units begin and end, that begin in a part.
+
+    Args:
+        model: one with CTC over the words that are spoken.
+        part: of the recording.
+        units: labels of each, with their first frame on CTC's path and the one after the last,
+            counted from the beginning of the recording.
+        texts: of the units.
+        first: frame of the part, counted so.
+        edges_s: of all frames.
+    """
+    length_s = part.end_s - part.start_s
+    if length_s <= _LONGEST_S:
+        inside = [
+            [(label, max(a - first, 0), min(b - first, part.frames)) for label, a, b in unit]
+            for unit in units
+        ]
+        inside = [[each for each in unit if each[1] < each[2]] for unit in inside]
+        reach = _REACH_S / length_s * part.frames
+        evidence = model.ctc_evidence(part.utterance, inside, reach)
+        is_pause = pauses(part.samples, evidence.shape[1], length_s)
+        sizes = np.array([len(text.strip("▁ ")) + 1 for text in texts])
+        found = places(evidence, is_pause, sizes)
+        if found is not None:
+            return part.start_s + found * (length_s / evidence.shape[1])
+    return np.array([(edges_s[unit[0][1], 0], edges_s[unit[-1][2] - 1, 1]) for unit in units])
 
 
 def times_or_none(

@@ -103,8 +103,7 @@ class TrainedModel:
         check_choice("prefix_cache", prefix_cache, PREFIX_CACHES)
         self.prefix_cache = prefix_cache
         self.dtype = chosen_dtype(dtype, self.device)
-        is_default = ctc_weight is None
-        if is_default:
+        if is_default := ctc_weight is None:
             ctc_weight = 0.0 if search.get("sampling") is True else self.default_ctc_weight
         self.options = SearchOptions(ctc_weight=ctc_weight, **search)
         self.options.check()
@@ -125,18 +124,16 @@ class TrainedModel:
         self._tokenizer, self._preprocess = load_tokenizer(
             espnet_task, self.train_args, Path(train_config), token_type, bpemodel
         )
+        tokens = self.model.token_list
         if forced_prefix:
-            given = self.tokenizer, self.model.token_list, forced_prefix, "forced_prefix: "
-            prefix = token_ids(*given)
+            prefix = token_ids(self.tokenizer, tokens, forced_prefix, "forced_prefix: ")
             self.options = dataclasses.replace(self.options, prefix=tuple(prefix))
         self.model.to(self.device)
         self.model.decoder.to(getattr(torch, self.dtype))
         self._encoder_precision = EncoderPrecision(self.model, self.device, self.dtype)
         self._search = ModelSearch(self.model, self._ctc(), self.options, self._blank, prefix_cache)
-        tokens = self.model.token_list
         if lm_train_config is not None and lm_weight != 0:
-            lm = load_lm(lm_train_config, lm_file, tokens, self.device)
-            self._search.add_lm(lm, lm_weight)
+            self._search.add_lm(load_lm(lm_train_config, lm_file, tokens, self.device), lm_weight)
         if ngram_file is not None and ngram_weight != 0:
             ngram = load_ngram(Path(ngram_file), ngram_scorer, tokens)
             self._search.add_ngram(ngram, ngram_weight, partial=ngram_scorer == PART)
@@ -180,6 +177,11 @@ class TrainedModel:
     def tokenizer(self):
         """ESPnet's tokenizer; None where the model has no type of tokens."""
         return self._tokenizer  # private: espnet3 logs what is public, and fails on sentencepiece
+
+    def set_beam_size(self, beam_size: int) -> None:
+        """Keep so many hypotheses of an utterance from now on, 1 to 10,000."""
+        self.options = dataclasses.replace(self.options, beam_size=beam_size)
+        self._search.change_options(self.options)
 
     def load_beside(self, train_config: Path) -> None:
         """Load what lies beside the model and is needed in some uses of it alone.
@@ -241,9 +243,9 @@ class TrainedModel:
         Raises:
             UserError: an input is not one that the model takes, or its scores are no numbers.
         """
-        if self._are_several(value):
-            return self.batch_decode(value)
-        return self.batch_decode([value])[0]
+        return (
+            self.batch_decode(value) if self._are_several(value) else self.batch_decode([value])[0]
+        )
 
     def _are_several(self, value) -> bool:
         """Tell whether a value is a list of inputs, not one."""
@@ -296,8 +298,7 @@ class TrainedModel:
                 logging.warning(self._too_short(length_of(utterance)))
             else:
                 taken.append(number)
-        # some encoders want the longest first
-        taken.sort(key=lambda number: -length_of(utterances[number]))
+        taken.sort(key=lambda number: -length_of(utterances[number]))  # as some encoders want it
         if not taken:
             return outcomes
         try:
@@ -329,8 +330,7 @@ class TrainedModel:
 
         An encoder looks at a batch's padded length: what is shorter would depend on the batch.
         """
-        each = (self, *self._members)
-        return max(least_encoded(model.encode, model.example()) for model in each)
+        return max(least_encoded(each.encode, each.example()) for each in (self, *self._members))
 
     def _too_short(self, length: int) -> str:
         return f"an input of length {length} is too short for the encoder"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mtla_espnet.cli import main
 from mtla_espnet.files import UserError
 from mtla_espnet.inference.from_files import align_recording, decode_recordings, load
-from mtla_espnet.inference.times import Timed, check_times, words_of
+from mtla_espnet.inference.times import check_times, words_of
 
 RATE_HZ = 8000
 OPTIONS = {"beam_size": 3, "maxlenratio": -8}
@@ -25,27 +25,20 @@ def piece_text(tokens):
     return "".join(tokens).replace("▁", " ").removeprefix(" ")
 
 
-def timed(tokens):
-    return [Timed(token, float(n), n + 0.5, 1 / (n + 1)) for n, token in enumerate(tokens)]
-
-
 @given(st.lists(st.sampled_from(["a", "b", "<space>"])))
 def test_words_of_letters_are_those_of_the_text(tokens):
-    words = words_of(timed(tokens), char_text)
-    assert [word.text for word in words] == char_text(tokens).split()
-    for word in words:
-        first, last = int(word.start_s), int(word.end_s)
-        assert char_text(tokens[first : last + 1]) == word.text
-        assert word.confidence == 1 / (last + 1)
+    words = words_of(tokens, char_text)
+    assert [word for word, _ in words] == char_text(tokens).split()
+    for word, places in words:
+        assert char_text(tokens[places[0] : places[-1] + 1]) == word
 
 
 @given(st.lists(st.sampled_from(["a", "bc", "▁", "▁d", "▁ef"])))
 def test_words_of_pieces_are_those_of_the_text(tokens):
-    words = words_of(timed(tokens), piece_text)
-    assert [word.text for word in words] == piece_text(tokens).split()
-    for word in words:
-        spoken = tokens[int(word.start_s) : int(word.end_s) + 1]
-        assert piece_text(spoken).strip() == word.text
+    words = words_of(tokens, piece_text)
+    assert [word for word, _ in words] == piece_text(tokens).split()
+    for word, places in words:
+        assert piece_text(tokens[places[0] : places[-1] + 1]).strip() == word
 
 
 @pytest.fixture(scope="module")
