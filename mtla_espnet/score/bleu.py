@@ -265,10 +265,7 @@ def _read(directory: Path) -> Result:
 
 
 def _items(directory: Path) -> dict[str, Items]:
-    """Return the sentences: what BLEU and chrF2 sum, such as matches and counts of n-grams.
-
-    chrF2 is of true case alone.
-    """
+    """Return what BLEU and, of true case alone, chrF2 sum: matches and counts of n-grams."""
     from sacrebleu.metrics import BLEU, CHRF  # here: only translations need it
 
     found = read_each(directory, _FILES, read_bleu)
