@@ -30,6 +30,10 @@ _VERBS = {
         "mtla_espnet.study.verb",
         "train attention kinds over several seeds and compare them with intervals",
     ),
+    "convert": (
+        "mtla_espnet.convert.verb",
+        "make MLA or MTLA of a trained model, an experiment or a Llama",
+    ),
     "import_whisper": (
         "mtla_espnet.frontend.ctranslate2",
         "turn a Whisper of CTranslate2's format into a folder for `frontend: transformers`",

@@ -56,7 +56,10 @@ def accurate(x: Tensor) -> Tensor:
 
 
 def rotation(
-    position: Tensor, width: int, dtype: torch.dtype = torch.float32
+    position: Tensor,
+    width: int,
+    dtype: torch.dtype = torch.float32,
+    frequencies: tuple[float, ...] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the cosines and sines by which `rotate` turns pairs.
 
@@ -64,12 +67,16 @@ def rotation(
         position: (B, T) or (1, T), int64 or float.
         width: D, even.
         dtype: of the angles and the result.
+        frequencies: D / 2 angles, by which pairs turn a position; None: 10000^(-2k/D).
 
     Returns:
         Two of (B or 1, T, D / 2).
     """
     half = width // 2
-    frequency = THETA ** (torch.arange(half, device=position.device, dtype=dtype) / -half)
+    if frequencies is None:
+        frequency = THETA ** (torch.arange(half, device=position.device, dtype=dtype) / -half)
+    else:
+        frequency = torch.tensor(frequencies, device=position.device, dtype=dtype)
     angle = position.to(dtype)[..., None] * frequency
     return angle.cos(), angle.sin()
 
@@ -102,9 +109,15 @@ class Positions:
             self._kept[name] = compute()
         return self._kept[name]
 
-    def rotation(self, width: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    def rotation(
+        self,
+        width: int,
+        dtype: torch.dtype = torch.float32,
+        frequencies: tuple[float, ...] | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Return `rotation` of the rotary numbers."""
-        return self.once(("rotation", width, dtype), lambda: rotation(self._rotary, width, dtype))
+        form = width, dtype, frequencies
+        return self.once(("rotation", *form), lambda: rotation(self._rotary, *form))
 
 
 class AngleTable:
@@ -114,10 +127,17 @@ class AngleTable:
         width: D of `rotation`.
         dtype: of what is turned; angles are in float32 at least.
         device: of the table.
+        frequencies: of `rotation`.
     """
 
-    def __init__(self, width: int, dtype: torch.dtype, device: torch.device):
-        self._width, self._dtype = width, torch.promote_types(dtype, torch.float32)
+    def __init__(
+        self,
+        width: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        frequencies: tuple[float, ...] | None = None,
+    ):
+        self._form = width, torch.promote_types(dtype, torch.float32), frequencies
         self._device = device
         self._size = 0
 
@@ -126,25 +146,34 @@ class AngleTable:
         if size > self._size:
             self._size = max(_FIRST_POSITIONS, 2 * size)
             index = torch.arange(self._size, device=self._device)[None]
-            self._table = complex_rotation(index, self._width, self._dtype)[0]
+            self._table = complex_rotation(index, *self._form)[0]
         return self._table.index_select(0, position)
 
 
-def complex_rotation(position: Tensor, width: int, dtype: torch.dtype) -> Tensor:
+def complex_rotation(
+    position: Tensor,
+    width: int,
+    dtype: torch.dtype,
+    frequencies: tuple[float, ...] | None = None,
+) -> Tensor:
     """Return `rotation` as complex numbers, (B or 1, T, D / 2)."""
-    return torch.view_as_complex(torch.stack(rotation(position, width, dtype), dim=-1))
+    tables = rotation(position, width, dtype, frequencies)
+    return torch.view_as_complex(torch.stack(tables, dim=-1))
 
 
-def rotate(x: Tensor, position: Positions | Tensor) -> Tensor:
+def rotate(
+    x: Tensor, position: Positions | Tensor, frequencies: tuple[float, ...] | None = None
+) -> Tensor:
     """Apply the rotary position embedding to adjacent pairs, in float32 inside.
 
-    Pair k of a vector of width D turns by position * 10000^(-2k/D).
+    Pair k of a vector of width D turns by position * 10000^(-2k/D), or * frequencies[k].
     Source: Su et al., arXiv 2104.09864, with the pairing of the original.
 
     Args:
         x: (B, T, ..., D), D even; any number of axes (heads) between T and D.
         position: of (B, T), or a tensor (B or 1, T), int64 or float. Padding (-1)
             turns like any other number: its result is never used.
+        frequencies: D / 2 angles a position; None: those above.
 
     Returns:
         Same shape and dtype as `x`.
@@ -152,9 +181,9 @@ def rotate(x: Tensor, position: Positions | Tensor) -> Tensor:
     half = x.size(-1) // 2
     even, odd = accurate(x).unflatten(-1, (half, 2)).unbind(-1)
     if isinstance(position, Positions):
-        tables = position.rotation(2 * half, even.dtype)
+        tables = position.rotation(2 * half, even.dtype, frequencies)
     else:
-        tables = rotation(position, 2 * half, even.dtype)
+        tables = rotation(position, 2 * half, even.dtype, frequencies)
     shape = *tables[0].shape[:2], *(1,) * (x.dim() - 3), half
     cosine, sine = (table.view(shape) for table in tables)
     turned = torch.stack((even * cosine - odd * sine, even * sine + odd * cosine), dim=-1)

@@ -23,6 +23,8 @@ KINDS = [
     ("mtla", {"down_rate": 4, "bias": True}),
     ("mtla", {"down_rate": 2, "merge": "softmax"}),
     ("mtla", {"down_rate": 3, "merge": "softmax", "q_lora_rank": 12}),
+    ("mla", {"latent_norm": False, "rope_frequencies": [1.5, 0.02]}),
+    ("mtla", {"down_rate": 3, "latent_norm": False, "rope_frequencies": [0.3, 0.3], "bias": True}),
 ]
 
 kinds = st.sampled_from(KINDS)

@@ -26,7 +26,7 @@ NOT_IMPORTED = {
 # Imported where it is there: it comes with PyTorch, or is looked for first.
 OPTIONAL = {"triton", "kenlm", "dask-kubernetes"}
 READERS = {
-    "mtla_espnet": ("recipes", "cluster", "demo", "espnet3"),
+    "mtla_espnet": ("recipes", "cluster", "demo", "espnet3", "hf"),
     "test": ("recipes", "cluster", "demo", "docs", "test"),
     "bench": ("recipes", "bench"),
 }

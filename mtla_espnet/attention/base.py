@@ -134,9 +134,10 @@ class SelfAttention(nn.Module, ABC):
         if norm is not None:
             own = norm(own).to(joint.dtype)
         if slot.shared_width:
-            rest = rotate(rest, position)
+            rest = rotate(rest, position, slot.frequencies)
         else:
-            own = rotate(own.unflatten(-1, (slot.groups, -1)), position).flatten(2)
+            own = own.unflatten(-1, (slot.groups, -1))
+            own = rotate(own, position, slot.frequencies).flatten(2)
         return own, rest
 
     def attended(
@@ -217,11 +218,11 @@ class SelfAttention(nn.Module, ABC):
 
     def turned(self, query: Tensor, position: Positions | Tensor) -> Tensor:
         """Turn the rotary part of queries (B, L, H, D) by their positions."""
-        width = self.slot.rotary_width
+        width, frequencies = self.slot.rotary_width, self.slot.frequencies
         if width == query.size(-1):
-            return rotate(query, position)
+            return rotate(query, position, frequencies)
         plain, rotary = query.split((query.size(-1) - width, width), dim=-1)
-        return torch.cat((plain, rotate(rotary, position)), dim=-1)
+        return torch.cat((plain, rotate(rotary, position, frequencies)), dim=-1)
 
     def step(
         self, query: Tensor, cache: DecodingCache, layer: int = 0, rotary: Tensor | None = None

@@ -77,7 +77,8 @@ class GroupedLatent(Latent):
             self.slot = replace(self.slot, groups=groups)
             bias = self.wkv_a.bias is not None
             self.wkv_a = nn.Linear(embed_dim, self.slot.width, bias=bias)
-            self.kv_norm = GroupNorm(groups, self.kv_lora_rank)
+            if self.kv_norm is not None:
+                self.kv_norm = GroupNorm(groups, self.kv_lora_rank)
 
     def entries(self, key: Tensor, key_position: Positions) -> Tensor:
         """Return [latents of the groups ; rotary key], (B, T, G r + rope)."""

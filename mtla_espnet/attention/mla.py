@@ -24,6 +24,8 @@ In both cases y_t = wo [o_t1 ; ... ; o_tH].
 Source: DeepSeek-V2, arXiv 2405.04434; parameter names as in the PyPI package `mtla`.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -38,6 +40,18 @@ from mtla_espnet.attention.ops.entries import latent_entries
 from mtla_espnet.attention.step_weights import weight_of
 from mtla_espnet.cache.slot import SlotForm
 from mtla_espnet.position import Positions
+
+
+def _numbers(name: str, values: object, count: int) -> tuple[float, ...]:
+    """Return `values` if they are so many numbers.
+
+    Raises:
+        ValueError: names the option.
+    """
+    is_list = isinstance(values, list | tuple)
+    if not is_list or len(values) != count or not all(isinstance(v, int | float) for v in values):
+        raise ValueError(f"{name} must be {count} numbers, got {values!r}")
+    return tuple(map(float, values))
 
 
 class Latent(SelfAttention):
@@ -56,9 +70,14 @@ class Latent(SelfAttention):
         qk_nope_head_dim: width of a head's part without position; unset: d / H.
         qk_rope_head_dim: width of the rotary part, even; unset: d / H / 2, made even.
         v_head_dim: width of a head's value; unset: d / H.
+        rope_frequencies: rope / 2 angles, by which the pairs of the rotary part turn a position;
+            unset: 10000^(-2k/rope).
+        latent_norm: a LayerNorm makes the latent c; off: c = c0, as in models that
+            `mtla-espnet convert` made of others.
 
     Raises:
-        ValueError: a size that is not a positive integer, an odd rotary width or rank.
+        ValueError: a size that is not a positive integer, an odd rotary width or rank, or
+            frequencies that are not rope / 2 numbers.
     """
 
     def __init__(
@@ -73,6 +92,8 @@ class Latent(SelfAttention):
         qk_nope_head_dim: int | None = None,
         qk_rope_head_dim: int | None = None,
         v_head_dim: int | None = None,
+        rope_frequencies: Sequence[float] | None = None,
+        latent_norm: bool = True,
     ):
         super().__init__(embed_dim, num_heads, dropout)
         sizes = (kv_lora_rank, qk_nope_head_dim, qk_rope_head_dim, v_head_dim)
@@ -91,7 +112,14 @@ class Latent(SelfAttention):
         self.qk_head_dim = self.qk_nope_head_dim + self.qk_rope_head_dim
         self.softmax_scale = self.qk_head_dim**-0.5
         rope = self.qk_rope_head_dim
-        self.slot = SlotForm(self.kv_lora_rank, shared_width=rope, rotary_width=rope)
+        if rope_frequencies is not None:
+            rope_frequencies = _numbers("rope_frequencies", rope_frequencies, rope // 2)
+        self.slot = SlotForm(
+            self.kv_lora_rank,
+            shared_width=rope,
+            rotary_width=rope,
+            frequencies=rope_frequencies,
+        )
 
         query_width = num_heads * self.qk_head_dim
         if q_lora_rank:
@@ -101,7 +129,7 @@ class Latent(SelfAttention):
         else:
             self.wq = nn.Linear(embed_dim, query_width, bias=bias)
         self.wkv_a = nn.Linear(embed_dim, self.kv_lora_rank + self.qk_rope_head_dim, bias=bias)
-        self.kv_norm = nn.LayerNorm(self.kv_lora_rank)
+        self.kv_norm = nn.LayerNorm(self.kv_lora_rank) if latent_norm else None
         self.wkv_b = nn.Linear(
             self.kv_lora_rank, num_heads * (self.qk_nope_head_dim + self.v_head_dim), bias=bias
         )
@@ -124,7 +152,7 @@ class Latent(SelfAttention):
     def entries(self, key: Tensor, key_position: Positions) -> Tensor:
         """Return [latent ; rotary key], (B, T, r + rope)."""
         joint = self.wkv_a(key)
-        if choose.runs_triton(joint):
+        if self.kv_norm is not None and choose.runs_triton(joint):
             return self._entries_triton(joint, key_position)
         return torch.cat(self.made(joint, key_position), dim=-1)
 
@@ -140,7 +168,7 @@ class Latent(SelfAttention):
             self.kv_norm.bias,
             network,
             position.index,
-            *position.rotation(self.qk_rope_head_dim),
+            *self._rotation(position),
             self.slot.down_rate,
             self.kv_norm.eps,
         )
@@ -172,12 +200,16 @@ class Latent(SelfAttention):
             kernel,
             query,
             chunked.pack(kernel, entry, weight_of(self.wkv_b), self.num_heads, *sizes),
-            *position.rotation(self.qk_rope_head_dim),
+            *self._rotation(position),
             self.slot.down_rate,
             self.v_head_dim,
             self.softmax_scale,
             dropout,
         )
+
+    def _rotation(self, position: Positions) -> tuple[Tensor, Tensor]:
+        """Return the cosines and sines of the rotary part, float32."""
+        return position.rotation(self.qk_rope_head_dim, frequencies=self.slot.frequencies)
 
     def _attend(
         self, query: Tensor, entry: Tensor, query_position: Positions, key_position: Positions

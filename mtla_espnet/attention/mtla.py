@@ -194,7 +194,7 @@ class TemporalLatent(Latent):
         joint = self.wkv_a(key)
         name = "chunks", self.down_rate, self.kv_lora_rank, self.hypernet_down.fc_c.weight.dtype
         encoding = key_position.once(name, lambda: self._encoded_chunks(key))
-        if choose.runs_triton(joint):
+        if self.kv_norm is not None and choose.runs_triton(joint):
             code, gate = self.hypernet_down.fc_c, self.hypernet_down.fc_p
             network = encoding, code.weight, code.bias, gate.weight, gate.bias
             return self._entries_triton(joint, key_position, network)

@@ -71,7 +71,8 @@ class Step:
             query = self._query_up(self._query_norm(query))
         angle = cache.angle
         if rotary is not None:
-            angle = complex_rotation(rotary, slot.rotary_width, accurate(x[:0]).dtype)
+            form = slot.rotary_width, accurate(x[:0]).dtype, slot.frequencies
+            angle = complex_rotation(rotary, *form)
         # `view`, here as elsewhere: `unflatten` does the same in Python, at 3 us a call
         query = query.view(rows, self._heads, -1)
         if slot.shared_width:
@@ -138,11 +139,13 @@ class Step:
         """Cache the newest position, given a slot's numbers (N, width) before their norm."""
         slot, newest = self._slot, cache.newest
         slots = cache.slots(self._layer)
-        if self._norm is not None:
-            own = self._norm(new[:, : slot.key_parts])
-            if self._attention.gates is not None:
+        gated = self._attention.gates is not None
+        if self._norm is not None or gated:
+            own, rest = new[:, : slot.key_parts], new[:, slot.key_parts :]
+            if self._norm is not None:
+                own = self._norm(own)
+            if gated:
                 own = self._weighted(own, slots, newest, cache)
-            rest = new[:, slot.key_parts :]
             new = torch.cat((own.to(slots.dtype), rest.to(slots.dtype)), dim=-1)
         slots.index_copy_(0, newest, new.to(slots.dtype))
         if slot.window:

@@ -108,7 +108,9 @@ class GraphCache:
     def _turn(self) -> None:
         positions = (self.prefix_slots + 1) * self.form.down_rate + self.max_length
         index = torch.arange(positions, device=self.device)[None]
-        self.angles = torch.stack(rotation(index, self.form.rotary_width), dim=-1)[0]
+        form = self.form
+        tables = rotation(index, form.rotary_width, frequencies=form.frequencies)
+        self.angles = torch.stack(tables, dim=-1)[0]
 
     # -- sizes ---------------------------------------------------------------
     @property

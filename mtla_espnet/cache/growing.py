@@ -64,7 +64,7 @@ class DecodingCache:
         self.num_layers = num_layers
         self.lengths = lengths.to(device)
         self.step = 0
-        self._angles = angles or AngleTable(form.rotary_width, dtype, device)
+        self._angles = angles or AngleTable(form.rotary_width, dtype, device, form.frequencies)
         self._first_slot = self.lengths // form.down_rate  # (B,) of the suffix
         prefix_slots = int(self._first_slot.max()) if len(lengths) else 0
         kind = {"dtype": dtype, "device": device}

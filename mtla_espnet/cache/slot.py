@@ -22,6 +22,7 @@ class SlotForm:
         shared_width: numbers of the key that all groups share.
         rotary_width: numbers at the end of a key that turn with the position: the shared
             key, or where there is none the whole key.
+        frequencies: angles by which its pairs turn a position; None: 10000^(-2k/rotary_width).
         down_rate: s, positions a slot.
         window: whether the positions of an unfinished slot are kept and seen one by one; else
             one slot holds what has come of it so far.
@@ -34,6 +35,7 @@ class SlotForm:
     rotary_width: int = 0
     down_rate: int = 1
     window: bool = False
+    frequencies: tuple[float, ...] | None = None
 
     @property
     def key_parts(self) -> int:

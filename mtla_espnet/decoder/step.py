@@ -74,8 +74,9 @@ class DecoderStep:
         attend = [Step(each, layer, prepared) for layer, each in enumerate(attentions)]
         self._blocks = BlockSteps(decoder, attend, linear, StepNorm)
         weight = decoder.output_layer.weight
-        width = attentions[0].slot.rotary_width
-        self._angles = AngleTable(width, weight.dtype, weight.device)
+        slot = attentions[0].slot
+        place = weight.dtype, weight.device
+        self._angles = AngleTable(slot.rotary_width, *place, slot.frequencies)
 
     @torch.no_grad()
     def init_cache(

@@ -1,10 +1,12 @@
 """The configuration of a Llama with latent attention."""
 
+import torch
 from huggingface_hub.dataclasses import strict
 from transformers import LlamaConfig
 
 from mtla_espnet.attention.base import SelfAttention
 from mtla_espnet.attention.kinds import attention_class, attention_options
+from mtla_espnet.position import THETA
 
 KINDS = ("mtla", "mla", "gla")
 
@@ -13,9 +15,8 @@ KINDS = ("mtla", "mla", "gla")
 class LlamaMTLAConfig(LlamaConfig):
     """Sizes of a `LlamaMTLAForCausalLM`.
 
-    What is not said here is that of `LlamaConfig`, whose fields `num_key_value_heads`,
-    `head_dim` and `rope_parameters` say nothing here: rotary angles are those of the base 10000.
-    `LlamaMTLAConfig(**vars(config))` takes the other sizes of a Llama.
+    What is not said here is that of `LlamaConfig`, whose fields `num_key_value_heads` and
+    `head_dim` say nothing here. `LlamaMTLAConfig(**vars(config))` takes the other sizes of a Llama.
 
     Attributes:
         attention: `mtla`, `mla` or `gla`.
@@ -24,6 +25,9 @@ class LlamaMTLAConfig(LlamaConfig):
         qk_nope_head_dim: width of a head's part without position; None: hidden_size / heads.
         qk_rope_head_dim: width of the rotary part; None: half of it.
         v_head_dim: width of a head's value; None: hidden_size / heads.
+        rope_frequencies: qk_rope_head_dim / 2 angles, by which the rotary pairs turn a position;
+            None: those of `rope_theta` in `rope_parameters`.
+        latent_norm: whether a LayerNorm makes the latents; converted models have none.
         down_rate: s of `mtla`, positions that are merged into one slot of the cache.
         num_latent_groups: of `gla`.
 
@@ -46,6 +50,8 @@ class LlamaMTLAConfig(LlamaConfig):
     qk_nope_head_dim: int | None = None
     qk_rope_head_dim: int | None = None
     v_head_dim: int | None = None
+    rope_frequencies: list[float] | None = None
+    latent_norm: bool = True
     down_rate: int = 2
     num_latent_groups: int = 2
 
@@ -58,10 +64,35 @@ class LlamaMTLAConfig(LlamaConfig):
             )
         # a cache of ragged rows holds no single positions beside slots, as `merge: softmax` needs
         names = attention_options(self.attention).keys() - {"bias", "merge"}
-        return attention_class(self.attention)(
-            self.hidden_size,
-            self.num_attention_heads,
-            self.attention_dropout,
-            bias=self.attention_bias,
-            **{name: getattr(self, name) for name in names},
-        )
+        options = {name: getattr(self, name) for name in names}
+
+        def made(**changed) -> SelfAttention:
+            return attention_class(self.attention)(
+                self.hidden_size,
+                self.num_attention_heads,
+                self.attention_dropout,
+                bias=self.attention_bias,
+                **options | changed,
+            )
+
+        theta = self._theta()
+        if self.rope_frequencies is not None or theta == THETA:
+            return made()
+        with torch.device("meta"):
+            width = made().slot.rotary_width
+        return made(rope_frequencies=[theta ** (-k / width) for k in range(0, width, 2)])
+
+    def _theta(self) -> float:
+        """Return the base of the rotary angles.
+
+        Raises:
+            ValueError: they follow another rule.
+        """
+        rope = self.rope_parameters or {}
+        kind = rope.get("rope_type", "default")
+        if kind != "default" and self.rope_frequencies is None:
+            raise ValueError(
+                f"rope_parameters: rope_type {kind!r} is not known here: say default, or give "
+                "rope_frequencies"
+            )
+        return float(rope.get("rope_theta", THETA))

@@ -20,10 +20,10 @@ def layer_norm(layer, x):
     return scaled * layer.weight.double() + layer.bias.double()
 
 
-def rope(x, position):
+def rope(x, position, frequencies=None):
     out = x.clone()
     for pair in range(len(x) // 2):
-        angle = position * 10000.0 ** (-2 * pair / len(x))
+        angle = position * (frequencies[pair] if frequencies else 10000.0 ** (-2 * pair / len(x)))
         a, b = x[2 * pair], x[2 * pair + 1]
         out[2 * pair] = a * math.cos(angle) - b * math.sin(angle)
         out[2 * pair + 1] = a * math.sin(angle) + b * math.cos(angle)
@@ -62,16 +62,19 @@ def latent(module, x, down_rate=None, groups=1, window=None):
     x = x.double()
     rank, rope_dim = module.kv_lora_rank, module.qk_rope_head_dim
     nope, value_dim, heads = module.qk_nope_head_dim, module.v_head_dim, module.num_heads
+    turns = module.slot.frequencies
     up = module.wkv_b.weight.double().view(heads, nope + value_dim, rank)
 
     def own(m):
         joint = linear(module.wkv_a, x[m])
         latents, norm = joint[: groups * rank].view(groups, rank), module.kv_norm
+        if norm is None:
+            return latents.flatten(), rope(joint[groups * rank :], m, turns)
         scaled = (latents - latents.mean(1, keepdim=True)) / latents.var(
             1, unbiased=False, keepdim=True
         ).add(norm.eps).sqrt()
         latents = scaled.flatten() * norm.weight.double() + norm.bias.double()
-        return latents, rope(joint[groups * rank :], m)
+        return latents, rope(joint[groups * rank :], m, turns)
 
     def weight(m):
         chunk = m // down_rate
@@ -115,7 +118,7 @@ def latent(module, x, down_rate=None, groups=1, window=None):
         query = query.view(heads, nope + rope_dim)
         context = []
         for head in range(heads):
-            turned = rope(query[head, nope:], i)
+            turned = rope(query[head, nope:], i, turns)
             scores, values = [], []
             group = head * groups // heads
             for c, key in seen(i):

@@ -1,0 +1,1 @@
+"""`mtla-espnet convert`: trained models with heads of keys and values become MLA or MTLA."""
