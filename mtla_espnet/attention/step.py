@@ -26,9 +26,13 @@ class Step:
         attention: a `SelfAttention`.
         layer: its number in the cache.
         prepared: copy the weights: they are not to change any more.
+        fixed_gates: make the table of the weights of latents once, though other weights are
+            read at every call; as `prepared` does.
     """
 
-    def __init__(self, attention, layer: int = 0, prepared: bool = False):
+    def __init__(
+        self, attention, layer: int = 0, prepared: bool = False, fixed_gates: bool = False
+    ):
         self._attention, self._layer, self._prepared = attention, layer, prepared
         self._slot, layers = attention.slot, attention.layers
         self._heads, self._scale = attention.num_heads, attention.softmax_scale
@@ -46,7 +50,7 @@ class Step:
             if prepared:
                 key, value = key.contiguous(), value.contiguous()
             self._key_weight, self._value_weight = key, value
-        self._chunks = 0
+        self._fixed_gates, self._chunks = prepared or fixed_gates, 0
         head = layers.query_up or layers.query
         widths = self._query_width, head.out_features // self._heads
         widths += self._slot.key_parts, self._slot.width
@@ -166,7 +170,7 @@ class Step:
 
     def _gates(self, cache: DecodingCache) -> tuple[Tensor, Tensor]:
         """Return (N, G * k) and (N, 1, 1) of the newest positions' chunks."""
-        if not self._prepared:
+        if not self._fixed_gates:
             vectors, numbers = self._attention.gates(cache.chunk)
             return vectors, numbers[:, None, None]
         needed = cache.furthest // self._slot.down_rate + 1

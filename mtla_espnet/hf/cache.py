@@ -66,7 +66,10 @@ class LatentLayer(CacheLayerMixin):
     def step(self, layer: int, x: Tensor) -> Tensor:
         """Attend from one new position of every row, (N, 1, d) -> (N, 1, d)."""
         if not self._steps:
-            self._steps = [Step(each, number) for number, each in enumerate(self._attentions)]
+            # what is cached was weighed by these gates: they hold as long as it does
+            self._steps = [
+                Step(each, number, fixed_gates=True) for number, each in enumerate(self._attentions)
+            ]
         return self._steps[layer](x[:, 0], self.rows)[:, None]
 
     def real(self) -> Tensor:

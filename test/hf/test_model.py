@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -327,3 +328,34 @@ def test_masks_caches_and_positions_that_do_not_fit_are_refused(model):
     trained = copy.deepcopy(model).train()
     with pytest.raises(ValueError, match="a filled cache has no gradients"):
         trained(ids[:, :1], **{CACHE: trained(ids, use_cache=True)[CACHE]})
+
+
+class Operations(TorchDispatchMode):
+    """Counts what is computed inside: on a GPU each is a kernel or more, or a view."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), named=None):
+        self.count += 1
+        return function(*arguments, **named or {})
+
+
+@torch.no_grad()
+def test_a_step_of_mtla_is_not_much_longer_than_one_of_mla():
+    """The weights of latents are a table: what a chunk's number alone says is not made anew."""
+
+    def operations(kind):
+        model = model_of(kind)
+        output = model(torch.tensor(PROMPTS[:1]), use_cache=True)
+        found = []
+        for token in (4, 5, 6):
+            with Operations() as counted:
+                output = model(torch.tensor([[token]]), **{CACHE: output[CACHE], "use_cache": True})
+            found.append(counted.count)
+        return found[-1]
+
+    layers = SIZES["num_hidden_layers"]
+    more = operations({"attention": "mtla"}) - operations({"attention": "mla"})
+    assert more <= 24 * layers
