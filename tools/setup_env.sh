@@ -87,7 +87,7 @@ case "${1:-}" in
     find_python || no_python
     exit 0
     ;;
---tests) extras=recipes,cluster,demo,docs,espnet3,test ;;
+--tests) extras=recipes,cluster,demo,docs,espnet3,vad,test ;;
 '') ;;
 *)
     echo "usage: tools/setup_env.sh [--tests | --print-python]" >&2
@@ -99,7 +99,7 @@ cd -- "$(dirname -- "$0")/.."
 stamp=$(cksum <pyproject.toml)
 made=$(cat .venv/.complete 2>/dev/null || :)
 case $made in
-*,test) extras=recipes,cluster,demo,docs,espnet3,test ;; # what is there stays
+*,test) extras=recipes,cluster,demo,docs,espnet3,vad,test ;; # what is there stays
 esac
 if [ "$made" = "$stamp $extras" ] && .venv/bin/python -c '' 2>/dev/null; then
     exit 0

@@ -8,19 +8,24 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mtla_espnet.data.audio.cut_recordings import cut
 from mtla_espnet.data.audio.reader import read_audio
 from mtla_espnet.data.audio.sound_file import SOUND_SUFFIXES
 from mtla_espnet.files import UserError
 from mtla_espnet.inference.decoding_config import read_decoding_config
 from mtla_espnet.inference.inputs import TEXT_SUFFIXES, Inputs
 from mtla_espnet.inference.models import model_class
-from mtla_espnet.inference.pieces import Piece, outcomes_of, pieces_of, recognised
+from mtla_espnet.inference.pieces import (
+    LONGEST_S,
+    Piece,
+    check_cut,
+    outcomes_of,
+    pieces_of,
+    recognised,
+)
 from mtla_espnet.inference.times import Posteriors, check_times, posteriors, times_of
 from mtla_espnet.inference.tokenizer import token_ids
 from mtla_espnet.inference.trained_model import DECODING_OPTIONS, TrainedModel
 
-LONGEST_S = 20.0
 BATCH_SIZE = 8
 
 
@@ -51,7 +56,8 @@ def decode_recordings(
         inference_config: a YAML file of `DECODING_OPTIONS`; None: what is kept with the model.
         options: of the search, over those of the configuration, such as `beam_size`.
         device: of torch; "auto": CUDA where there is a GPU, else the CPU.
-        cut_at: where longer recordings are cut: `silence`, `length` or `none`.
+        cut_at: where longer recordings are cut: `silence`, `length` or `none`; `vad`: all are cut
+            into what Silero VAD finds to be speech.
         longest_s: of a piece, in seconds; about what the model was trained on.
         times: `word` or `token`: tell when each is spoken, by CTC; see
             `mtla_espnet.inference.times`. None: do not.
@@ -66,7 +72,7 @@ def decode_recordings(
             no CTC and times are asked for. After the last piece: recordings were left out.
     """
     _check_batch_size(batch_size)
-    cut(np.zeros(1), 1, longest_s, cut_at)  # wrong options are told before the model is loaded
+    check_cut(cut_at, longest_s)  # wrong options are told before the model is loaded
     if inference_config is not None:
         read_decoding_config(inference_config, DECODING_OPTIONS)
     inputs = Inputs(audio_paths, SOUND_SUFFIXES, _read_recording, shows_progress)

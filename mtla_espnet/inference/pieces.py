@@ -12,10 +12,13 @@ from mtla_espnet.data.audio.cut_recordings import cut
 from mtla_espnet.files import UserError
 from mtla_espnet.inference.meter import Meter
 from mtla_espnet.inference.samples import resampled
+from mtla_espnet.inference.speech_activity import by_silero, speech_bounds
 from mtla_espnet.inference.speech_model import SpeechModel
 from mtla_espnet.inference.times import Timed, times_or_none
 from mtla_espnet.inference.trained_model import TrainedModel
 from mtla_espnet.inference.utterance import Outcome
+
+LONGEST_S = 20.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +48,18 @@ class Piece:
         return f"{self.path}{times}"
 
 
+def check_cut(cut_at: str, longest_s: float) -> None:
+    """Refuse a way to cut recordings that means nothing.
+
+    Raises:
+        UserError: `cut_at` is unknown, or `longest_s` too short.
+        ModuleNotFoundError: it is `vad`, and `silero-vad` is not installed.
+    """
+    cut(np.zeros(1), 1, longest_s, "silence" if cut_at == "vad" else cut_at)
+    if cut_at == "vad":
+        by_silero()
+
+
 def pieces_of(
     recordings: Iterable[tuple[Path, tuple[np.ndarray, int]]],
     rate_hz: int,
@@ -56,7 +71,8 @@ def pieces_of(
     Args:
         recordings: each with its (T,) float32 samples and their rate.
         rate_hz: that the model takes.
-        cut_at: where longer recordings are cut: `silence`, `length` or `none`.
+        cut_at: where longer recordings are cut: `silence`, `length` or `none`; `vad`: all are cut
+            into what Silero VAD finds to be speech.
         longest_s: of a piece, in seconds.
 
     Yields:
@@ -66,10 +82,15 @@ def pieces_of(
         UserError: `cut_at` or `longest_s` means nothing.
     """
     for path, (samples, own_rate_hz) in recordings:
-        bounds = cut(samples, own_rate_hz, longest_s, cut_at)
+        if cut_at == "vad":
+            bounds = speech_bounds(samples, own_rate_hz, longest_s, by_silero())
+            if not bounds:
+                logging.warning(f"{path}: no speech was found")
+        else:
+            bounds = cut(samples, own_rate_hz, longest_s, cut_at)
         for start, end in bounds:
             times = start / own_rate_hz, end / own_rate_hz
-            piece = Piece(path, *times, text="", whole=len(bounds) == 1)
+            piece = Piece(path, *times, text="", whole=bounds == [(0, len(samples))])
             yield piece, resampled(samples[start:end], own_rate_hz, rate_hz)
 
 

@@ -61,7 +61,8 @@ def pauses(samples: np.ndarray, frames: int, length_s: float) -> np.ndarray:
     """
     edges = np.linspace(0, len(samples), frames + 1).astype(int)[:-1]
     # differences weigh high frequencies more, where consonants are
-    power = np.square(np.diff(samples, prepend=samples[:1]), dtype=np.float64)
+    samples = samples.astype(np.float64)  # integers would overflow
+    power = np.square(np.diff(samples, prepend=samples[:1]))
     energy = np.log(np.add.reduceat(power, np.minimum(edges, len(samples) - 1)) + 1e-10)
     low, high = np.quantile(energy, _QUANTILES)
     quiet = energy < low + _QUIET * (high - low)

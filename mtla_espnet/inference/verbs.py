@@ -4,6 +4,7 @@ What loads torch is imported when a command runs, so that `--help` is instant.
 """
 
 import argparse
+import contextlib
 import itertools
 import sys
 from collections.abc import Iterable
@@ -56,9 +57,19 @@ def add_decoding_verb(verbs, task: Task) -> None:
         )
         parser.add_argument(
             "--cut",
-            choices=("silence", "length", "none"),
+            choices=("silence", "length", "none", "vad"),
             default="silence",
-            help="where a longer recording is cut; the times of its pieces are told",
+            help="where a longer recording is cut; the times of its pieces are told; "
+            "vad: keep what Silero VAD finds to be speech",
+        )
+        parser.add_argument(
+            "--live",
+            action="store_true",
+            help="decode raw 16-bit samples of one channel from the standard input while they "
+            "come, a piece after each pause",
+        )
+        parser.add_argument(
+            "--rate_hz", type=int, help="samples a second of --live; default: as the model's"
         )
         parser.add_argument(
             "--longest", type=float, default=20.0, help="seconds of a piece; default: 20"
@@ -111,7 +122,10 @@ def _decode(arguments: argparse.Namespace) -> int:
 
     if arguments.files is not None:
         arguments.file += listed_paths(arguments.files)
-    if not arguments.file:
+    is_live = getattr(arguments, "live", False)
+    if is_live and arguments.file:
+        raise UserError("--live decodes the standard input: name no files", exit_code=2)
+    if not arguments.file and not is_live:
         raise UserError("name files to decode, or a list of them by --files", exit_code=2)
     with files_trusted(arguments.trust_files):
         speech = TASKS[arguments.task].speech
@@ -119,28 +133,32 @@ def _decode(arguments: argparse.Namespace) -> int:
 
 
 def _decode_recordings(arguments: argparse.Namespace) -> int:
-    from mtla_espnet.inference.from_files import decode_recordings
-
     times = getattr(arguments, "times", None)
     form = FORMATS[_format_of(arguments)]
     if form.times and times != form.times:
         if times or arguments.task == "st":
             raise UserError(f"--format {arguments.format} needs the times of words", exit_code=2)
         times = form.times
-    pieces = decode_recordings(
-        arguments.task,
-        arguments.model[0],
-        arguments.file,
-        inference_config=arguments.inference_config,
-        options=_options(arguments, "beam_size", "ctc_weight"),
-        device=arguments.device,
-        cut_at=arguments.cut,
-        longest_s=arguments.longest,
-        times=times,
-        batch_size=arguments.batch_size,
-        shows_progress=_has_place_for_a_bar(arguments.output_dir),
-    )
-    _write(pieces, arguments)
+    model = arguments.task, arguments.model[0]
+    given = {
+        "inference_config": arguments.inference_config,
+        "options": _options(arguments, "beam_size", "ctc_weight"),
+        "device": arguments.device,
+        "cut_at": arguments.cut,
+        "longest_s": arguments.longest,
+        "times": times,
+    }
+    if arguments.live:
+        from mtla_espnet.inference.live import recognise_live
+
+        with contextlib.suppress(KeyboardInterrupt):  # the way to end it
+            _write(recognise_live(*model, sys.stdin.buffer, arguments.rate_hz, **given), arguments)
+        return 0
+    from mtla_espnet.inference.from_files import decode_recordings
+
+    bar = _has_place_for_a_bar(arguments.output_dir)
+    more = {"batch_size": arguments.batch_size, "shows_progress": bar}
+    _write(decode_recordings(*model, arguments.file, **given, **more), arguments)
     return 0
 
 

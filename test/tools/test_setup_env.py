@@ -91,7 +91,7 @@ FAKE_PYTHON = """case "$1 $2" in
 esac"""
 
 
-USERS, TESTERS = "pip:.[recipes]", "pip:.[recipes,cluster,demo,docs,espnet3,test]"
+USERS, TESTERS = "pip:.[recipes]", "pip:.[recipes,cluster,demo,docs,espnet3,vad,test]"
 
 
 @pytest.fixture
