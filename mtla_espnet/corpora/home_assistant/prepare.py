@@ -27,7 +27,7 @@ import logging
 import random
 from pathlib import Path
 
-from mtla_espnet.corpora.home_assistant.sentences import Sentence, read_sentences
+from mtla_espnet.corpora.home_assistant.sentences import SpokenCommand, read_sentences
 from mtla_espnet.corpora.shared.corpus_set import CorpusSet, leave_out_rejected, write_sets
 from mtla_espnet.corpora.shared.flite import find_flite
 from mtla_espnet.corpora.shared.raw_files import add_shared_arguments, durations
@@ -155,16 +155,16 @@ def find_templates(root: Path, download: bool) -> Path:
     return fetched / _IN_WHEEL
 
 
-def split_sentences(sentences: list[Sentence], seed: int) -> dict[str, list[Sentence]]:
+def split_sentences(sentences: list[SpokenCommand], seed: int) -> dict[str, list[SpokenCommand]]:
     """Give each pool its share of every intent's sentences, in random order.
 
     Returns:
         `train`, `valid` and `test`; the words of the others are all in training.
     """
-    by_intent: dict[str, list[Sentence]] = {}
+    by_intent: dict[str, list[SpokenCommand]] = {}
     for sentence in sentences:
         by_intent.setdefault(sentence.intent, []).append(sentence)
-    pools: dict[str, list[Sentence]] = {"train": [], "valid": [], "test": []}
+    pools: dict[str, list[SpokenCommand]] = {"train": [], "valid": [], "test": []}
     for intent, own in by_intent.items():
         random.Random(f"{seed} {intent}").shuffle(own)
         start = 0
@@ -185,8 +185,8 @@ def split_sentences(sentences: list[Sentence], seed: int) -> dict[str, list[Sent
 
 
 def plan_set(
-    name: str, size: int, pools: dict[str, dict[str, list[Sentence]]], seed: int
-) -> list[list[SpeakerPlan[Sentence]]]:
+    name: str, size: int, pools: dict[str, dict[str, list[SpokenCommand]]], seed: int
+) -> list[list[SpeakerPlan[SpokenCommand]]]:
     """Decide who says what in a set.
 
     Args:
@@ -210,7 +210,7 @@ def plan_set(
     return plans
 
 
-def _make_set(name: str, plans: list[list[SpeakerPlan[Sentence]]], speech: Path) -> CorpusSet:
+def _make_set(name: str, plans: list[list[SpeakerPlan[SpokenCommand]]], speech: Path) -> CorpusSet:
     made = CorpusSet(name, others={"transcript": {}, "utt2lang": {}})
     for language, of_language in zip(VOICES[name], plans, strict=True):
         for plan in of_language:

@@ -29,7 +29,7 @@ _NUMBERS = {*range(1, 21), *range(25, 101, 5), *range(1000, 10001, 1000)}
 _BREAKS = str.maketrans({"-": " ", "/": " ", "’": "'", "\u00ad": ""})
 
 
-class Sentence(NamedTuple):
+class SpokenCommand(NamedTuple):
     """A sentence of a language.
 
     Args:
@@ -43,7 +43,7 @@ class Sentence(NamedTuple):
     marked: str
 
 
-def read_sentences(path: Path, language: str, most: int, seed: int) -> list[Sentence]:
+def read_sentences(path: Path, language: str, most: int, seed: int) -> list[SpokenCommand]:
     """Draw the sentences of a language.
 
     Args:
@@ -71,11 +71,11 @@ def read_sentences(path: Path, language: str, most: int, seed: int) -> list[Sent
     words = parse_yaml(
         importlib.resources.files(__package__).joinpath(_TABLE).read_text(encoding="utf-8"), _TABLE
     )[language]
-    found: dict[str, Sentence] = {}
+    found: dict[str, SpokenCommand] = {}
     twice: set[str] = set()
     for intent, data in blocks.items():
         draws = random.Random(f"{seed} {language} {intent}")
-        own: dict[str, Sentence] = {}
+        own: dict[str, SpokenCommand] = {}
         templates = [(block, each) for block in data for each in block.sentences]
         for _ in range(10 * most):  # templates take turns, by chance
             block, template = draws.choice(templates)
@@ -90,7 +90,7 @@ def read_sentences(path: Path, language: str, most: int, seed: int) -> list[Sent
     return [sentence for text, sentence in found.items() if text not in twice]
 
 
-def _sentence(intent: str, drawn: str, symbols: Mapping[str, str]) -> Sentence:
+def _sentence(intent: str, drawn: str, symbols: Mapping[str, str]) -> SpokenCommand:
     r"""Return a sentence of a drawn text.
 
     Example:
@@ -113,7 +113,7 @@ def _sentence(intent: str, drawn: str, symbols: Mapping[str, str]) -> Sentence:
         marked += [*between, f"<{match[2]}>", *value, f"</{match[2]}>"]
         end = match.end()
     rest = say(drawn[end:])
-    return Sentence(intent, " ".join(text + rest), " ".join(marked + rest))
+    return SpokenCommand(intent, " ".join(text + rest), " ".join(marked + rest))
 
 
 class _Drawing:

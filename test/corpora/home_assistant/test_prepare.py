@@ -4,7 +4,7 @@ import soundfile
 
 from mtla_espnet.cli import main
 from mtla_espnet.corpora.home_assistant import prepare as home_assistant
-from mtla_espnet.corpora.home_assistant.sentences import Sentence
+from mtla_espnet.corpora.home_assistant.sentences import SpokenCommand
 from mtla_espnet.corpora.shared import flite, synthetic_speech
 from mtla_espnet.data.kaldi.datadir import validate_data_dir
 from mtla_espnet.data.kaldi.tables import read_table
@@ -78,8 +78,8 @@ def test_sets_share_neither_sentences_nor_voices(raw, tmp_path):
 
 
 def test_held_out_words_are_known():
-    sentences = [Sentence("A", f"say word{number}", "") for number in range(50)]
-    sentences += [Sentence("B", f"word{number} again", "") for number in range(50)]
+    sentences = [SpokenCommand("A", f"say word{number}", "") for number in range(50)]
+    sentences += [SpokenCommand("B", f"word{number} again", "") for number in range(50)]
     pools = home_assistant.split_sentences(sentences, 0)
     known = {word for each in pools["train"] for word in each.text.split()}
     assert len(pools["test"]) + len(pools["valid"]) >= 10
