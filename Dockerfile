@@ -7,14 +7,15 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends g++ git make \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /mtla_espnet
+ENV PIP_NO_CACHE_DIR=1
 COPY . .
 CMD ["make", "demo"]
 
 # PyTorch without CUDA: a third of the size.
 FROM base AS cpu
 ENV PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
-RUN make test-env && rm -rf /root/.cache/pip
+RUN make test-env
 
 # PyTorch's wheel brings CUDA; the machine needs NVIDIA's driver and container toolkit.
 FROM base AS cuda
-RUN make test-env && rm -rf /root/.cache/pip
+RUN make test-env
