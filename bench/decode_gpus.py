@@ -23,6 +23,7 @@ import time
 from pathlib import Path
 
 from stage12 import BATCH_S, CONFIG, RATE_HZ, ROOT, SEARCH, TASK, make_model, make_set
+from train_ddp import children_of
 
 _TABLES = ("text", "token", "token_int", "score")
 
@@ -99,19 +100,6 @@ def kill_one(logdir: Path, decode: subprocess.Popen) -> bool:
                 os.kill(workers[-1], signal.SIGKILL)
                 return True
     return False
-
-
-def children_of(pid: int) -> list[int]:
-    """Return the processes that this one has started and that use the most memory, least first."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/statm"):
-        try:
-            words = (path.parent / "stat").read_text().rpartition(")")[2].split()
-            if int(words[1]) == pid:
-                found.append((int(path.read_text().split()[1]), int(path.parent.name)))
-        except OSError:
-            continue
-    return [number for _, number in sorted(found)]
 
 
 def same_bytes(root: Path, one: str, other: str) -> str:

@@ -2,8 +2,8 @@
 
 import argparse
 import contextlib
-import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -308,9 +308,7 @@ class Data:
 
 @contextlib.contextmanager
 def _key_file(keys: Sequence[str]) -> Iterator[str]:
-    import tempfile
-
     with tempfile.TemporaryDirectory() as directory:
-        path = os.path.join(directory, "keys")
-        Path(path).write_text("".join(f"{key}\n" for key in keys), encoding="utf-8")
-        yield path
+        path = Path(directory, "keys")
+        path.write_text("".join(f"{key}\n" for key in keys), encoding="utf-8")
+        yield str(path)

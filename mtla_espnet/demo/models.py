@@ -6,14 +6,16 @@ from pathlib import Path
 
 import numpy as np
 
-from mtla_espnet.attention.kinds import DEFAULT_KIND, attention_options
 from mtla_espnet.data.audio.reader import read_audio
+from mtla_espnet.decoder.decoder_only import DecoderOnly
 from mtla_espnet.files import UserError
 from mtla_espnet.inference.from_files import load
 from mtla_espnet.inference.meter import Cost, Meter
 from mtla_espnet.inference.model_files import task_of_files
 from mtla_espnet.inference.pieces import Piece, outcomes_of, pieces_of, recognised
 from mtla_espnet.inference.times import check_times
+from mtla_espnet.inference.trained_model import TrainedModel
+from mtla_espnet.report.rows import kind_label
 from mtla_espnet.task.record import Task
 
 # Names of inputs, for messages.
@@ -54,7 +56,7 @@ class ShownModel:
     def __init__(self, path: Path, device: str, longest_s: float):
         self.task: Task = task_of_files(path)
         self._model = load(self.task.name, path, device=device)
-        self.kind = kind_of(self._model.train_args)
+        self.kind = kind_of(self._model)
         self.name = f"{self.kind}: {path.resolve().name}"
         self.beam_size = self._model.options.beam_size
         self._longest_s = longest_s
@@ -128,15 +130,12 @@ def read_recording(path: str) -> tuple[np.ndarray, int]:
         raise UserError(str(error).replace(path, str(_RECORDING))) from None
 
 
-def kind_of(train_args) -> str:
+def kind_of(model: TrainedModel) -> str:
     """Return the attention kind of a model with its down-sampling, or ESPnet's decoder."""
-    if train_args.decoder != "decoder_only":
-        return train_args.decoder
-    conf = train_args.decoder_conf
-    kind = conf.get("attention", DEFAULT_KIND)
-    options = attention_options(kind) | (conf.get("attention_conf") or {})
-    rate = options.get("down_rate", 1) if "down_rate" in attention_options(kind) else 1
-    return kind + (f" s={rate}" if rate > 1 else "")
+    decoder = model.model.decoder
+    if not isinstance(decoder, DecoderOnly):
+        return model.train_args.decoder
+    return kind_label(decoder.attention, decoder.down_rate)
 
 
 def _refuse(path: Path, error: UserError) -> None:

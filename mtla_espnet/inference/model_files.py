@@ -45,9 +45,7 @@ def model_files(path: Path, task: Task = TASKS["asr"]) -> Iterator[dict[str, Pat
     Raises:
         UserError: it is neither, or lacks a file.
     """
-    path = Path(path)
-    if not path.exists():
-        path = _SHIPPED.get(str(path), path)
+    path = _place(Path(path))
     if path.is_dir() and (path / "meta.yaml").is_file():
         yield _of_task(unpacked_model(path, _keys(task)), path, task)
         return
@@ -78,14 +76,18 @@ def model_files(path: Path, task: Task = TASKS["asr"]) -> Iterator[dict[str, Pat
             raise UserError(told, error.exit_code) from None
 
 
+def _place(path: Path) -> Path:
+    """Return where a model is: what is there goes before what comes with the package."""
+    return path if path.exists() else _SHIPPED.get(str(path), path)
+
+
 def task_of_files(path: Path) -> Task:
     """Return the task of the model in a directory or pack, as `model_files` takes it.
 
     Raises:
         UserError: it is neither.
     """
-    if not path.exists():
-        path = _SHIPPED.get(str(path), path)
+    path = _place(path)
     if (path / "config.yaml").is_file():
         return task_of(read_yaml(path / "config.yaml"))
     keys = [_keys(task)[0] for task in TASKS.values()]

@@ -243,9 +243,9 @@ class TrainedModel:
         Raises:
             UserError: an input is not one that the model takes, or its scores are no numbers.
         """
-        return (
-            self.batch_decode(value) if self._are_several(value) else self.batch_decode([value])[0]
-        )
+        if self._are_several(value):
+            return self.batch_decode(value)
+        return self.batch_decode([value])[0]
 
     def _are_several(self, value) -> bool:
         """Tell whether a value is a list of inputs, not one."""

@@ -36,6 +36,16 @@ _ATTENTION = ("attention", "attention_conf")  # of the decoder
 _DECODED_ALIKE = ("device", "dtype", "beam_size", "batch")
 
 
+def kind_label(attention: str, down_rate: int | None) -> str:
+    """Name an attention kind with its down-sampling.
+
+    Example:
+        >>> kind_label("mtla", 2), kind_label("mha", 1)
+        ('mtla s=2', 'mha')
+    """
+    return attention + (f" s={down_rate}" if (down_rate or 1) > 1 else "")
+
+
 @dataclasses.dataclass(frozen=True)
 class Row:
     """An experiment on a test set; a value is None where it was not measured.
@@ -70,8 +80,7 @@ class Row:
         """The attention kind with its down-sampling, or the experiment where it has none."""
         if self["attention"] is None:
             return self["experiment"]
-        rate = self["down_rate"] or 1
-        return self["attention"] + (f" s={rate}" if rate > 1 else "")
+        return kind_label(self["attention"], self["down_rate"])
 
     def is_baseline_of(self, other: "Row") -> bool:
         """Say whether another row differs from this one in its attention alone."""

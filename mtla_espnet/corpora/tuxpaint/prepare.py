@@ -36,7 +36,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mtla_espnet.corpora.shared.corpus_set import CorpusSet, leave_out_rejected, write_sets
-from mtla_espnet.corpora.shared.debian_archive import DebianPackage, unpack_package
+from mtla_espnet.corpora.shared.debian_archive import (
+    DebianPackage,
+    add_download_argument,
+    unpack_package,
+)
 from mtla_espnet.corpora.shared.raw_files import add_shared_arguments, durations
 from mtla_espnet.data.kaldi.tables import write_table
 from mtla_espnet.data.text.spaces import plain_spaces
@@ -101,11 +105,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("text", "translation"),
         help="what of a test utterance training must not have: its text, or its English text too",
     )
-    parser.add_argument(
-        "--download",
-        action="store_true",
-        help=f"fetch Debian's {PACKAGE.name} ({PACKAGE.megabytes} MB) by apt-get if it is missing",
-    )
+    add_download_argument(parser, PACKAGE)
 
 
 def prepare(args: argparse.Namespace) -> None:
