@@ -103,12 +103,16 @@ def kill_one(logdir: Path, decode: subprocess.Popen) -> bool:
 
 
 def same_bytes(root: Path, one: str, other: str) -> str:
-    """Tell whether the tables of two decodes are the same files."""
+    """Tell whether the tables of two decodes are the same files, and how many texts differ."""
     first, second = (root / "exp/asr_model" / tag / "test" for tag in (one, other))
     different = [
         name for name in _TABLES if not filecmp.cmp(first / name, second / name, shallow=False)
     ]
-    return f"other {', '.join(different)}" if different else "same"
+    if not different:
+        return "same"
+    texts = [(directory / "text").read_text().splitlines() for directory in (first, second)]
+    changed = sum(a != b for a, b in zip(*texts, strict=True))
+    return f"other {', '.join(different)}; {changed} of {len(texts[0])} texts differ"
 
 
 def main() -> None:
