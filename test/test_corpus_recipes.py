@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -11,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from mtla_espnet.recipe.options import parse_options
+from mtla_espnet.score.bleu import read_bleu
 from queen_game import dialogue, game, mp3
 from raw_corpora import FIXTURES, write_debian_indices, write_templates
+from wesnoth_games import write_games
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 AMI_PART = '--mic ihm --meetings "ES2002a ES2011a EN2002a" --max_rejected 20'
@@ -33,6 +36,11 @@ RECIPES = {
         ["--src_nbpe", "26", "--tgt_nbpe", "40", "--max_wav_duration", "1.5"],
     ),
     "slurp/slu1": ("SLURP", ["--local_data_opts", "--nbpe 36"]),
+    "wesnoth/st1": (
+        "WESNOTH",
+        ["--src_nbpe", "30", "--tgt_nbpe", "34", "--test_sets", "test_drascula"]
+        + ["--local_data_opts", "--engines espeak"],
+    ),
     "xsum/sum1": ("XSUM", ["--tgt_nbpe", "60", "--local_data_opts", "--max_rejected 40"]),
 }
 MODELS = {"asr1": "asr", "st1": "st", "slu1": "slu", "sum1": "mt"}
@@ -180,6 +188,38 @@ def test_home_assistant_runs_on_small_templates(tmp_path):
     scores = json.loads((directory.parent / "score_slots/result.json").read_text())
     assert [scores[name] for name in ("reference", "hypothesis", "correct")] == [2, 2, 1]
     assert [scores[name] for name in ("precision", "recall", "f1")] == [50, 50, 50]
+
+
+@pytest.mark.espnet
+def test_wesnoth_runs_on_small_games(tmp_path):
+    words = {
+        "we": "wir", "fight": "bekämpfen", "the": "die", "orcs": "Orks", "and": "und",
+        "elves": "Elfen", "today": "heute", "here": "hier", "old": "alten", "trolls": "Trolle",
+    }  # fmt: skip
+    english = list(words)
+
+    def pair(number):
+        chosen = random.Random(number).sample(english, 5)
+        return " ".join(chosen).capitalize() + ".", " ".join(words[each] for each in chosen) + "."
+
+    messages = {
+        "httt": dict(pair(number) for number in range(2, 40)),
+        "ei": {"The trolls fight the elves today.": "Die Trolle bekämpfen heute die Elfen."},
+        "tb": {"We fight old elves.": "Wir bekämpfen alte Elfen."},
+    }
+    sky = {(1, 5): ("The ORCS!", "Die ORKS!", 1.5), (5, 1): ("We fight", "Wir K*mpfen", 1.5)}
+    write_games(tmp_path / "raw", messages, sky, {"4": ("OLD ORCS", "ALTE ORKS")})
+    recipe, results = run_all_stages("wesnoth/st1", tmp_path, corpus=tmp_path / "raw")
+    assert "### BLEU" in results and "/test_drascula|" in results
+    baselines = recipe / "exp/baselines"
+    copied = (baselines / "copy/test_drascula/text").read_text(encoding="utf-8")
+    assert copied == "drascula_HERO-4 OLD ORCS\n"
+    answer = (baselines / "most_frequent/test_steel_sky/text").read_text(encoding="utf-8")
+    german = (recipe / "data/train/text.tc.de").read_text(encoding="utf-8")
+    assert answer.partition(" ")[2] in german
+    # Lower case without punctuation: the orcs are the same in both languages.
+    scores = read_bleu(baselines / "copy/test_drascula/score_bleu/result.lc.txt")
+    assert 0 < scores["chrF2"]["score"] < 100
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))

@@ -26,5 +26,9 @@ CORPORA = {
         "mtla_espnet.corpora.tuxpaint.prepare",
         "names of things, said by people",
     ),
+    "wesnoth": (
+        "mtla_espnet.corpora.wesnoth.prepare",
+        "texts of a game (synthetic) and two spoken games, English to German, for translation",
+    ),
     "xsum": ("mtla_espnet.corpora.xsum.prepare", "XSum: news articles and their summaries"),
 }

@@ -21,7 +21,7 @@ update)
 download) echo deb >"${4%%=*}_all.deb" ;;
 esac
 """,
-    "dpkg": 'test "$1" = -x || exit 3\ncp -r "$TREE" "$3"\n',
+    "dpkg": 'test "$1" = -x || exit 3\nmkdir -p "$3"\ncp -r "$TREE/." "$3"\n',
 }
 
 

@@ -6,7 +6,7 @@ file is known by its SHA-256, so no key of the archive is needed.
 
 import argparse
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -71,28 +71,35 @@ def add_download_argument(parser: argparse.ArgumentParser, package: DebianPackag
 
 
 def unpack_package(package: DebianPackage, tree: Path) -> None:
-    """Fetch a package and unpack its files as `tree`, whole or not at all.
+    """Fetch a package and unpack its files as `tree`; as `unpack_packages`."""
+    unpack_packages([package], tree)
+
+
+def unpack_packages(packages: Sequence[DebianPackage], tree: Path) -> None:
+    """Fetch packages and unpack their files into one `tree`, whole or not at all.
 
     Args:
-        package: which one.
+        packages: which ones.
         tree: the directory to make; must not be there.
 
     Raises:
         UserError: this system has no apt-get or dpkg, one of them fails, or the archive has
-            another file of that version.
+            another file of a version.
     """
-    where = f"fetch the package from https://packages.debian.org/{package.name} and unpack it"
-    _need(("apt-get", "dpkg"), package.name, where)
+    where = "fetch the package from https://packages.debian.org/{} and unpack it"
+    _need(("apt-get", "dpkg"), packages[0].name, where.format(packages[0].name))
     with without_leftovers(tree.parent), scratch_directory(tree.parent) as temporary:
         temporary = temporary.resolve()
         apt = _update(temporary, languages='"none";')
-        _run([*apt, "download", f"{package.name}={package.version}"], temporary)
-        archives = list(temporary.glob("*.deb"))
-        if len(archives) != 1:
-            raise UserError(f"apt-get download {package.name}: gave {len(archives)} files, not one")
-        told = _OTHER.format(f"{package.name} {package.version}")
-        check_sha256(archives[0], package.sha256, told, where)
-        _run(["dpkg", "-x", archives[0].name, "tree"], temporary)
+        for name, version, sha256, _ in packages:
+            _run([*apt, "download", f"{name}={version}"], temporary)
+            archives = list(temporary.glob("*.deb"))
+            if len(archives) != 1:
+                raise UserError(f"apt-get download {name}: gave {len(archives)} files, not one")
+            told = _OTHER.format(f"{name} {version}")
+            check_sha256(archives[0], sha256, told, where.format(name))
+            _run(["dpkg", "-x", archives[0].name, "tree"], temporary)
+            archives[0].unlink()
         (temporary / "tree").rename(tree)
 
 

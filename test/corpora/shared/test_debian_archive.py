@@ -2,7 +2,12 @@ import hashlib
 
 import pytest
 
-from mtla_espnet.corpora.shared.debian_archive import DebianPackage, fetch_indices, unpack_package
+from mtla_espnet.corpora.shared.debian_archive import (
+    DebianPackage,
+    fetch_indices,
+    unpack_package,
+    unpack_packages,
+)
 from mtla_espnet.files import UserError
 
 PREFIX = "deb.debian.org_debian_dists_bookworm"
@@ -25,6 +30,17 @@ def test_a_package_is_there_whole_or_not_at_all(archive, package, tmp_path):
     assert list(root.iterdir()) == []
     archive.fail(False)
     unpack_package(package, root / "made")
+    assert (root / "made/usr/share/a").read_text() == "content"
+    assert [path.name for path in root.iterdir()] == ["made"]
+
+
+def test_packages_are_unpacked_into_one_tree_or_not_at_all(package, tmp_path):
+    root = tmp_path / "downloads"
+    other = package._replace(name="other-data")
+    with pytest.raises(UserError, match=r"^other-data 1.0-2: the archive has another file now"):
+        unpack_packages([package, other._replace(sha256="0" * 64)], root / "made")
+    assert list(root.iterdir()) == []
+    unpack_packages([package, other], root / "made")
     assert (root / "made/usr/share/a").read_text() == "content"
     assert [path.name for path in root.iterdir()] == ["made"]
 

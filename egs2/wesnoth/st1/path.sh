@@ -1,0 +1,2 @@
+# shellcheck shell=bash
+. ../../TEMPLATE/asr1/path.sh

@@ -1,0 +1,2 @@
+#!/usr/bin/env bash
+exec ../../TEMPLATE/st1/st.sh "$@"

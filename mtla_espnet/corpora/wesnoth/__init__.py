@@ -1,0 +1,1 @@
+"""Translation of English speech: Battle for Wesnoth (synthetic), two adventure games (people)."""
