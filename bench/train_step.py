@@ -8,10 +8,12 @@ encoder positions a batch with padding. All kinds see the same batches in turn, 
 times over; the median over rounds is the time. What the GPU's kernels take of it is told
 besides, since a slow host launches them too late. The encoder attends by SDPA, as in the
 recipes, or with `--plain_encoder` by ESPnet's plain operations, which are its default. Losses
-are those of our tasks, or with `--plain_losses` ESPnet's. The kind `espnet` is ESPnet's
-own Transformer decoder with as many layers, all of ESPnet's defaults and its losses.
+are those of our tasks, or with `--plain_losses` ESPnet's. Adam is fused, as in our tasks. The kind
+`espnet` is ESPnet's own Transformer decoder with as many layers, all of ESPnet's defaults, its
+losses and its Adam. `--graphs` adds a row for each other kind with `--train_graphs`: the same
+batches, filled up to a graph's shape; its GiB are those of the capture.
 
-    python bench/train_step.py [--prefix static recompute] [--kinds mha mtla2 ...]
+    python bench/train_step.py [--prefix static recompute] [--kinds mha mtla2 ...] [--graphs]
 """
 
 import argparse
@@ -26,18 +28,22 @@ from espnet2.asr.ctc import CTC
 from espnet2.asr.decoder.transformer_decoder import TransformerDecoder
 from espnet2.legacy.nets.pytorch_backend import nets_utils
 from espnet2.legacy.nets.pytorch_backend.transformer import add_sos_eos, label_smoothing_loss
+from espnet2.torch_utils import device_funcs
 from kernel_time import kernel_ms, kernels
 
 from mtla_espnet.decoder.decoder_only import PREFIX_MODES, DecoderOnly
 from mtla_espnet.encoder.conv1d_subsampling import Conv1dTransformerEncoder
 from mtla_espnet.tasks import losses
+from mtla_espnet.tasks.graphs import GraphedModel
 
 KINDS = ("mha", "mla", "mtla2", "mtla4", "espnet")
 FEATURES, SHORTENING = 80, 4
+INPUTS = ("speech", "speech_lengths", "text", "text_lengths")
 ESPNETS = {
     "add_sos_eos": add_sos_eos.add_sos_eos,
     "th_accuracy": nets_utils.th_accuracy,
     "LabelSmoothingLoss": label_smoothing_loss.LabelSmoothingLoss,
+    "force_gatherable": device_funcs.force_gatherable,
 }
 
 
@@ -126,19 +132,22 @@ def build(
 
 
 class Training:
-    """A model with its optimizer."""
+    """A model with its optimizer; of a kind such as `mtla2 graphs`, with graphs of all batches."""
 
     def __init__(self, kind, prefix, use_sdpa=True, lean=True):
+        kind, _, graphs = kind.partition(" ")
         is_espnets = kind == "espnet"
         self.lean = lean and not is_espnets
         with losses_of(self.lean) as ctc:
             self.model = build(kind, prefix, ctc, use_sdpa=use_sdpa and not is_espnets).cuda()
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-4)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-4, fused=not is_espnets)
+        if graphs:
+            self.model = GraphedModel(self.model, 1000).train()
 
     def update(self, batch):
         """Forward, loss, backward, Adam."""
         with torch.autocast("cuda", dtype=torch.bfloat16), losses_of(self.lean):
-            loss, _, _ = self.model(*batch)
+            loss, _, _ = self.model(**dict(zip(INPUTS, batch, strict=True)))
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -161,7 +170,7 @@ def measure(kinds, prefix, data, rounds, use_sdpa, lean):
         training = trainings[kind] = Training(kind, prefix, use_sdpa, lean)
         training.round(data)  # compiles our kernels, allocates
         torch.cuda.reset_peak_memory_stats()
-        training.round(data)
+        training.round(data)  # captures
         memory[kind] = (torch.cuda.max_memory_allocated() - held) / 2**30
     seconds = {kind: [] for kind in kinds}
     for _ in range(rounds):
@@ -181,6 +190,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--plain_encoder", action="store_true")
     parser.add_argument("--plain_losses", action="store_true")
+    parser.add_argument("--graphs", action="store_true")
     args = parser.parse_args()
     data = list(batches(args.batches, 20_000, 8000, "cuda"))
     print(torch.cuda.get_device_name(), torch.__version__)
@@ -188,11 +198,14 @@ def main():
     print(f"utterances x frames/tokens: {shapes}")
     columns = "ms an update", "ms of kernels", "GiB"
     head = " | ".join(f"{column} | x {args.kinds[0]}" for column in columns)
+    kinds = list(args.kinds)
+    if args.graphs:
+        kinds += [f"{kind} graphs" for kind in args.kinds if kind != "espnet"]
     print(f"| prefix | kind | {head} |\n" + "|---" * (2 + 2 * len(columns)) + "|")
     for prefix in args.prefix:
         ways = not args.plain_encoder, not args.plain_losses
-        measured = measure(args.kinds, prefix, data, args.rounds, *ways)
-        for kind in args.kinds:
+        measured = measure(kinds, prefix, data, args.rounds, *ways)
+        for kind in kinds:
             cells = (f"{by[kind]:.2f} | {by[kind] / by[args.kinds[0]]:.3f}" for by in measured)
             print(f"| {prefix} | {kind} | {' | '.join(cells)} |", flush=True)
 

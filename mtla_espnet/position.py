@@ -33,6 +33,53 @@ def positions(lengths: Tensor, size: int) -> Tensor:
     return torch.where(index < lengths[:, None], index, -1)
 
 
+class Lengths(Tensor):
+    """Lengths of a padded batch whose bounds the host knows: to ask for them waits for no GPU.
+
+    `lengths.max()` is an int, as ESPnet's models take it for slices and checks. What is
+    computed from lengths is a plain tensor.
+
+    Attributes:
+        bounds: the least and the most that a length may be; the most is the padded size.
+    """
+
+    bounds: tuple[int, int]
+
+    @classmethod
+    def of(cls, lengths: Tensor, most: int, least: int = 1) -> "Lengths":
+        """Return `lengths` (B,) as such.
+
+        Example:
+            >>> lengths = Lengths.of(torch.tensor([3, 1]), 4)
+            >>> lengths.max(), lengths + 1
+            (4, tensor([4, 2]))
+        """
+        known = lengths.as_subclass(cls)
+        known.bounds = least, most
+        return known
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        """Answer `lengths.max()`; all else is as with a plain tensor."""
+        if function is Tensor.max and len(args) == 1 and not kwargs:
+            return args[0].bounds[1]
+        with torch._C.DisableTorchFunctionSubclass():
+            return function(*args, **(kwargs or {}))
+
+
+def extremes(lengths: Tensor) -> tuple[int, int]:
+    """Return the least and the most of lengths (B,): the bounds that the host knows, or exact.
+
+    Example:
+        >>> extremes(torch.tensor([3, 1])), extremes(Lengths.of(torch.tensor([3, 1]), 4))
+        ((1, 3), (1, 4))
+    """
+    if isinstance(lengths, Lengths):
+        return lengths.bounds
+    least, most = (int(value) for value in torch.aminmax(lengths))
+    return least, most
+
+
 def unpadded_first(padding: Tensor) -> tuple[Tensor, Tensor]:
     """Return the order of columns in which each row's unpadded ones come first.
 

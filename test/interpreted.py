@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+_PLACES = ("attention/ops", "search/graph", "tasks")
+
 
 def run_interpreted(code: str, lines: int) -> None:
     """Run Python code that prints so many lines, where test files import each other."""
     pytest.importorskip("triton")
     here = Path(__file__).parent
-    places = here.parent, here, here / "attention" / "ops", here / "search" / "graph"
+    places = (here.parent, here, *(here / each for each in _PLACES))
     environment = os.environ | {
         "TRITON_INTERPRET": "1",
         "PYTHONPATH": os.pathsep.join(map(str, places)),

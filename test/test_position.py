@@ -5,12 +5,32 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtla_espnet.position import Positions, chunk_encoding, positions, rotate
+from mtla_espnet.position import (
+    Lengths,
+    Positions,
+    chunk_encoding,
+    extremes,
+    positions,
+    rotate,
+)
 from reference import attention as reference
 
 
 def test_positions_are_right_padded():
     assert positions(torch.tensor([2, 0, 3]), 3).tolist() == [[0, 1, -1], [-1, -1, -1], [0, 1, 2]]
+
+
+def test_lengths_say_their_bounds_and_are_plain_in_every_sum():
+    plain = torch.tensor([3, 1])
+    lengths = Lengths.of(plain, 5, least=0)
+    assert lengths.max() == 5 and type(lengths.max()) is int
+    assert extremes(lengths) == (0, 5) and extremes(plain) == (1, 3)
+    assert lengths.max(dim=0).values.item() == 3
+    for computed in (lengths + 1, 1 + lengths, lengths[:, None] > plain, torch.stack([lengths])):
+        assert type(computed) is torch.Tensor
+    assert (lengths + 1).tolist() == [4, 2]
+    plain += 1  # they are the same numbers
+    assert lengths.tolist() == [4, 2] and type(plain) is torch.Tensor
 
 
 @given(st.integers(0, 5000), st.sampled_from([2, 4, 10]))

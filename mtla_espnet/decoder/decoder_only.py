@@ -21,7 +21,7 @@ from mtla_espnet.cache.growing import DecodingCache
 from mtla_espnet.decoder.block import Block
 from mtla_espnet.decoder.prefix import Join, Projector
 from mtla_espnet.decoder.step import DecoderStep
-from mtla_espnet.position import Positions, positions
+from mtla_espnet.position import Lengths, Positions, positions
 
 PREFIX_MODES = ("static", "recompute")
 
@@ -124,7 +124,7 @@ class DecoderOnly(AbsDecoder, BatchScorerInterface):
 
         Args:
             hs_pad: (B, P, d) encoder output.
-            hlens: (B,) its lengths.
+            hlens: (B,) its lengths; with `Lengths` nothing waits for the GPU.
             ys_in_pad: (B, L) int64 tokens, beginning with <sos/eos>; any padding.
             ys_in_lens: (B,) their lengths.
 
@@ -133,7 +133,9 @@ class DecoderOnly(AbsDecoder, BatchScorerInterface):
         """
         prefix, prefix_lengths = self._prefix(hs_pad, hlens)
         lengths = ys_in_lens.to(hs_pad.device)
-        join = Join(prefix_lengths, prefix.size(1), lengths, ys_in_pad.size(1))
+        sizes = prefix.size(1), ys_in_pad.size(1)
+        joined = sum(sizes) if isinstance(hlens, Lengths) else None
+        join = Join(prefix_lengths, sizes[0], lengths, sizes[1], joined)
         x = self._embed(ys_in_pad.masked_fill(join.text_position.index < 0, 0))
         if self.prefix == "static":
             for block in self.blocks:

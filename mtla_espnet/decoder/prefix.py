@@ -50,19 +50,23 @@ class Join:
         prefix_size: P, padded length of the prefixes.
         text_lengths: (B,) int64.
         text_size: L, padded length of the texts.
+        size: T; None: the longest prefix + text, for which the host waits.
 
     Attributes:
-        position: of the joined rows (B, T), -1 where padded; T is the longest
-            prefix + text.
+        position: of the joined rows (B, T), -1 where padded.
         text_position: of (B, L), -1 where padded.
     """
 
     def __init__(
-        self, prefix_lengths: Tensor, prefix_size: int, text_lengths: Tensor, text_size: int
+        self,
+        prefix_lengths: Tensor,
+        prefix_size: int,
+        text_lengths: Tensor,
+        text_size: int,
+        size: int | None = None,
     ):
         lengths = prefix_lengths + text_lengths
-        size = int(lengths.max())
-        joined = positions(lengths, size)
+        joined = positions(lengths, int(lengths.max()) if size is None else size)
         text = positions(text_lengths, text_size)
         text = torch.where(text >= 0, text + prefix_lengths[:, None], -1)
         self.position, self.text_position = Positions(joined), Positions(text)

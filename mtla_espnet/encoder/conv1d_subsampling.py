@@ -15,6 +15,8 @@ from espnet2.asr.encoder.conformer_encoder import ConformerEncoder
 from espnet2.asr.encoder.transformer_encoder import TransformerEncoder
 from espnet2.legacy.nets.pytorch_backend.transformer.subsampling import TooShortUttError
 
+from mtla_espnet.position import Lengths, extremes
+
 
 class Conv1dSubsampling(torch.nn.Module):
     """Strided Conv1d layers, each followed by ReLU or GLU.
@@ -76,7 +78,7 @@ class Conv1dSubsampling(torch.nn.Module):
             TooShortUttError: an utterance has no frame (ESPnet's exception: its decoding
                 scripts then give an empty result for that utterance).
         """
-        shortest, longest = (int(value) for value in torch.aminmax(lengths))
+        shortest, longest = extremes(lengths)
         if shortest < 1:
             raise TooShortUttError(
                 f"has {shortest} frames and is too short for subsampling (it needs 1)", shortest, 1
@@ -157,6 +159,7 @@ class _Conv1dInput:
             TooShortUttError: an utterance has no frame.
         """
         hidden, lengths = self.subsampling(xs_pad, ilens)
+        lengths = Lengths.of(lengths, hidden.size(1))  # whose mask then waits for no GPU
         return super().forward(hidden, lengths, prev_states, ctc=ctc, return_all_hs=return_all_hs)
 
 

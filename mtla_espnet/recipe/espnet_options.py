@@ -38,6 +38,7 @@ _LEAST = {
     "num_workers": 0,
     "save_interval_updates": 0,
     "seed": 0,
+    "train_graphs": 0,
     "valid_batch_bins": 1,
     "valid_batch_size": 1,
 }

@@ -71,7 +71,12 @@ def register() -> None:
     espnet2.tasks.lm.LMTask = own_tasks.LMTask
     for name in ("asr", "st", "slu", "mt"):
         module = importlib.import_module(f"espnet2.{name}.espnet_model")
-        for quick in (losses.LabelSmoothingLoss, losses.add_sos_eos, losses.th_accuracy):
+        for quick in (
+            losses.LabelSmoothingLoss,
+            losses.add_sos_eos,
+            losses.force_gatherable,
+            losses.th_accuracy,
+        ):
             if hasattr(module, quick.__name__):
                 setattr(module, quick.__name__, quick)
         if name != "mt":  # which has none

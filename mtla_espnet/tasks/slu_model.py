@@ -89,6 +89,8 @@ class DecoderOnlySLUModel(ESPnetSLUModel):
     ):
         """Compute ESPnet's CTC loss on the text without its first tokens."""
         words = ys_pad[:, self.ctc_skip_tokens :]
+        if not words.size(1):  # a column says which rows are `ABSENT`
+            words = ys_pad[:, :1].clamp_max(self.ignore_id)
         lengths = (ys_pad_lens - self.ctc_skip_tokens).clamp_min(0)
         return super()._calc_ctc_loss(encoder_out, encoder_out_lens, words, lengths)
 

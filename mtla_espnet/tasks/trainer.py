@@ -19,6 +19,7 @@ from espnet2.utils.build_dataclass import build_dataclass
 from mtla_espnet.files import UserError
 from mtla_espnet.jobs.processes import SAVE_REQUEST
 from mtla_espnet.json_files import write_json
+from mtla_espnet.tasks.graphs import GraphedModel, check_supported
 from mtla_espnet.tasks.kept_models import average_kept_models, rebuild, save_whole
 from mtla_espnet.tasks.midway import MIDWAY, Midway, is_distributed
 from mtla_espnet.tasks.progress import Counted
@@ -139,9 +140,17 @@ def _torch_replaced(replacement) -> Iterator[None]:
 
 @dataclasses.dataclass
 class TrainerOptions(espnet2.train.trainer.TrainerOptions):
-    """ESPnet's options of a training, and `save_interval_updates`."""
+    """ESPnet's options of a training, `save_interval_updates` and `train_graphs`.
+
+    Attributes:
+        graphed: the model with its graphs, once there are any.
+    """
 
     save_interval_updates: int
+    train_graphs: int
+
+    def __post_init__(self):
+        self.graphed: GraphedModel | None = None
 
 
 class Trainer(espnet2.train.trainer.Trainer):
@@ -153,12 +162,18 @@ class Trainer(espnet2.train.trainer.Trainer):
 
     @classmethod
     def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
-        """Add `--save_interval_updates`, an option of the training configuration too."""
+        """Add our options, which are options of the training configuration too."""
         parser.add_argument(
             "--save_interval_updates",
             type=int,
             default=0,
             help="Updates from one save inside an epoch to the next; 0: none",
+        )
+        parser.add_argument(
+            "--train_graphs",
+            type=int,
+            default=0,
+            help="CUDA graphs kept for shapes of batches, on one GPU; 0: none",
         )
 
     @classmethod
@@ -176,8 +191,12 @@ class Trainer(espnet2.train.trainer.Trainer):
         writes.
 
         Raises:
-            UserError: the processes do not see the same checkpoint, or it is not whole.
+            UserError: the processes do not see the same checkpoint, or it is not whole; or
+                this training can have no graphs, and is to.
         """
+        if trainer_options.train_graphs:
+            distributed = arguments["distributed_option"].distributed
+            check_supported(model, trainer_options.ngpu, distributed)
         checkpoint = Path(trainer_options.output_dir) / CHECKPOINT
         check_same_start(checkpoint.parent, trainer_options.resume)
         if not trainer_options.resume:
@@ -213,8 +232,10 @@ class Trainer(espnet2.train.trainer.Trainer):
             reporter=reporter,
             request=Path(request) if request else None,
         )
+        if options.train_graphs and options.graphed is None:
+            options.graphed = GraphedModel(model, options.train_graphs)
         all_invalid = super().train_one_epoch(
-            model=model,
+            model=options.graphed or model,
             optimizers=optimizers,
             schedulers=schedulers,
             scaler=scaler,

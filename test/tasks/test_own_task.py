@@ -157,3 +157,47 @@ def test_nothing_changes_in_a_process_that_was_not_spawned():
     before = multiprocessing.get_start_method()
     settle_in_spawned_process()
     assert multiprocessing.get_start_method() == before
+
+
+class OnGpu(torch.nn.Parameter):
+    """A parameter that says that it is on a GPU."""
+
+    is_cuda = True
+
+
+def optimizer_of(parameter, optim="adam", **optim_conf):
+    model = torch.nn.Module()
+    model.weight = parameter
+    task = espnet2.tasks.asr.ASRTask
+    args = task.get_parser().parse_args(["--optim", optim])
+    args.optim_conf = optim_conf
+    (optimizer,) = task.build_optimizers(args, model)
+    assert args.optim_conf == optim_conf  # what config.yaml says
+    return optimizer
+
+
+@pytest.mark.parametrize("optim", ["adam", "adamw"])
+def test_adam_is_fused_on_a_gpu_unless_said(optim):
+    on_gpu = OnGpu(torch.ones(3))
+    assert optimizer_of(on_gpu, optim, lr=0.1).param_groups[0]["fused"]
+    assert not optimizer_of(on_gpu, optim, foreach=True).param_groups[0]["fused"]
+    assert not optimizer_of(on_gpu, optim, fused=False).param_groups[0]["fused"]
+    assert not optimizer_of(torch.nn.Parameter(torch.ones(3)), optim).param_groups[0]["fused"]
+    assert "fused" not in optimizer_of(on_gpu, "adadelta").defaults
+
+
+def test_a_fused_adam_goes_on_from_one_that_was_not():
+    ends = []
+    for next_parameter in (torch.nn.Parameter, OnGpu):
+        parameter = torch.nn.Parameter(torch.ones(3))
+        first = optimizer_of(parameter, lr=0.1)
+        parameter.grad = torch.tensor([1.0, -2.0, 0.5])
+        first.step()
+        copy = next_parameter(parameter.detach().clone())
+        second = optimizer_of(copy, lr=0.1)
+        second.load_state_dict(first.state_dict())
+        assert second.param_groups[0]["fused"] is (True if next_parameter is OnGpu else None)
+        copy.grad = torch.tensor([0.3, 0.2, 0.1])
+        second.step()
+        ends.append(copy.detach())
+    torch.testing.assert_close(*ends)

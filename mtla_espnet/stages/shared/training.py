@@ -29,6 +29,7 @@ MAY_CHANGE = frozenset(
         "num_workers",
         "ngpu",
         "save_interval_updates",
+        "train_graphs",
     )
 )
 # What an earlier training leaves in its directory.
