@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from mtla_espnet.files import UserError
-from mtla_espnet.search.batching import longest_first
+from mtla_espnet.search.batch_plan import longest_first
 
 # Decoding flac leaves Python's lock; one thread reads some 6,000 seconds of audio a second.
 _THREADS = 4

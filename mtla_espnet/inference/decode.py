@@ -134,14 +134,12 @@ def decode(
         return _summary(meter.cost, decoded, data.audio_s(model, decoded)) | described
 
     most = _affordable_length(model, max_memory_bytes)
-    if batch_length:
-        most = min(most, max(batch_length, *lengths.values()))
     for batch in killed:
         if 1 < len(batch) <= 2 * batch_size:
             batch_size = len(batch) // 2
             logging.warning(f"a run was killed in the batch of {' '.join(batch)}: half as many now")
     with reading, _Progress(len(lengths), progress) as advance, meter.whole():
-        for batch, results in in_batches(lengths, batch_size, recognize, most):
+        for batch, results in in_batches(lengths, batch_size, recognize, most, batch_length):
             meter.end_batch(len(results or ()))
             if results is None:
                 failed[batch[0]] = "does not fit into memory, even alone"

@@ -22,7 +22,7 @@ def split_keys(keys: list[str], n_parts: int) -> list[list[str]]:
     return [keys[begin:end] for begin, end in zip(starts, starts[1:], strict=False)]
 
 
-def split_by_length(lengths: Mapping[str, int], n_parts: int) -> list[list[str]]:
+def split_by_length[Key](lengths: Mapping[Key, int], n_parts: int) -> list[list[Key]]:
     """Split keys into parts of about the same total length, each in the order of the keys.
 
     The longest goes first, to the part that has least (Graham 1969: at most 4/3 of the best).
@@ -36,7 +36,7 @@ def split_by_length(lengths: Mapping[str, int], n_parts: int) -> list[list[str]]
         [['a', 'b'], ['c', 'd']]
     """
     order = {key: place for place, key in enumerate(lengths)}
-    parts: list[list[str]] = [[] for _ in range(n_parts)]
+    parts: list[list[Key]] = [[] for _ in range(n_parts)]
     least = [(0, 0, number) for number in range(n_parts)]  # length, keys, part
     for key in sorted(lengths, key=lambda key: -lengths[key]):
         total, count, number = least[0]

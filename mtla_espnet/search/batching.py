@@ -8,32 +8,10 @@ from pathlib import Path
 
 import torch
 
+from mtla_espnet.search.batch_plan import longest_first, next_batch
+
 # What torch says where the CPU's memory is at an end; CUDA has an exception of its own.
 _CPU_REFUSALS = ("can't allocate memory", "not enough memory", "bad_alloc")
-
-
-def longest_first(lengths: Mapping[str, int]) -> list[str]:
-    """Return ids in the order in which batches take them.
-
-    Args:
-        lengths: id -> length.
-
-    Example:
-        >>> longest_first({"a": 3, "c": 8, "b": 8})
-        ['b', 'c', 'a']
-    """
-    return sorted(lengths, key=lambda key: (-lengths[key], key))
-
-
-def few_sizes(size: int) -> int:
-    """Return the next smaller one of few sizes of batches: a GPU keeps a CUDA graph of each.
-
-    Example:
-        >>> [few_sizes(size) for size in (1, 7, 9, 11, 13, 100)]
-        [1, 7, 8, 10, 12, 96]
-    """
-    bits = max(0, size.bit_length() - 3)
-    return size >> bits << bits
 
 
 def in_batches[Result](
@@ -41,19 +19,21 @@ def in_batches[Result](
     batch_size: int,
     decode: Callable[[list[str]], Result],
     most: float = math.inf,
+    batch_length: int = 0,
 ) -> Iterator[tuple[list[str], Result | None]]:
     """Decode utterances in batches, the longest first.
 
-    A batch has at most `batch_size` utterances, and at most the total length `most`
-    (utterances times the longest one): then one of few sizes, `few_sizes`. Where it does not
-    fit into memory all the same, it is tried again with half its total length, and no later
-    batch is longer in total. The log names the utterances.
+    A batch has at most `batch_size` utterances, and at most a total length (utterances times
+    the longest one). Where it does not fit into memory all the same, it is tried again with half
+    its total length, and no later batch is longer in total. The log names the utterances.
 
     Args:
         lengths: id -> length, in any unit.
         batch_size: utterances, at least 1.
         decode: decodes a batch.
-        most: total length of a batch.
+        most: total length that there is memory for.
+        batch_length: total length of a batch, at most; an utterance that is longer is alone;
+            0: any.
 
     Yields:
         A batch and its result; None for an utterance that does not fit even alone.
@@ -61,10 +41,7 @@ def in_batches[Result](
     waiting = longest_first(lengths)
     while waiting:
         longest = max(1, lengths[waiting[0]])
-        size = batch_size
-        if most < batch_size * longest:
-            size = max(1, few_sizes(int(most // longest)))
-        batch = waiting[:size]
+        batch = next_batch(waiting, lengths, batch_size, min(most, batch_length or math.inf))
         names = " ".join(batch)
         if longest > most:
             result, refusal = None, f"length {longest}, there is memory for {most:.0f}"

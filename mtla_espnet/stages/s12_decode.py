@@ -6,11 +6,12 @@ from pathlib import Path
 
 from mtla_espnet.data.kaldi.tables import read_table, write_table
 from mtla_espnet.files import UserError, write_text
-from mtla_espnet.jobs.devices import devices_of, visible_devices
+from mtla_espnet.jobs.devices import devices_of, likely_gpus, visible_devices
 from mtla_espnet.jobs.fan_out import fan_out, number_of_shards, on_cluster
 from mtla_espnet.jobs.log import say
 from mtla_espnet.jobs.marks import Part, file_digest
 from mtla_espnet.jobs.numbered import run_numbered_jobs, split_by_length
+from mtla_espnet.jobs.parallel import start_server
 from mtla_espnet.json_files import digest, write_json
 from mtla_espnet.recipe.espnet_arguments import frontend_files, load_espnet
 from mtla_espnet.recipe.options import default_of
@@ -19,6 +20,7 @@ from mtla_espnet.report.decodes import FAILED
 from mtla_espnet.report.tables import write_results
 from mtla_espnet.score.efficiency import FILE, merge_runs, rtf_log
 from mtla_espnet.score.registry import retire_results
+from mtla_espnet.search.batch_plan import whole_batches
 from mtla_espnet.stages.shared.decode_shard import DecodeShard
 from mtla_espnet.stages.shared.decoding import keep_beside_model
 
@@ -72,6 +74,8 @@ def run(recipe: Recipe, part: Part) -> None:
             listed in `failed.tsv` beside the results of the others.
     """
     options = recipe.options
+    if options.gpu_inference and not on_cluster() and (_given_jobs(recipe) or likely_gpus()) > 1:
+        start_server("mtla_espnet.stages.shared.loaded")  # it loads while this process does
     from mtla_espnet.inference.journal import read_journals
     from mtla_espnet.search.batching import available_memory  # here: they load torch
 
@@ -88,7 +92,8 @@ def run(recipe: Recipe, part: Part) -> None:
         say(f"{part.name}: {len(known)} utterances were decoded by an interrupted run")
     lengths = _lengths(recipe, data_dir)
     devices = visible_devices() if gpu and not on_cluster() else []
-    n_jobs = max(1, min(_wanted_jobs(recipe, devices), len(lengths)))
+    shards = _shards(recipe, devices, lengths)
+    n_jobs = len(shards)
     alone = n_jobs == 1 and not on_cluster()
     each = devices_of(n_jobs) if devices and not alone else []
     if not each and not on_cluster():
@@ -98,7 +103,7 @@ def run(recipe: Recipe, part: Part) -> None:
         memory_bytes = memory_bytes or available_memory()
         memory_bytes = memory_bytes and memory_bytes // min(n_jobs, os.cpu_count() or 1)
     shard = DecodeShard(
-        shards=split_by_length(lengths, n_jobs),
+        shards=shards,
         name=f"{recipe.task.model}_inference",
         log_dir=log_dir,
         journals=journals,
@@ -142,13 +147,32 @@ def run(recipe: Recipe, part: Part) -> None:
     shutil.rmtree(journals)
 
 
+def _given_jobs(recipe: Recipe) -> int | None:
+    """Return how many processes are asked for; None: the default."""
+    wanted = recipe.options.inference_nj
+    return wanted if wanted != default_of(recipe.task.name, "inference_nj") else None
+
+
 def _wanted_jobs(recipe: Recipe, devices: list[str]) -> int:
     """Return how many processes decode; with GPUs of this machine, by default one a GPU."""
-    wanted = recipe.options.inference_nj
     if on_cluster() or not recipe.options.gpu_inference:
-        return number_of_shards(wanted)
-    given = wanted != default_of(recipe.task.name, "inference_nj")
-    return wanted if given else max(1, len(devices))
+        return number_of_shards(recipe.options.inference_nj)
+    return _given_jobs(recipe) or max(1, len(devices))
+
+
+def _shards(recipe: Recipe, devices: list[str], lengths: dict[str, int]) -> list[list[str]]:
+    """Share a set between jobs, each about as long; on a GPU by whole batches.
+
+    What a GPU computes depends in its last bits on what else is in the batch. So the batches are
+    those of one process alone, and the results are, too.
+    """
+    wanted = max(1, min(_wanted_jobs(recipe, devices), len(lengths)))
+    if not recipe.options.gpu_inference or wanted == 1:
+        return split_by_length(lengths, wanted)
+    options = recipe.options
+    batches = whole_batches(lengths, options.batch_size, options.batch_length)
+    parts = split_by_length(batches, min(wanted, len(batches)))
+    return [[key for batch in part for key in batch] for part in parts]
 
 
 def _lengths(recipe: Recipe, data_dir: Path) -> dict[str, int]:

@@ -117,18 +117,20 @@ def test_a_result_that_cannot_be_sent_is_an_error():
         run_jobs(lambda _: lambda: None, range(2), 2)
 
 
-def test_children_end_when_their_parent_is_killed(tmp_path):
+JOB = "open({path!r}, 'w').write(str(__import__('os').getpid())), __import__('time').sleep(300)"
+
+
+@pytest.mark.parametrize("call", ["run_jobs(eval, jobs, 2)", "run_on_devices(eval, jobs, '01')"])
+def test_children_end_when_their_parent_is_killed(tmp_path, call):
+    jobs = [JOB.format(path=str(tmp_path / str(number))) for number in range(2)]
     script = textwrap.dedent(f"""
-        import os, time
-        from mtla_espnet.jobs.parallel import JobKilled, run_jobs, run_on_devices
-        def job(number):
-            open(r"{tmp_path}/" + str(number), "w").write(str(os.getpid()))
-            time.sleep(60)
-        run_jobs(job, range(2), 2)
+        from mtla_espnet.jobs.parallel import run_jobs, run_on_devices
+        jobs = {jobs}
+        {call}
     """)
     parent = subprocess.Popen([sys.executable, "-c", script])
     files = [tmp_path / "0", tmp_path / "1"]
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not all(file.exists() and file.read_text() for file in files):
         assert time.monotonic() < deadline
         time.sleep(0.05)

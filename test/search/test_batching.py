@@ -86,6 +86,12 @@ def test_a_batch_has_a_total_length_and_what_is_longer_is_not_tried(caplog):
     )
 
 
+def test_what_is_longer_than_a_batch_is_alone():
+    lengths = {"a": 30, "b": 10, "c": 9, "d": 4}
+    found = [batch for batch, _ in in_batches(lengths, 4, list, batch_length=20)]
+    assert found == [["a"], ["b", "c"], ["d"]]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells it so")
 def test_free_memory_is_known():
     assert available_memory() > 10**8
