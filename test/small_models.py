@@ -20,6 +20,7 @@ TEXT = {
     "src_token_list": SOURCE,
     "src_token_type": "char",
 }
+TRANSLATED = SPEECH | {"src_token_list": SOURCE, "src_token_type": "char"}
 
 
 def save_model(directory: Path, task: str, attention: str, **more) -> Path:
@@ -27,7 +28,7 @@ def save_model(directory: Path, task: str, attention: str, **more) -> Path:
 
     Args:
         directory: that is made for it.
-        task: its name: asr, slu or sum.
+        task: its name.
         attention: kind of the decoder.
         more: keys of its configuration.
 
@@ -49,7 +50,7 @@ def save_model(directory: Path, task: str, attention: str, **more) -> Path:
         "encoder_conf": encoder,
         "decoder": "decoder_only",
         "decoder_conf": {"attention": attention, "num_blocks": 2, **small},
-        **(TEXT if task == "sum" else SPEECH),
+        **{"sum": TEXT, "st": TRANSLATED}.get(task, SPEECH),
         **more,
     }
     config = yaml.safe_load(yaml.safe_dump(config))

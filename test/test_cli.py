@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -81,60 +80,6 @@ def test_the_version_is_told_with_those_that_a_report_needs(no_espnet):
     assert done.returncode == 0 and done.stderr == ""
     told = dict(line.split(" ", 1) for line in done.stdout.splitlines())
     assert told == {name: version(name) for name in ("mtla-espnet", "espnet", "torch")}
-
-
-# Calls the function that completes, as bash does when Tab is pressed after these words.
-PRESS_TAB = """
-source "$1"; shift
-COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
-function=$(complete -p mtla-espnet | sed 's/.* -F \\([^ ]*\\) .*/\\1/')
-"$function" mtla-espnet "${COMP_WORDS[$COMP_CWORD]}" "${COMP_WORDS[$COMP_CWORD - 1]}"
-printf '%s\\n' "${COMPREPLY[@]}"
-"""
-
-
-SHELLS = ("bash", "zsh", "fish", "tcsh")
-
-
-@pytest.fixture(scope="module")
-def completions(tmp_path_factory):
-    """Shell -> the file that completes its words; one process prints them all."""
-    program = "import sys\nfrom mtla_espnet.cli import main\n"
-    program += "for shell in sys.argv[1:]:\n    main(['completion', shell])\n    print('--- end')"
-    done = call(*SHELLS, program=(sys.executable, "-c", program))
-    assert done.returncode == 0, done.stderr
-    directory = tmp_path_factory.mktemp("completion")
-    scripts = done.stdout.split("--- end\n")[:-1]
-    for shell, script in zip(SHELLS, scripts, strict=True):
-        (directory / shell).write_text(script)
-    return {shell: directory / shell for shell in SHELLS}
-
-
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        (["tr"], ["transcribe", "translate"]),
-        (["transcribe", "--cut", "le"], ["length"]),
-        (["prepare", "smarth"], ["smarthome"]),
-        (["recipe", "sum", "--inference_mt"], ["--inference_mt_model"]),
-        (["recipe", "asr", "--force", ""], ["true", "false"]),
-        (["align", "README"], ["README.md"]),
-    ],
-)
-def test_bash_completes_verbs_options_values_and_files(completions, words, expected):
-    program = ("bash", "-c", PRESS_TAB, "bash")
-    done = call(completions["bash"], "mtla-espnet", *words, program=program)
-    assert done.stderr == ""
-    assert done.stdout.splitlines() == expected
-
-
-@pytest.mark.parametrize("shell", SHELLS)
-def test_every_shell_is_given_the_verbs_and_options(completions, shell):
-    script = completions[shell].read_text()
-    assert "understand" in script and "beam_size" in script
-    if shutil.which(shell):
-        checked = subprocess.run([shell, "-n", completions[shell]], capture_output=True, text=True)
-        assert (checked.returncode, checked.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,15 @@ socket.socket.connect = watched
 from mtla_espnet.cli import main
 sys.exit(main(sys.argv[2:]))
 """
+# Name of a model -> its task and attention.
+KINDS = {
+    "mha": ("asr", "mha"),
+    "mtla": ("asr", "mtla"),
+    "st": ("st", "mtla"),
+    "slu": ("slu", "gqa"),
+    "sum": ("sum", "mla"),
+}
+HEARING = ["mha", "mtla", "st", "slu"]
 LOCAL = re.compile(r"https?://127\.0\.0\.1:\d+/|data:|blob:")
 
 pytestmark = pytest.mark.espnet
@@ -87,10 +96,9 @@ def is_elsewhere(line):
 def models(tmp_path_factory):
     """Models of random weights by name; those of speech hear 8 kHz."""
     directory = tmp_path_factory.mktemp("models")
-    kinds = {"mha": ("asr", "mha"), "mtla": ("asr", "mtla"), "sum": ("sum", "mla")}
     return {
         name: save_model(directory / name, task, attention)
-        for name, (task, attention) in kinds.items()
+        for name, (task, attention) in KINDS.items()
     }
 
 
@@ -103,36 +111,98 @@ def recording(tmp_path):
     return path
 
 
+@pytest.fixture(scope="module")
+def page_of_speech(models, tmp_path_factory):
+    """The URL of a page with models of three tasks that takes 1 MB, and what it connected to."""
+    argv = [f"--model={models[name]}" for name in HEARING]
+    directory = tmp_path_factory.mktemp("speech")
+    with served(directory, *argv, "--device=cpu", "--largest_mb=1") as found:
+        yield found
+
+
+def cost(page, row):
+    """Return the numbers of a row of the table of costs, one a model."""
+    cells = page.locator("#answers tr", has_text=row).locator("td").all_inner_texts()
+    return [float(cell.split()[0].replace(",", "")) for cell in cells]
+
+
 @in_browser
 @pytest.mark.browser
-def test_a_recording_is_recognised_by_two_models_side_by_side(models, recording, tmp_path):
-    argv = [f"--model={models['mha']}", f"--model={models['mtla']}", "--device=cpu"]
-    with served(tmp_path, *argv) as (url, connections), opened(url) as (page, asked):
+def test_a_recording_is_heard_by_models_of_all_tasks_side_by_side(
+    models, recording, page_of_speech
+):
+    url, connections = page_of_speech
+    with opened(url) as (page, asked):
         page.locator("input[type=file]").first.set_input_files(recording)
         page.get_by_label("Remove").or_(page.get_by_label("Clear")).first.wait_for()
         page.get_by_role("spinbutton").first.fill("3")
         page.locator("#run").click()
         page.locator("#answers table.costs").wait_for()
         names = page.locator("#answers h3").all_inner_texts()
-        assert names == ["mha: mha", "mtla s=2: mtla"]
+        assert names == ["mha: mha", "mtla s=2: mtla", "mtla s=2: st", "gqa: slu"]
         texts = page.locator("#answers .text").all_inner_texts()
-        given = {"times": "word", "options": {"beam_size": 3}, "device": "cpu"}
+        given = {"options": {"beam_size": 3}, "device": "cpu"}
         alone = [
-            next(decode_recordings("asr", models[name], [recording], **given))
-            for name in ("mha", "mtla")
-        ]
+            next(
+                decode_recordings(
+                    KINDS[name][0], models[name], [recording],
+                    times=None if name == "st" else "word", **given,
+                )
+            )
+            for name in HEARING
+        ]  # fmt: skip
         assert [text.strip() for text in texts] == [piece.text for piece in alone]
+        page.get_by_text("This model does not tell when words are spoken.").wait_for()
         words = page.locator("#answers .word")
-        timed = [word for piece in alone for word in piece.times]
+        timed = [word for piece in alone for word in piece.times or ()]
         assert words.all_inner_texts() == [word.text for word in timed]
         starts = [float(word.get_attribute("data-start")) for word in words.all()]
         assert starts == pytest.approx([word.start_s for word in timed], abs=1e-3)
-        sizes = page.locator("#answers tr", has_text="cache").locator("td").all_inner_texts()
-        first, second = (float(size.split()[0].replace(",", "")) for size in sizes)
-        assert first > second > 0
+        mha, mtla, *_ = cost(page, "key/value cache")
+        assert mha > mtla > 0
         assert [url for url in asked if not LOCAL.match(url)] == []
         assert len(asked) > 5
         assert [line for line in connections.read_text().splitlines() if is_elsewhere(line)] == []
+
+
+@in_browser
+@pytest.mark.browser
+def test_the_microphone_is_recorded_and_heard(recording, page_of_speech):
+    url, _ = page_of_speech
+    microphone = [
+        "--use-fake-ui-for-media-stream",  # which would ask for permission
+        "--use-fake-device-for-media-stream",
+        f"--use-file-for-fake-audio-capture={recording}",  # over and over
+    ]
+    with opened(url, *microphone) as (page, _):
+        page.get_by_label("Record audio").click()
+        page.get_by_role("button", name="Record", exact=True).click()
+        page.get_by_text(re.compile(r"^(?!0:0[01]$)\d+:\d\d$")).first.wait_for()  # two seconds
+        page.get_by_role("button", name="Stop", exact=True).first.click()
+        page.locator("a[download]").first.wait_for()  # the page has it
+        page.locator("#run").click()
+        page.locator("#answers table.costs").wait_for()
+        assert page.locator("#answers .text").count() == len(HEARING)
+        assert page.locator("#answers tr", has_text="s of audio").count() == 1
+        (length_s,) = re.findall(r"/ ([\d.]+) s of audio", page.locator("#answers").inner_text())
+        assert float(length_s) > 0.5
+        drawn = page.locator("#answers svg path").first.get_attribute("d")
+        extents = [
+            float(low) - float(high) for high, low in re.findall(r" ([\d.]+)V([\d.]+)", drawn)
+        ]
+        assert max(extents) > 30  # half of the picture: it is not silent
+
+
+@in_browser
+@pytest.mark.browser
+def test_a_large_recording_is_refused_by_the_page(page_of_speech, tmp_path):
+    url, _ = page_of_speech
+    soundfile.write(tmp_path / "large.wav", np.zeros(1_000_000), 8000)
+    with opened(url) as (page, _):
+        page.locator("input[type=file]").first.set_input_files(tmp_path / "large.wav")
+        page.get_by_text(re.compile("exceeds|maximum", re.IGNORECASE)).first.wait_for()
+        page.locator("#run").click()
+        page.get_by_text("Record or upload something.").wait_for()
 
 
 @pytest.fixture(scope="module")

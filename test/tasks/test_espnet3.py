@@ -64,13 +64,19 @@ def test_text_without_audio_is_an_error(data_dir):
         Dataset(str(data_dir))
 
 
-def make_recipe(directory):
-    """Copy the recipe, with a model and a corpus that take seconds."""
+def make_recipe(directory, processes):
+    """Copy the recipe, with a model and a corpus that take seconds.
+
+    Args:
+        processes: espnet3's workers are processes, as by default; each imports ESPnet.
+    """
     recipe = directory / "egs3/smarthome/asr"
     made = shutil.ignore_patterns("__pycache__", "data", "downloads", "exp")
     shutil.copytree(RECIPE, recipe, ignore=made)
     path = recipe / "conf/training.yaml"
     config = yaml.safe_load(path.read_text())
+    options = {"processes": processes, "dashboard_address": None}
+    workers = {"parallel": {"env": "local", "n_workers": 1, "options": options}}
     sizes = {"train_utterances": 12, "valid_utterances": 4, "test_utterances": 4}
     config["create_dataset"]["corpus"] = sizes
     config["tokenizer"]["vocab_size"] = 40
@@ -79,15 +85,16 @@ def make_recipe(directory):
     config["model"]["decoder_conf"] |= small
     config["dataloader"]["train"]["iter_factory"]["batches"]["batch_size"] = 4
     config["trainer"] |= {"max_epochs": 2, "accelerator": "cpu"}
-    path.write_text(yaml.safe_dump(config))
+    path.write_text(yaml.safe_dump(config | workers))
     path = recipe / "conf/inference.yaml"
-    path.write_text(path.read_text().replace("ave_5best", "ave_1best"))
+    config = yaml.safe_load(path.read_text().replace("ave_5best", "ave_1best"))
+    path.write_text(yaml.safe_dump(config | workers))
     return recipe
 
 
-@pytest.mark.slow
-def test_the_stages_of_espnet3(tmp_path):
-    recipe = make_recipe(tmp_path)
+@pytest.mark.parametrize("processes", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_the_stages_of_espnet3(tmp_path, processes):
+    recipe = make_recipe(tmp_path, processes)
     roles = ("training", "inference", "metrics", "publication")
     configs = [word for role in roles for word in (f"--{role}_config", f"conf/{role}.yaml")]
     environment = os.environ | {"PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
