@@ -34,6 +34,10 @@ _VERBS = {
         "mtla_espnet.convert.verb",
         "make MLA or MTLA of a trained model, an experiment or a Llama",
     ),
+    "export": (
+        "mtla_espnet.convert.export",
+        "write a trained summarisation model for Hugging Face transformers",
+    ),
     "import_whisper": (
         "mtla_espnet.frontend.ctranslate2",
         "turn a Whisper of CTranslate2's format into a folder for `frontend: transformers`",

@@ -1,1 +1,1 @@
-"""`mtla-espnet convert`: trained models with heads of keys and values become MLA or MTLA."""
+"""Trained models in another form: heads become latents (`convert`), files others' (`export`)."""

@@ -159,18 +159,43 @@ def load_model(
     if task is not None and found.model != task.model:
         raise UserError(f"{train_config}: is of a model of {found.does}, not of {task.does}")
     weights = read_parameters(model_file)
-    check_config(config, train_config)
-    check_choices(config, _choices(espnet_task, config), train_config)
-    arguments.init = None  # the parameters are read, not drawn
-    with (
-        no_larger_than(weights, model_file, train_config),
-        reading(train_config, "no model can be built by it"),
-        nothing_runs(train_config),
-    ):
-        model = espnet_task.build_model(arguments)
+    bound = no_larger_than(weights, model_file, train_config)
+    model = build_model(espnet_task, arguments, train_config, bound)
     check_parameters(model_file, train_config, weights, model, arguments.token_list)
     model.load_state_dict(weights)
     return model.eval(), arguments
+
+
+def build_model(
+    espnet_task: type,
+    arguments: argparse.Namespace,
+    source: Path | str,
+    bound: contextlib.AbstractContextManager | None = None,
+) -> torch.nn.Module:
+    """Build a model by the arguments of its training; nothing that comes with it runs.
+
+    Args:
+        espnet_task: ESPnet's class of the task.
+        arguments: of the training; its parameters are read later, not drawn.
+        source: the configuration that holds them, for messages.
+        bound: of what is allocated; None: there is none.
+
+    Returns:
+        The model on the CPU, with parameters that say nothing.
+
+    Raises:
+        UserError: there is no such model, or it is beyond the bound.
+    """
+    config = vars(arguments)
+    check_config(config, source)
+    check_choices(config, _choices(espnet_task, config), source)
+    arguments.init = None
+    with (
+        bound or contextlib.nullcontext(),
+        reading(source, "no model can be built by it"),
+        nothing_runs(source),
+    ):
+        return espnet_task.build_model(arguments)
 
 
 def _choices(task, config: Mapping) -> dict:
