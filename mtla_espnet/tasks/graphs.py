@@ -22,11 +22,9 @@ random numbers of the host (layer drop, stochastic depth), which would be the sa
 
 import contextlib
 import math
-import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-import numpy as np
 import torch
 from espnet2.asr.espnet_model import ESPnetASRModel
 from espnet2.mt.espnet_model import ESPnetMTModel
@@ -35,6 +33,7 @@ from torch import Tensor
 
 from mtla_espnet.files import UserError
 from mtla_espnet.position import Lengths
+from mtla_espnet.tasks.capture import CudaCapture, Work
 from mtla_espnet.tasks.losses import ABSENT
 
 # A sequence of a batch, rows x length, is at least so much of the graph's that takes it.
@@ -44,46 +43,7 @@ _SIZES = 16
 _FRONT_END = ("frontend", "specaug", "normalize")
 _PADDING = -1  # of ESPnet's batches of tokens
 
-Work = Callable[[], None]
 Shape = dict[str, tuple[int, int]]  # name of a sequence -> rows, padded length
-
-
-class CudaCapture:
-    """Captures work on the GPU as CUDA graphs that share a memory pool."""
-
-    def __init__(self):
-        self._pool = torch.cuda.graph_pool_handle()
-
-    def __call__(self, work: Work) -> Work:
-        """Return what replays `work`, which is captured and not run.
-
-        Raises:
-            UserError: it waits for the GPU, or the host draws random numbers in it.
-        """
-        graph, before = torch.cuda.CUDAGraph(), _host_random_state()
-        try:
-            # loaders' threads may pin memory meanwhile
-            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-                work()
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            first = str(error).strip().partition("\n")[0]
-            raise UserError(
-                f"--train_graphs: this model cannot be captured ({first}): train without"
-            ) from error
-        if _host_random_state() != before:
-            raise UserError(
-                "--train_graphs: the host draws random numbers in this model (layer drop, "
-                "stochastic depth?), which a graph would repeat for ever: train without"
-            )
-        return graph.replay
-
-
-def _host_random_state() -> tuple:
-    name, keys, *rest = np.random.get_state()
-    torch_state = torch.get_rng_state().numpy().tobytes()
-    return random.getstate(), (name, keys.tobytes(), *rest), torch_state
 
 
 def padded_size(size: int) -> int:
@@ -163,7 +123,7 @@ class GraphedModel(torch.nn.Module):
             inputs = self._fill(batch, self._inputs(batch, shape))
             self._seen[tuple(shape.items())] += 1
             if self._seen[tuple(shape.items())] == 1 or len(self._updates) >= self._most:
-                return *self._run(inputs), torch.tensor([rows])
+                return *_run(self.model, inputs), torch.tensor([rows])
             update = self._captured(shape, inputs)
         statistics = update.run_forward()
         return _Loss.apply(update.anchor, update), statistics, torch.tensor([rows])
@@ -221,24 +181,25 @@ class GraphedModel(torch.nn.Module):
         if self._capture is None:
             self._capture = CudaCapture()
         shared = self._updates[0].gradients if self._updates else None
-        update = _Update(shape, inputs, self._run, self.model, shared)
+        update = _Update(shape, inputs, self.model, shared)
         torch.clear_autocast_cache()  # of weights that were cast outside of the graph
         update.capture(self._capture)
         torch.clear_autocast_cache()
         self._updates.append(update)
         return update
 
-    def _run(self, inputs: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return loss and statistics of features, by the model behind its front end."""
-        known = {
-            name: Lengths.of(value, inputs[name.removesuffix("_lengths")].size(1))
-            if name.endswith("_lengths")
-            else value
-            for name, value in inputs.items()
-        }
-        with _behind_front_end(self.model, "speech" in inputs):
-            loss, statistics, _ = self.model(**known)
-        return loss, statistics
+
+def _run(model: torch.nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return loss and statistics of features, by a model behind its front end."""
+    known = {
+        name: Lengths.of(value, inputs[name.removesuffix("_lengths")].size(1))
+        if name.endswith("_lengths")
+        else value
+        for name, value in inputs.items()
+    }
+    with _behind_front_end(model, "speech" in inputs):
+        loss, statistics, _ = model(**known)
+    return loss, statistics
 
 
 def _fills(own: Shape, shape: Shape) -> bool:
@@ -290,20 +251,18 @@ class _Update:
     Args:
         shape: as above.
         inputs: which both read.
-        run: inputs -> loss (1,) and statistics.
-        model: whose parameters learn.
-        gradients: one for each of them, shared by all shapes; None: they are made.
+        model: ESPnet's.
+        gradients: one for each parameter that learns, of all shapes; None: they are made.
     """
 
     def __init__(
         self,
         shape: Shape,
         inputs: dict[str, Tensor],
-        run: Callable,
         model: torch.nn.Module,
         gradients: list[Tensor] | None,
     ):
-        self.shape, self.inputs, self._run = shape, inputs, run
+        self.shape, self.inputs, self._model = shape, inputs, model
         self._learned = [p for p in model.parameters() if p.requires_grad]
         self.gradients = gradients or [torch.zeros_like(p) for p in self._learned]
         self.anchor = torch.zeros((), requires_grad=True)  # makes a loss one to go back from
@@ -317,7 +276,7 @@ class _Update:
         self.loss = self.loss.detach()  # what the backward needed is free for the next shape
 
     def _forward(self) -> None:
-        self.loss, self._statistics = self._run(self.inputs)
+        self.loss, self._statistics = _run(self._model, self.inputs)
 
     def _backward(self) -> None:
         scale = self._scale.to(self.loss.dtype)

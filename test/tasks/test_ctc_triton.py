@@ -14,6 +14,8 @@ from strategies import seeds
 
 VOCABULARY = 5  # few, so that texts repeat labels
 utterances = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 4)), min_size=1, max_size=3)
+# one at least has a finite loss
+utterances = utterances.map(lambda drawn: [*drawn, (3, 1)])
 
 
 def kernels():
@@ -25,39 +27,46 @@ def kernels():
     return module
 
 
+def loss_and_gradient(loss_of, logits, weight, dtype, device):
+    """The losses of utterances, the gradient of their weighted sum, and which are finite."""
+    x = logits.to(device, dtype, copy=True).requires_grad_()
+    loss = loss_of(x.log_softmax(dim=-1))
+    finite = loss.isfinite()
+    (torch.where(finite, loss, 0.0) * weight.to(device)).sum().backward()
+    return loss.detach().double().cpu(), x.grad.double().cpu(), finite.cpu()
+
+
 def is_torchs(ctc_loss, utterances, seed, device):
+    """Infinite where PyTorch's is, else at most twice as far from float64 as PyTorch's float32."""
     torch.manual_seed(seed)
     frames, labels = (torch.tensor(each) for each in zip(*utterances, strict=True))
     # beyond the longest there is padding
     logits = 3 * torch.randn(len(frames), int(frames.max()) + 2, VOCABULARY)
     texts = torch.randint(1, VOCABULARY, (len(frames), int(labels.max()) + 1))
-    weight = torch.rand(len(frames)) + 0.5
-    results = []
-    for where in ("own", "torch"):
-        place = device if where == "own" else "cpu"
-        dtype = torch.float32 if where == "own" else torch.float64
-        x = logits.to(place, dtype, copy=True).requires_grad_()
-        log_probs = x.log_softmax(dim=-1)
-        if where == "own":
-            loss = ctc_loss(log_probs, *(each.to(place) for each in (texts, frames, labels)))
-        else:
-            loss = torch.nn.functional.ctc_loss(
-                log_probs.transpose(0, 1), texts, frames, labels, reduction="none"
-            )
-        finite = loss.isfinite()
-        torch.where(finite, loss, 0.0).mul(weight.to(place)).sum().backward()
-        results.append((loss.detach().double().cpu(), x.grad.double().cpu(), finite.cpu()))
-    (own, own_grad, finite), (expected, expected_grad, _) = results
-    torch.testing.assert_close(own, expected, atol=1e-4, rtol=1e-5)
-    # PyTorch's gradient of an infinite loss is no number
-    torch.testing.assert_close(own_grad[finite], expected_grad[finite], atol=1e-5, rtol=1e-4)
-    assert (own_grad[~finite] == 0).all()
+    data = logits, torch.rand(len(frames)) + 0.5
+
+    def torchs(log_probs):
+        return torch.nn.functional.ctc_loss(
+            log_probs.transpose(0, 1), texts, frames, labels, reduction="none"
+        )
+
+    def own(log_probs):
+        return ctc_loss(log_probs, *(each.to(device) for each in (texts, frames, labels)))
+
+    *exact, finite = loss_and_gradient(torchs, *data, torch.float64, "cpu")
+    *rounded, _ = loss_and_gradient(torchs, *data, torch.float32, "cpu")
+    *found, own_finite = loss_and_gradient(own, *data, torch.float32, device)
+    assert torch.equal(own_finite, finite)
+    for ours, theirs, true in zip(found, rounded, exact, strict=True):
+        error, allowed = ((each - true)[finite].abs().max() for each in (ours, theirs))
+        assert error <= 2 * allowed + 1e-5, (error, allowed)
+    assert (found[1][~finite] == 0).all()  # PyTorch's gradient is no number
 
 
 def interpreted():
     ctc_loss = kernels().ctc_loss
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=8, deadline=None)
     @given(utterances, seeds)
     @example([(1, 1), (1, 0), (5, 3)], 0)
     def law(utterances, seed):
