@@ -97,18 +97,20 @@ def write_comparison(recipe_dir: Path, expdir: str = "exp") -> str:
         write_text(directory / "comparison.md", text)
         write_text(directory / "comparison.csv", _csv(rows))
         titled = [
-            dataclasses.replace(panel, title=name)
+            dataclasses.replace(panel, title="" if number else name)
             for name, each in panels.items()
-            for panel in each
+            for number, panel in enumerate(each)
         ]
         plot_trade_offs(titled, directory / "comparison.png", title)
         sections = [
             _section(directory, name, group, panels[name]) for name, group in groups.items()
         ]
-        experiments = [
-            directory / name for name in dict.fromkeys(row["experiment"] for row in rows)
-        ]
-        write_page(directory / "comparison.html", title, note, sections, experiments)
+        labels = configuration_labels([row.configuration for row in rows])
+        trainings = {
+            directory / row["experiment"]: (row.kind, label)
+            for row, label in zip(rows, labels, strict=True)
+        }
+        write_page(directory / "comparison.html", title, note, sections, trainings)
     return "\n\n".join(f"{name}\n{table}" for name, table in tables.items())
 
 

@@ -5,8 +5,9 @@ It needs no network: plotly's script is in it.
 
 import dataclasses
 import html
+import itertools
 import string
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import plotly.graph_objects as go
@@ -16,10 +17,11 @@ from plotly.subplots import make_subplots
 from mtla_espnet.files import write_text
 from mtla_espnet.report.curves import learning_curves
 from mtla_espnet.report.examples import Example
-from mtla_espnet.report.plots import COLOURS, Panel, colours_of
+from mtla_espnet.report.plots import Panel, colours_of
 
 _TEMPLATE = Path(__file__).with_name("page.html")
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "star")
+_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 _CURVES = (("loss", "loss on the validation set"), ("acc", "accuracy on the validation set"))
 
 
@@ -49,7 +51,11 @@ class Section:
 
 
 def write_page(
-    path: Path, title: str, note: str, sections: Sequence[Section], experiments: Sequence[Path]
+    path: Path,
+    title: str,
+    note: str,
+    sections: Sequence[Section],
+    trainings: Mapping[Path, tuple[str, str]],
 ) -> None:
     """Write the page.
 
@@ -58,10 +64,12 @@ def write_page(
         title: of the page.
         note: what the columns mean.
         sections: one a decoded set.
-        experiments: directories whose learning curves are shown.
+        trainings: directories whose learning curves are shown -> kind of attention, which colours
+            them as it does its points, and configuration, which dashes them.
     """
-    parts = [_section(number, section) for number, section in enumerate(sections)]
-    parts.append(_curves(experiments))
+    colours = colours_of([panel for section in sections for panel in section.panels])
+    parts = [_section(number, section, colours) for number, section in enumerate(sections)]
+    parts.append(_curves(trainings, colours))
     template = string.Template(_TEMPLATE.read_text(encoding="utf-8"))
     text = template.substitute(
         title=html.escape(title),
@@ -72,7 +80,7 @@ def write_page(
     write_text(path, text)
 
 
-def _section(number: int, section: Section) -> str:
+def _section(number: int, section: Section, colours: Mapping[str, str]) -> str:
     table = f"table{number}"
     head = "".join(f'<th scope="col">{html.escape(each)}</th>' for each in section.columns)
     body = "".join(
@@ -80,7 +88,9 @@ def _section(number: int, section: Section) -> str:
         for row in section.rows
     )
     warnings = "".join(f'<p class="note">{html.escape(each)}</p>' for each in section.warnings)
-    plots = _div(_scatter(section.panels), f"plot{number}") if section.panels else ""
+    plots = ""
+    if section.panels:
+        plots = _div(_scatter(section.panels, colours), f"plot{number}")
     return (
         f"<h2>{html.escape(section.title)}</h2>\n{plots}\n"
         f'<input class="filter" data-table="{table}" placeholder="filter rows, such as mtla" '
@@ -90,9 +100,8 @@ def _section(number: int, section: Section) -> str:
     )
 
 
-def _scatter(panels: Sequence[Panel]) -> go.Figure:
+def _scatter(panels: Sequence[Panel], colours: Mapping[str, str]) -> go.Figure:
     figure = make_subplots(rows=1, cols=len(panels), horizontal_spacing=0.08)
-    colours = colours_of(panels)
     shown = dict.fromkeys(point.configuration for panel in panels for point in panel.points)
     symbols = {name: _SYMBOLS[i % len(_SYMBOLS)] for i, name in enumerate(shown)}
     told = set()
@@ -133,23 +142,28 @@ def _scatter(panels: Sequence[Panel]) -> go.Figure:
     return _styled(figure, 430)
 
 
-def _curves(experiments: Sequence[Path]) -> str:
-    found = {path.name: learning_curves(path) for path in experiments}
-    found = {name: curves for name, curves in found.items() if curves}
+def _curves(trainings: Mapping[Path, tuple[str, str]], colours: Mapping[str, str]) -> str:
+    found = {path: learning_curves(path) for path in trainings}
+    found = {path: curves for path, curves in found.items() if curves}
     if not found:
         return ""
     figure = make_subplots(rows=1, cols=len(_CURVES), horizontal_spacing=0.08)
-    for number, (name, curves) in enumerate(found.items()):
+    configurations = dict.fromkeys(trainings[path][1] for path in found)
+    dashes = dict(zip(configurations, itertools.cycle(_DASHES), strict=False))
+    for path, curves in found.items():
+        kind, configuration = trainings[path]
+        line = {"color": colours.get(kind, "#999999"), "dash": dashes[configuration], "width": 2}
         for column, (measure, label) in enumerate(_CURVES, 1):
             curve = curves.get(measure, {})
             figure.add_scatter(
                 x=list(curve),
                 y=list(curve.values()),
-                mode="lines",
-                name=html.escape(name),
-                legendgroup=name,
+                mode="lines" if len(curve) > 1 else "markers",
+                name=html.escape(path.name),
+                legendgroup=path.name,
                 showlegend=column == 1,
-                line={"color": COLOURS[number % len(COLOURS)], "width": 2},
+                line=line,
+                marker={"color": line["color"]},
                 row=1,
                 col=column,
             )

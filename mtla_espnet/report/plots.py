@@ -53,6 +53,16 @@ class Point:
             return 0.0, 0.0
         return statistics.stdev(self.x), statistics.stdev(self.y)
 
+    def extent(self, axis: int) -> list[float]:
+        """Return what is drawn on axis 0 (x) or 1 (y): the seeds, and the ends of the error bar.
+
+        Example:
+            >>> Point("mha", "", (1.0, 3.0), (5.0, 5.0)).extent(1)
+            [5.0, 5.0, 5.0, 5.0]
+        """
+        mean, deviation = self.mean[axis], self.deviation[axis]
+        return [*(self.x, self.y)[axis], mean - deviation, mean + deviation]
+
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
@@ -135,7 +145,7 @@ def _handle(shape: str, colour: str, label: str) -> Line2D:
 
 
 def _draw(ax, panel: Panel, colours: Mapping[str, str], shapes: Mapping[str, str]) -> None:
-    ax.set_title(textwrap.fill(panel.title, _TITLE_CHARACTERS), fontsize=10)
+    ax.set_title(textwrap.fill(panel.title, _TITLE_CHARACTERS), fontsize=10, loc="left")
     ax.set_xlabel(panel.x_label)
     ax.set_ylabel(panel.y_label)
     ax.grid(color="#dddddd", linewidth=0.8)
@@ -157,7 +167,7 @@ def _draw(ax, panel: Panel, colours: Mapping[str, str], shapes: Mapping[str, str
             linestyle="none", zorder=3,
         )  # fmt: skip
     for set_limits, place in ((ax.set_xlim, 0), (ax.set_ylim, 1)):
-        values = [value for point in panel.points for value in (point.x, point.y)[place]]
+        values = [value for point in panel.points for value in point.extent(place)]
         set_limits(*_limits(min(values), max(values)))
 
 

@@ -1,3 +1,4 @@
+import json
 import re
 from html.parser import HTMLParser
 
@@ -78,6 +79,22 @@ def test_the_page_holds_all_that_it_shows(recipe):
     ]
     assert len(examples) == 1 + 2 * 3  # on s-2 they do not differ
     assert (recipe / "exp/comparison.html").stat().st_size < 8e6
+
+
+def test_curves_have_the_colour_of_their_kind_and_a_dash_for_their_configuration(experiments):
+    for tag, kind in (("a", "mha"), ("a-2", "mha"), ("b", "mla"), ("c", "mha")):
+        experiment = experiments.add(f"asr_{tag}", kind)
+        log = "1epoch results: [train] loss=3, [valid] loss=2.5, acc=0.5, time=1 seconds"
+        (experiment / "train.log").write_text(log)
+    experiments.configure("asr_c", "mha", dropout_rate=0.3)
+    write_comparison(experiments.directory)
+    text, _ = read(experiments.directory)
+    curves = text[text.index("Learning curves") :]
+    found = re.findall(r'"line":(\{[^}]*\})[^}]*\}[^}]*"name":"asr_([^"]*)"', curves)
+    lines = {name: json.loads(line) for line, name in found}
+    assert lines["a"] == lines["a-2"] and lines["a"]["dash"] == lines["b"]["dash"] == "solid"
+    assert lines["a"]["color"] == lines["c"]["color"] != lines["b"]["color"]
+    assert lines["c"]["dash"] == "dash"
 
 
 def test_names_of_experiments_are_text(recipe):

@@ -69,6 +69,13 @@ def test_seeds_are_one_point_with_a_spread():
     assert Point("mha", "", (1.0,), (10.0,)).deviation == (0.0, 0.0)
 
 
+def test_the_axes_hold_seeds_and_error_bars():
+    point = Point("mla", "", (3.0, 3.0), (2.0, 4.0))
+    least, most = 3 - 2**0.5, 3 + 2**0.5
+    assert point.extent(0) == [3.0] * 4
+    assert point.extent(1) == [2.0, 4.0, pytest.approx(least), pytest.approx(most)]
+
+
 def test_a_configuration_has_a_shape(tmp_path):
     paths = [tmp_path / "one.png", tmp_path / "two.png"]
     values = ((1.0,), (30.0,)), ((1.0,), (30.0,))
