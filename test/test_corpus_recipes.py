@@ -28,7 +28,8 @@ RECIPES = {
     "debian/sum1": ("DEBIAN", ["--tgt_nbpe", "120"]),
     "home_assistant/slu1": (
         "HOME_ASSISTANT",
-        ["--test_sets", "test_voices", "--local_data_opts", SMALL],
+        ["--test_sets", "test_voices", "--local_data_opts", SMALL]
+        + ["--nbpe", "130", "--max_unaligned", "100"],
     ),
     "must_c/asr1": ("MUST_C", ["--nbpe", "36", "--max_wav_duration", "1.5"]),
     "must_c/st1": (

@@ -226,7 +226,12 @@ DATA_OPTIONS: dict[str, list[Option]] = {
             "Lines to train BPE on.",
             unsupported={...: "not supported: give some of the lines as --bpe_train_text"},
         ),
-        Option("{side}bpe_nlsyms", "", "Symbols that BPE keeps whole, separated by commas."),
+        Option(
+            "{side}bpe_nlsyms",
+            "",
+            "Symbols that BPE keeps whole, separated by commas, or a file with one a line. One "
+            "that begins a word begins with ▁.",
+        ),
         Option(
             "{side}bpe_train_text", "", "Text to train BPE on; default: that of the training set."
         ),

@@ -1,6 +1,7 @@
 """The texts of a recipe's sets, and their tokens."""
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -111,6 +112,10 @@ def _token_set(
             return TokenSet(directory, token_type, symbols, dict.fromkeys(files, 0), files)
         names = ("nbpe", "bpemode", "bpe_char_cover", "bpe_nlsyms")
         chosen = symbols | {name: options[f"{side}{name}"] for name in names}
+        file = root / chosen["bpe_nlsyms"]
+        if os.path.isfile(file):  # where the list is too long for a name, pathlib's would raise
+            lines = file.read_text(encoding="utf-8").splitlines()
+            chosen["bpe_nlsyms"] = ",".join(line.strip() for line in lines if line.strip())
         kind = f"bpe_{chosen['bpemode']}{chosen['nbpe']}"
     own = options[f"{side}bpe_train_text"] if token_type == "bpe" else ""
     texts = {root / name: 0 for name in own.split()}

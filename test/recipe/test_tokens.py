@@ -56,6 +56,14 @@ def test_a_change_of_the_symbols_redoes_the_list(root, capsys):
     assert "<laugh>" not in token_list(root, *argv)
 
 
+def test_symbols_that_bpe_keeps_whole_come_from_a_file_too(root):
+    argv = ["--token_type", "bpe", "--nbpe", "10", "--bpe_nlsyms"]
+    (root / "whole.txt").write_text("▁<laugh>\n\n<noise>\n")
+    listed = token_list(root, *argv, "▁<laugh>,<noise>", "--lang", "a")
+    assert {"▁<laugh>", "<noise>"} <= set(listed)
+    assert token_list(root, *argv, "whole.txt") == listed
+
+
 @pytest.mark.parametrize(
     ("argv", "lacking"),
     [

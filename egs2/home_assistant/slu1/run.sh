@@ -4,7 +4,9 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 
 exec ./slu.sh \
     --lang mul \
-    --token_type word \
+    --token_type bpe \
+    --nbpe 400 \
+    --bpe_nlsyms conf/symbols.txt \
     --use_lm false \
     --nj 2 \
     --inference_nj 1 \
