@@ -8,7 +8,9 @@
 #                                                    files of 15 MB: cat NAME.pth.* > NAME.pth
 # RECIPE is such as debian/sum1 or amazon_queen/asr1. A text recipe is packed after stage 10. A
 # speech recipe is packed after stage 1, its recordings as Opus (speech_pack.py), with the encoder
-# of downloads/whisper-tiny.en, where that is. A second `train` goes on where the first was stopped.
+# of downloads/whisper-tiny.en, where that is. A pack made by hand may have no data directories but
+# what stage 1 makes them of: then that runs there. A second `train` goes on where the first was
+# stopped.
 #
 # Environment:
 #   KINDS      of conf/attention; default: mha gqa mqa mla mtla mtla_s3
@@ -133,7 +135,9 @@ train() {
     [ -d data ] || "$python" -m tarfile -e "$file" . || exit 1
     options "${models[0]}"
     if [ "$task" != sum ]; then
-        "${call[@]}" --stage 2 --stop_stage 10 --nj "$cores" >>"$WORK/logs/prepare.log" 2>&1 ||
+        first=2
+        [ -e data/train/wav.scp ] || first=1
+        "${call[@]}" --stage $first --stop_stage 10 --nj "$cores" >>"$WORK/logs/prepare.log" 2>&1 ||
             { tail -n 5 "$WORK/logs/prepare.log"; exit 1; }
         grep -h "finished in" "$WORK/logs/prepare.log"
     fi

@@ -90,7 +90,7 @@ _NEEDED = (
     _DRASCULA / drascula.NAME,
     _PROGRAM,
 )
-_AUDIO = ("flac", "opus")
+_AUDIO = ("flac", "mp3", "opus")
 _DONE = ".done"
 _FORMAT = "1\n"  # raise it when the same packages shall give other lines
 _LINES_PER_JOB = 200
