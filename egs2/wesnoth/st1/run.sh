@@ -9,9 +9,9 @@ exec ./st.sh \
     --src_case lc.rm \
     --tgt_case tc \
     --src_token_type bpe \
-    --src_nbpe 1000 \
+    --src_nbpe 500 \
     --tgt_token_type bpe \
-    --tgt_nbpe 2000 \
+    --tgt_nbpe 1000 \
     --use_lm false \
     --nj 4 \
     --inference_nj 1 \

@@ -21,7 +21,7 @@ mkdir -p "${work}/asr"
 ln -sfn "${recipe}/data" "${work}/asr/data"
 cd "${work}/asr"
 # shellcheck disable=SC2086
-"${python}" -m mtla_espnet recipe asr --stage 2 --stop_stage 13 --lang en --nbpe 1000 \
+"${python}" -m mtla_espnet recipe asr --stage 2 --stop_stage 13 --lang en --nbpe 500 \
     --max_wav_duration 20 --test_sets "${tests}" --asr_exp exp/model \
     --asr_config "${recipe}/conf/cascade_asr.yaml" \
     --inference_config "${recipe}/conf/cascade_decode_asr.yaml" "${shared[@]}" ${ASR_ARGS-}
