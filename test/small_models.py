@@ -23,6 +23,25 @@ TEXT = {
 TRANSLATED = SPEECH | {"src_token_list": SOURCE, "src_token_type": "char"}
 
 
+def small_llama(seed: int = 1, **sizes):
+    """Return a Llama of transformers with large random weights."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(seed)
+    small = dict(
+        vocab_size=40,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+    )
+    model = LlamaForCausalLM(LlamaConfig(**small | sizes)).eval()
+    for parameter in model.parameters():
+        parameter.data += 0.2 * torch.randn_like(parameter)
+    return model
+
+
 def save_model(directory: Path, task: str, attention: str, **more) -> Path:
     """Write the experiment of a model of a task, with large random weights.
 

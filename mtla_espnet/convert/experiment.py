@@ -17,6 +17,7 @@ from mtla_espnet.attention.to_latent import (
     Heads,
     Moments,
     fill_latent,
+    latent_sizes,
     merge_by_mean,
     rotary_counts,
     with_bias,
@@ -137,18 +138,8 @@ def to_mla(
     """
     blocks = model.decoder.blocks
     old: GroupedQuery = blocks[0].attention
-    width, groups = old.head_dim, old.num_kv_heads
-    rank = min(4 * width, 2 * groups * width) if kv_lora_rank is None else kv_lora_rank
-    rope = max(2, width // 4 * 2) if qk_rope_head_dim is None else qk_rope_head_dim
-    for name, value, least, most in (
-        ("kv_lora_rank", rank, 4, 2 * groups * width),
-        ("qk_rope_head_dim", rope, 2, groups * width),
-    ):
-        if value % 2 or not least <= value <= most:
-            raise UserError(
-                f"{name} {value}: say an even number from {least} to {most}; the {groups} key and "
-                f"value heads have {width} numbers each"
-            )
+    width = old.head_dim
+    rank, rope = latent_sizes(width, old.num_kv_heads, kv_lora_rank, qk_rope_head_dim)
     heads, longest = _calibrated(model, batches)
     frequencies = THETA ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
     counts = rotary_counts(heads, frequencies, rope, longest)

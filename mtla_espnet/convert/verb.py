@@ -2,12 +2,13 @@
 
 import argparse
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from mtla_espnet.directories import replace_directory, scratch_directory
 from mtla_espnet.files import UserError
 from mtla_espnet.json_files import write_json
+from mtla_espnet.report.markdown import markdown_table
 
 KINDS = ("mla", "mtla")
 # What a conversion cost, beside the model.
@@ -75,7 +76,8 @@ def run(arguments: argparse.Namespace) -> int:
     with new_directory(arguments.out) as made:
         rows, advice = convert(arguments, made)
         write_json(made / REPORT, {"source": str(source), "models": rows})
-    print(table(rows))
+    names = list(rows[0])
+    print(markdown_table(names, [[_cell(row[n]) for n in names] for row in rows], aligned=True))
     print(advice)
     return 0
 
@@ -94,22 +96,6 @@ def new_directory(path: Path) -> Iterator[Path]:
         made.mkdir()
         yield made
         replace_directory(made, path)
-
-
-def table(rows: Sequence[Mapping[str, object]]) -> str:
-    """Return models as a table.
-
-    Example:
-        >>> print(table([{"model": "mha", "cache": 288}, {"model": "mla", "cache": 162.5}]))
-        | model | cache |
-        |:--|--:|
-        | mha | 288 |
-        | mla | 162.5 |
-    """
-    names = list(rows[0])
-    lines = [names, *([_cell(row[name]) for name in names] for row in rows)]
-    told = [f"| {' | '.join(line)} |" for line in lines]
-    return "\n".join([told[0], "|:--|" + "--:|" * (len(names) - 1), *told[1:]])
 
 
 def _cell(value: object) -> str:

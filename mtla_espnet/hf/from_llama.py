@@ -10,6 +10,7 @@ from mtla_espnet.attention.to_latent import (
     Heads,
     Moments,
     fill_latent,
+    latent_sizes,
     merge_by_mean,
     rotary_counts,
     with_bias,
@@ -49,18 +50,8 @@ def to_mla(
     config = llama.config
     frequencies = _frequencies(llama)
     width = config.head_dim
-    all_rotary = config.num_key_value_heads * width
-    rank = min(4 * width, 2 * all_rotary) if kv_lora_rank is None else kv_lora_rank
-    rope = width // 2 if qk_rope_head_dim is None else qk_rope_head_dim
-    for name, value, most in (
-        ("kv_lora_rank", rank, 2 * all_rotary),
-        ("qk_rope_head_dim", rope, all_rotary),
-    ):
-        if value % 2 or not 2 <= value <= most:
-            raise UserError(
-                f"{name} {value}: say an even number from 2 to {most}; the "
-                f"{config.num_key_value_heads} key and value heads have {width} numbers each"
-            )
+    groups = config.num_key_value_heads
+    rank, rope = latent_sizes(width, groups, kv_lora_rank, qk_rope_head_dim)
     moments, length = _moments(llama, calibration)
     attentions = [layer.self_attn for layer in llama.model.layers]
     heads = [_heads(*each) for each in zip(attentions, moments, strict=True)]

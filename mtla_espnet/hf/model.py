@@ -49,11 +49,6 @@ class LlamaMTLADecoderLayer(GradientCheckpointingLayer):
         return x + self.mlp(self.post_attention_layernorm(x))
 
     def _attend(self, x: Tensor, columns: Columns, place) -> Tensor:
-        if self.self_attn.wkv_b.weight.is_meta and not x.is_meta:
-            raise ValueError(
-                "device_map offloads weights, and those of the attention are used absorbed, by no "
-                "call that would load them: give every layer a device"
-            )
         if place is None:
             packed = columns.to_front(x)
             return columns.back(self.self_attn(packed, packed, columns.position, columns.position))
@@ -130,6 +125,11 @@ class LlamaMTLAModel(LlamaMTLAPreTrainedModel):
         if output_attentions or config.output_attentions:
             raise ValueError("output_attentions: the weights are not kept; leave it out")
         x = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
+        if not x.is_meta and any(each.self_attn.wkv_b.weight.is_meta for each in self.layers):
+            raise ValueError(
+                "device_map offloads weights, and those of the attention are used absorbed, by no "
+                "call that would load them: give every layer a device"
+            )
         cache = self._cache(cache if cache is not None else past_key_values, use_cache)
         parts = [] if cache is None else cache.layers
         cached = parts[0] if parts else None

@@ -9,8 +9,10 @@ import torch
 import yaml
 
 from mtla_espnet.cli import main
+from mtla_espnet.config import lay_attention
 from mtla_espnet.inference.speech2text import Speech2Text
 from mtla_espnet.json_files import read_json
+from quick_training import QUICK_TRAINING
 
 pytestmark = pytest.mark.espnet
 RATE_HZ = 8000
@@ -89,7 +91,7 @@ def test_with_all_sizes_loss_and_hypotheses_are_the_same(recipe, attention, grou
     assert rows[1]["loss"] == pytest.approx(rows[0]["loss"], rel=1e-4)
     assert rows[1]["accuracy"] == pytest.approx(rows[0]["accuracy"])
     told = capsys.readouterr().out
-    assert "| given |" in told and f"--pretrained_model {out}/valid.acc.ave.pth" in told
+    assert "| given " in told and f"--pretrained_model {out}/valid.acc.ave.pth" in told
     overlay = yaml.safe_load((out / "mla_converted.yaml").read_text())["decoder_conf"]
     config = yaml.safe_load((out / "config.yaml").read_text())
     assert config["decoder_conf"] == overlay | {
@@ -114,6 +116,44 @@ def test_mtla_of_mha_and_of_the_mla_between(recipe):
     assert again[-1]["loss"] == pytest.approx(rows[2]["loss"], rel=1e-4)
     config = yaml.safe_load((recipe / "exp/asr_again/config.yaml").read_text())["decoder_conf"]
     assert (config["attention"], config["attention_conf"]["down_rate"]) == ("mtla", 3)
+
+
+def test_a_converted_experiment_is_trained_on_by_its_recipes_trainer(recipe):
+    """The overlay says what the decoder is, and every parameter is that of the conversion."""
+    from espnet2.tasks.asr import ASRTask
+
+    out, training = recipe / "exp/asr_to_train", recipe / "exp/asr_trained_on"
+    converted(experiment(recipe, "mha"), out, "mtla", "--down_rate", "2")
+    given = yaml.safe_load((recipe / "exp/asr_mha/config.yaml").read_text())
+    overlay = yaml.safe_load((out / "mtla_converted.yaml").read_text())
+    laid = lay_attention(given, overlay, "mtla_converted.yaml")
+    kept = ("token_list", "token_type", "frontend_conf", "normalize", "encoder", "encoder_conf")
+    config = {name: laid[name] for name in (*kept, "decoder", "decoder_conf")} | QUICK_TRAINING
+    config |= {
+        "optim": "sgd",
+        "optim_conf": {"lr": 0.0},
+        "batch_size": 2,
+        "output_dir": str(training),
+    }
+    shapes = recipe / "shapes"
+    shapes.write_text("".join(f"{name} 8000\n" for name in WORDS))
+    data = []
+    for name, kind, file in (("speech", "sound", "wav.scp"), ("text", "text", "text")):
+        lines = (recipe / "dump/raw/train" / file).read_text().replace(" dump/", f" {recipe}/dump/")
+        (recipe / file).write_text(lines)
+        data.append([str(recipe / file), name, kind])
+    for mode in ("train", "valid"):
+        config |= {f"{mode}_data_path_and_name_and_type": data, f"{mode}_shape_file": [str(shapes)]}
+    (recipe / "training.yaml").write_text(yaml.safe_dump(config))
+    before = torch.load(out / "valid.acc.ave.pth", weights_only=True)
+    init = ["--init_param", str(out / "valid.acc.ave.pth")]
+    ASRTask.main(cmd=["--config", str(recipe / "training.yaml"), *init])
+    after = torch.load(training / "1epoch.pth", weights_only=True)
+    assert before.keys() == after.keys()
+    for name, value in before.items():
+        if "running" not in name and "num_batches" not in name:  # statistics of the encoder
+            assert torch.equal(after[name], value), name
+    assert (training / "valid.acc.ave.pth").exists()
 
 
 def refused(capsys, *call):

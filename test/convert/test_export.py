@@ -1,5 +1,7 @@
 """`mtla-espnet export`: what is written, and which models are refused."""
 
+import zipfile
+
 import pytest
 import yaml
 
@@ -37,6 +39,24 @@ def test_what_is_written_names_no_machine(tmp_path):
     for path in out.glob("*.json"):
         assert str(tmp_path) not in path.read_text(encoding="utf-8"), path.name
     assert read_json(out / "config.json")["model_type"] == "mtla_text2text"
+
+
+def test_a_pack_is_exported_as_the_experiment_is(tmp_path):
+    experiment = save_model(tmp_path / "exp", "sum", "mtla")
+    pack = tmp_path / "pack.zip"
+    meta = {
+        "yaml_files": {"mt_train_config": "exp/config.yaml"},
+        "files": {"mt_model_file": "exp/valid.acc.ave.pth"},
+    }
+    with zipfile.ZipFile(pack, "w") as archive:
+        archive.writestr("meta.yaml", yaml.safe_dump(meta))
+        for path in experiment.iterdir():
+            archive.write(path, f"exp/{path.name}")
+    outs = [tmp_path / "of_pack", tmp_path / "of_experiment"]
+    for source, out in zip((pack, experiment), outs, strict=True):
+        assert main(["export", "hf", str(source), str(out)]) == 0
+    for path in outs[0].iterdir():
+        assert path.read_bytes() == (outs[1] / path.name).read_bytes(), path.name
 
 
 def test_what_cannot_be_exported_is_one_line(tmp_path, capsys):

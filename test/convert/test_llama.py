@@ -7,13 +7,13 @@ import torch
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
-    LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
 )
 
 from mtla_espnet.cli import main
 from mtla_espnet.json_files import read_json
+from small_models import small_llama
 
 WORDS = "the a of and to in is it was that he for on are with as his they at be".split()
 
@@ -32,20 +32,8 @@ def llama(tmp_path_factory):
     )
     tokenizer.save_pretrained(directory)
     (directory / "words.json").unlink()
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=21,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        rope_parameters={"rope_type": "default", "rope_theta": 700.0},
-    )
-    model = LlamaForCausalLM(config)
-    for parameter in model.parameters():
-        parameter.data += 0.2 * torch.randn_like(parameter)
-    model.save_pretrained(directory)
+    turn = {"rope_type": "default", "rope_theta": 700.0}
+    small_llama(0, vocab_size=21, rope_parameters=turn).save_pretrained(directory)
     words = torch.randint(0, 20, (600,)).tolist()
     (directory / "text").write_text(" ".join(WORDS[i] for i in words))
     return directory
@@ -61,7 +49,9 @@ def test_the_whole_sizes_keep_the_perplexity(llama, tmp_path, capsys):
     sizes = ["--kv_lora_rank", "16", "--qk_rope_head_dim", "16"]
     assert main(call(llama, out, "--to", "mla", *sizes)) == 0
     told = capsys.readouterr().out
-    assert "| model | numbers a position | perplexity |" in told
+    assert [cell.strip() for cell in told.splitlines()[0].split("|")[1:-1]] == [
+        *("model", "numbers a position", "perplexity")
+    ]
     given, mla = read_json(out / "conversion.json")["models"]
     assert given["numbers a position"] == mla["numbers a position"] == 32
     assert mla["perplexity"] == pytest.approx(given["perplexity"], rel=1e-4)
@@ -146,7 +136,7 @@ def test_what_cannot_be_converted(llama, tmp_path, capsys):
     out = tmp_path / "out"
     text = ["--calibration", llama / "text"]
     code, line = refused(capsys, "--to", "mla", llama, out, *text, "--kv_lora_rank", 40)
-    assert code == 1 and "kv_lora_rank 40: say an even number from 2 to 32" in line
+    assert code == 1 and "kv_lora_rank 40: say an even number from 4 to 32" in line
     code, line = refused(capsys, "--to", "mla", llama, out)
     assert code == 2 and "--calibration: say files of text" in line
     (tmp_path / "short").write_text("the a of")
@@ -183,3 +173,28 @@ def test_checkpoints_of_other_families_and_forms(llama, tmp_path, capsys):
     (other / "a.gguf").write_bytes(b"GGUF nothing")
     line = refused(capsys, "--to", "mla", other / "a.gguf", out, *text)[1]
     assert "a.gguf: not a whole GGUF file" in line
+
+
+@pytest.mark.parametrize(
+    ("family", "kind", "told"),
+    [
+        ("llama", "Q8_1", "token_embd.weight is quantised as Q8_1, which is not read here"),
+        ("qwen2", "Q8_0", "of the family 'qwen2': only Llama's (`llama`) are converted"),
+    ],
+)
+def test_files_of_gguf_that_are_not_read(llama, tmp_path, capsys, family, kind, told):
+    import gguf
+    import numpy as np
+
+    path = tmp_path / "tiny.gguf"
+    kind = gguf.GGMLQuantizationType[kind]
+    per_block, block_bytes = gguf.GGML_QUANT_SIZES[kind]
+    writer = gguf.GGUFWriter(path, family)
+    rows = np.zeros((4, 32 // per_block * block_bytes), dtype=np.uint8)
+    writer.add_tensor("token_embd.weight", rows, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    call = ["--to", "mla", path, tmp_path / "out", "--calibration", llama / "text"]
+    assert refused(capsys, *call) == (1, f"error: {path}: {told}")

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments
+from transformers import TrainingArguments
 
 from mtla_espnet.hf.distillation import DistillationTrainer, divergence
 from mtla_espnet.hf.from_llama import perplexity, to_mla
+from small_models import small_llama
 
 
 def test_divergence_is_that_of_the_definition():
@@ -23,17 +24,7 @@ def test_divergence_is_that_of_the_definition():
 
 
 def test_a_converted_model_comes_back_to_its_teacher(tmp_path):
-    torch.manual_seed(1)
-    config = LlamaConfig(
-        vocab_size=20,
-        hidden_size=32,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-    )
-    teacher = LlamaForCausalLM(config).eval()
-    for parameter in teacher.parameters():
-        parameter.data += 0.2 * torch.randn_like(parameter)
+    teacher = small_llama(vocab_size=20, intermediate_size=32, num_key_value_heads=4)
     tokens = torch.randint(0, 20, (16, 12))
     student, _ = to_mla(teacher, [tokens], 8, 4)
 

@@ -4,14 +4,13 @@ import pytest
 import torch
 from transformers import (
     AutoModelForCausalLM,
-    LlamaConfig,
-    LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
 )
 
 from mtla_espnet.hf.from_llama import perplexity, to_mla, to_mtla
 from mtla_espnet.user_error import UserError
+from small_models import small_llama
 
 TEXT = torch.randint(0, 40, (4, 12), generator=torch.Generator().manual_seed(0))
 TURNS = {
@@ -29,21 +28,7 @@ TURNS = {
 
 
 def llama(groups=2, turn="default", **options):
-    torch.manual_seed(1)
-    config = LlamaConfig(
-        vocab_size=40,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=groups,
-        rope_parameters=TURNS[turn],
-        **options,
-    )
-    model = LlamaForCausalLM(config).eval()
-    for parameter in model.parameters():
-        parameter.data += 0.2 * torch.randn_like(parameter)
-    return model
+    return small_llama(num_key_value_heads=groups, rope_parameters=TURNS[turn], **options)
 
 
 CASES = {
@@ -99,7 +84,7 @@ def test_sizes_left_out_follow_the_heads():
 
 
 REFUSED = {
-    "kv_lora_rank 34: say an even number from 2 to 32; the 2 key and": (
+    "kv_lora_rank 34: say an even number from 4 to 32; the 2 key and": (
         llama,
         dict(kv_lora_rank=34),
     ),

@@ -279,6 +279,40 @@ def test_low_rank_adapters_train_and_merge(model):
         assert torch.equal(merged.generate(ids, max_new_tokens=5, do_sample=False), tokens)
 
 
+def test_adapters_that_were_trained_are_kept_and_merge(tmp_path):
+    """Trainer moves them alone; loaded again and merged, the model does what was trained."""
+    from peft import LoraConfig, PeftModel, get_peft_model
+
+    model = model_of(KINDS[0])
+    config = LoraConfig(
+        r=4, target_modules=["wq", "wkv_a", "wkv_b", "wo"], task_type="CAUSAL_LM", lora_alpha=16
+    )
+    torch.manual_seed(5)
+    adapted = get_peft_model(model, config)
+    arguments = TrainingArguments(
+        tmp_path / "training",
+        max_steps=20,
+        per_device_train_batch_size=8,
+        learning_rate=3e-2,
+        logging_steps=1,
+        report_to=[],
+        save_strategy="no",
+        disable_tqdm=True,
+        use_cpu=True,
+    )
+    trainer = Trainer(adapted, arguments, train_dataset=TRAINING)
+    trainer.train()
+    losses = [float(row["loss"]) for row in trainer.state.log_history if "loss" in row]
+    assert len(losses) == 20 and losses[-1] < 0.8 * losses[0]
+    adapted.save_pretrained(tmp_path / "adapter")
+    loaded = PeftModel.from_pretrained(model_of(KINDS[0]), tmp_path / "adapter")
+    ids = torch.tensor(PROMPTS[:1])
+    with torch.no_grad():
+        wanted = adapted.eval()(input_ids=ids).logits
+        found = loaded.merge_and_unload()(ids).logits
+    torch.testing.assert_close(found, wanted, atol=1e-3, rtol=1e-3)
+
+
 def test_an_adapter_that_is_more_than_a_product_is_refused(model):
     from peft import LoraConfig, get_peft_model
 
@@ -304,6 +338,17 @@ def test_what_generate_cannot_do_is_one_line(model, case):
     options, line = REFUSED[case]
     with pytest.raises(ValueError, match=line):
         generated(model, batch(), **options)
+
+
+def test_a_layer_stays_whole_and_its_weights_in_memory(model, tmp_path):
+    assert set(model._no_split_modules) == {type(model.model.layers[0]).__name__}
+    model.save_pretrained(tmp_path / "model")
+    places = {"lm_head": "cpu", "model.embed_tokens": "cpu", "model.norm": "cpu"}
+    places |= {"model.layers.0": "cpu", "model.layers.1": "disk"}
+    told = {"device_map": places, "offload_folder": tmp_path / "offloaded"}
+    offloaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model", **told)
+    with pytest.raises(ValueError, match="device_map offloads weights.*give every layer a device"):
+        offloaded(torch.tensor(PROMPTS[:1]))
 
 
 def test_masks_caches_and_positions_that_do_not_fit_are_refused(model):

@@ -1,12 +1,9 @@
 """Models of translation, understanding and text: the same best hypothesis as ESPnet's classes."""
 
-import argparse
-
 import numpy as np
 import pytest
 import soundfile
 import torch
-import yaml
 
 from mtla_espnet.cli import main
 from mtla_espnet.data.kaldi.tables import read_table, write_table
@@ -14,28 +11,16 @@ from mtla_espnet.files import UserError
 from mtla_espnet.inference.decode import decode
 from mtla_espnet.inference.models import model_class
 from mtla_espnet.task import TASKS
+from small_models import TARGET, save_model
 
 pytestmark = pytest.mark.espnet
 
 RATE_HZ = 8000
-TARGET = ["<blank>", "<unk>", "<space>", *"abcdefghijk", "<sos/eos>"]
-SOURCE = ["<blank>", "<unk>", "<space>", *"lmnopq", "<sos/eos>"]
 TEXTS = {"utt1": "lm nop", "utt2": "q", "utt3": "qpon m lll", "utt4": "p p", "utt5": "olm nz"}
-SPEECH = {
-    "frontend_conf": {
-        "fs": RATE_HZ, "n_fft": 256, "hop_length": 80, "n_mels": 20, "center": False
-    },
-    "normalize": "utterance_mvn",
-    "encoder": "conv1d_conformer",
-}  # fmt: skip
-TWO_LISTS = {"src_token_list": SOURCE, "src_token_type": "char"}
 CONFIGS = {
-    "st": SPEECH
-    | TWO_LISTS
-    | {"model_conf": {"asr_weight": 0.3, "mtlalpha": 1.0, "st_mtlalpha": 0.3}},
-    "slu": SPEECH,
-    "sum": TWO_LISTS
-    | {"frontend": "embed", "frontend_conf": {"embed_dim": 16}, "encoder": "transformer"},
+    "st": {"model_conf": {"asr_weight": 0.3, "mtlalpha": 1.0, "st_mtlalpha": 0.3}},
+    "slu": {},
+    "sum": {},
 }
 OPTIONS = {"beam_size": 3, "maxlenratio": -12, "nbest": 2}
 
@@ -43,31 +28,10 @@ OPTIONS = {"beam_size": 3, "maxlenratio": -12, "nbest": 2}
 @pytest.fixture(scope="module", params=CONFIGS)
 def model(request, tmp_path_factory):
     """The directory of a model with random weights, and its task."""
-    from mtla_espnet.tasks.register import register, task_class
-
-    register()
     task = request.param
-    directory = tmp_path_factory.mktemp(f"{task}_model")
-    kind = task_class(TASKS[task])
-    encoder = {"output_size": 16, "attention_heads": 2, "linear_units": 32, "num_blocks": 1}
-    decoder = {"attention": "mtla", "attention_heads": 2, "linear_units": 32, "num_blocks": 2}
-    if task == "sum":
-        encoder["input_layer"] = "linear"
-    config = vars(kind.get_parser().parse_args([])) | {
-        "token_list": TARGET,
-        "token_type": "char",
-        "encoder_conf": encoder,
-        "decoder": "decoder_only",
-        "decoder_conf": decoder,
-        **CONFIGS[task],
-    }
-    config = yaml.safe_load(yaml.safe_dump(config))
-    (directory / "config.yaml").write_text(yaml.safe_dump(config))
-    torch.manual_seed(6)
-    built = kind.build_model(argparse.Namespace(**config)).eval()
-    for parameter in built.parameters():
-        torch.nn.init.normal_(parameter, std=0.5)
-    torch.save(built.state_dict(), directory / "valid.acc.ave.pth")
+    directory = tmp_path_factory.mktemp(f"{task}_model") / "exp"
+    save_model(directory, task, "mtla", **CONFIGS[task])
+    (directory / "inference.yaml").unlink()  # ESPnet's class does not look at it
     return task, directory
 
 

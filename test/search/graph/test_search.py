@@ -57,6 +57,7 @@ options = st.builds(
     maxlenratio=st.sampled_from([0.0, 0.5, -4]),
     minlenratio=st.sampled_from([0.0, 0.2]),
     normalize_length=st.booleans(),
+    lenpen=st.sampled_from([0.0, 0.6]),
 )
 
 
