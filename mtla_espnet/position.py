@@ -123,7 +123,9 @@ def rotation(
     if frequencies is None:
         frequency = THETA ** (torch.arange(half, device=position.device, dtype=dtype) / -half)
     else:
-        frequency = torch.tensor(frequencies, device=position.device, dtype=dtype)
+        # each filled on the device: a CUDA graph cannot copy from the host
+        where = {"device": position.device, "dtype": dtype}
+        frequency = torch.stack([torch.full((), each, **where) for each in frequencies])
     angle = position.to(dtype)[..., None] * frequency
     return angle.cos(), angle.sin()
 

@@ -53,8 +53,7 @@ class GraphCache:
         memory: gives the buffers of prefix and suffix.
 
     Attributes:
-        utterances: the first rows of B that are in use: what sizes count.
-        known: their prefix lengths and how many tokens each hypothesis holds, where the host
+        known: prefix lengths and how many tokens each hypothesis holds, where the host
             knows; None: sizes ask the device.
         lengths: (B,) int32, prefix positions.
         step: (1,) int32, tokens that every hypothesis held before the newest one.
@@ -82,7 +81,6 @@ class GraphCache:
     ):
         self.form, self.num_layers = form, num_layers
         self.batch, self.beams, self.rows = batch, beams, batch * beams
-        self.utterances = batch
         self.known: tuple[list[int], int] | None = None
         self.max_length = max_length
         rate = form.down_rate
@@ -138,7 +136,7 @@ class GraphCache:
     def _held(self) -> tuple[list[int], int]:
         if self.known is not None:
             return self.known
-        return self.lengths[: self.utterances].tolist(), int(self.step)
+        return self.lengths.tolist(), int(self.step)
 
     @property
     def nbytes(self) -> int:

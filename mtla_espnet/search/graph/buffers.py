@@ -13,11 +13,8 @@ from mtla_espnet.decoder.graph import GraphDecoder
 
 # Buffers are made for so many tokens at first, then doubled.
 FIRST_LENGTH = 64
-# Prefixes are padded to a multiple of so many positions: the next batch may fit as well.
+# Prefixes are padded to one of few lengths, multiples of so many positions.
 _POSITIONS_STEP = 32
-# A batch takes buffers for up to so many times as many utterances, rather than make its own, and
-# of up to so many times as long prefixes.
-_MOST_IDLE, _MOST_LONGER = 4 / 3, 2.0
 
 
 class GraphPool:
@@ -124,12 +121,27 @@ class Replay:
         self._graph.replay()
 
 
+def padded(positions: int) -> int:
+    """Return the length that prefixes are padded to: few lengths, so that batches share graphs.
+
+    It depends on nothing but the batch, nor does anything else of the shapes that kernels see.
+    So a batch is rounded alike wherever and after whatever it is decoded.
+
+    Example:
+        >>> [padded(positions) for positions in (1, 149, 600, 15000)]
+        [32, 160, 640, 16384]
+    """
+    steps = -(-positions // _POSITIONS_STEP)
+    unit = 1 << max(0, (steps - 1).bit_length() - 3)
+    return -(-steps // unit) * unit * _POSITIONS_STEP
+
+
 class Buffers:
-    """A decoder's step for batches that fit.
+    """A decoder's step for batches of one shape.
 
     Args:
         decoder: in evaluation mode; its parameters stay as they are (some are copied).
-        batch: B, the most utterances.
+        batch: B, utterances.
         positions: of the longest prefix.
         beams: W, hypotheses an utterance, at most.
         length: tokens that there is room for at first.
@@ -149,7 +161,7 @@ class Buffers:
         length: int = FIRST_LENGTH,
         memory: Memory = new_memory,
     ):
-        self.positions = -(-positions // _POSITIONS_STEP) * _POSITIONS_STEP
+        self.positions = padded(positions)
         slots = decoder.prefix_slots(self.positions)
         self._decoder = GraphDecoder(decoder, batch, beams, slots, length, memory)
         self.device = decoder.output_layer.weight.device
@@ -164,10 +176,8 @@ class Buffers:
 
     def fits(self, utterances: int, positions: int, beams: int) -> bool:
         """Return whether they are to serve a batch of this size."""
-        batch, most_beams = self.tokens.shape
-        few_idle = utterances <= batch <= _MOST_IDLE * utterances
-        room = max(_MOST_LONGER * positions, _POSITIONS_STEP)
-        return few_idle and positions <= self.positions <= room and beams == most_beams
+        shape = *self.tokens.shape, self.positions
+        return shape == (utterances, beams, padded(positions))
 
     def grow(self, length: int, memory: Memory = new_memory) -> None:
         """Make room for more tokens."""

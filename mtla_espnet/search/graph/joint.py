@@ -27,7 +27,7 @@ class JointBuffers(SearchBuffers):
         sos_eos: the token that begins and ends.
         options: of the search; `ctc_weight` is above 0 and below 1.
         blank: the token that is never emitted.
-        batch: B, the most utterances.
+        batch: B, utterances.
         positions: of the longest prefix.
         length: tokens that there is room for.
         memory: gives the large buffers.
@@ -60,7 +60,7 @@ class JointBuffers(SearchBuffers):
         self._history |= {name: torch.zeros_like(self._history["ended"]) for name in self._weights}
 
     def start(self, encoded: Tensor, lengths: Tensor, limits: Tensor) -> None:
-        """Begin with new utterances, B of them or fewer: float32 (B, T, d), (B,) and (B, 2)."""
+        """Begin with new utterances: float32 (B, T, d), (B,) and (B, 2)."""
         self._ctc.start(encoded, lengths)
         super().start(encoded, lengths, limits)
 

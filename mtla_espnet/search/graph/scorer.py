@@ -16,13 +16,11 @@ class StepBuffers(Buffers):
     """A decoder's step, for batches that fit."""
 
     def start(self, encoded: Tensor, lengths: Tensor) -> None:
-        """Begin with new utterances, B of them or fewer: (B, T, d) and (B,)."""
-        idle = len(self.tokens) - len(lengths)
-        encoded = torch.nn.functional.pad(encoded, (0, 0, 0, 0, 0, idle))
-        self._decoder.start(encoded, torch.nn.functional.pad(lengths, (0, idle), value=1))
+        """Begin with new utterances: (B, T, d) and (B,)."""
+        self._decoder.start(encoded, lengths)
         # sizes are noted at each step, which is not to wait for the device
         held = self._decoder.prefix_lengths(lengths).tolist()
-        self.cache.utterances, self.cache.known = len(lengths), (held, 0)
+        self.cache.known = held, 0
 
     def step(self) -> Tensor:
         """Add `tokens`, which go on from `cache.parents`; return logits (B, W, V)."""

@@ -1,8 +1,8 @@
 """The beam search of `beam.py` at fixed shapes: on CUDA one graph is replayed a step.
 
 It serves where the decoder scores, alone or with CTC. All state lies on the device, in buffers
-that are used again by later batches that fit them, perhaps with idle rows; what a step does
-depends on no number of the host. An utterance that is over stays in its rows: nothing of it is
+that are used again by later batches of the same shape; what a step does depends on no number of
+the host. An utterance that is over stays in its rows: nothing of it is
 chosen any more. So a batch with a few long utterances is searched in parts of like lengths. The
 results are those of `beam_search` with a `DecoderScorer` and a `CTCPrefixScorer`, by test.
 """

@@ -23,7 +23,7 @@ class SearchBuffers(buffers.Buffers):
         sos_eos: the token that begins and ends.
         options: of the search.
         blank: the token that is never emitted; None: every token may be.
-        batch: B, the most utterances.
+        batch: B, utterances.
         positions: of the longest prefix.
         length: tokens that there is room for.
         memory: gives the cache's buffers of prefix and suffix.
@@ -54,7 +54,6 @@ class SearchBuffers(buffers.Buffers):
         self._limits = torch.zeros(batch, 2, **whole)
         self._index = torch.zeros(1, **whole)
         self._total = torch.zeros(self.tokens.shape, **scores)
-        self._begin = torch.zeros(batch, **scores)
         self._run_start = buffers.Replay(self._pool)
         self._make_history()
 
@@ -70,22 +69,17 @@ class SearchBuffers(buffers.Buffers):
         self._ends = EndDetection(batch, self.length, self._sos_eos, self._options, self.device)
 
     def start(self, encoded: Tensor, lengths: Tensor, limits: Tensor) -> None:
-        """Begin with new utterances, B of them or fewer: (B, T, d), (B,) and (B, 2)."""
-        count = len(lengths)
-        self._encoded[:count, : encoded.size(1)] = encoded
-        self._lengths.fill_(1)  # of idle rows, which hold something old
-        self._lengths[:count] = lengths
-        self._limits[:count] = limits.to(self.device)
-        self._begin.fill_(_NOTHING)
-        self._begin[:count] = 0.0
-        self.cache.utterances = count
+        """Begin with new utterances: (B, T, d), (B,) and (B, 2)."""
+        self._encoded[:, : encoded.size(1)] = encoded
+        self._lengths.copy_(lengths)
+        self._limits.copy_(limits)
         self._run_start(self._start)
 
     def _start(self) -> None:
         self._decoder.start(self._encoded, self._lengths)
         self.tokens.fill_(self._sos_eos)
         self._total.fill_(_NOTHING)
-        self._total[:, 0] = self._begin  # all begin alike: one is enough
+        self._total[:, 0].fill_(0.0)  # all begin alike: one is enough
         self._index.zero_()
         self._ends.clear()
 

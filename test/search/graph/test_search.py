@@ -164,12 +164,12 @@ def test_joint_buffers_grow_and_long_utterances_are_searched_apart(monkeypatch):
         same(a, b)
 
 
-def test_batches_of_other_sizes_share_buffers_with_idle_rows():
+def test_batches_of_one_shape_share_buffers_and_others_their_memory():
     decoder, chosen = model(("mtla", {"down_rate": 2}), 0), SearchOptions(beam_size=3, nbest=3)
     search, caches = GraphSearch(decoder, SOS_EOS, chosen), []
     kept = StepBuffers(decoder, 4, 12, 3)
     with torch.no_grad():
-        for number, sizes in enumerate(([12, 7, 9, 3], [11, 5, 8], [6, 6, 2], [10, 4])):
+        for number, sizes in enumerate(([12, 7, 9, 3], [11, 5, 8, 20], [6, 6, 2], [5, 12, 8, 1])):
             encoded, lens = batch(sizes, number), torch.tensor(sizes)
             expected = plain(decoder, encoded, sizes, chosen)
             ours = search(encoded, lens)
@@ -190,19 +190,19 @@ def test_batches_of_other_sizes_share_buffers_with_idle_rows():
             # keys of 8 + 4 and values of 8 for four heads in two layers
             slots = sum(size // 2 for size in sizes)
             assert search.cache.prefix_nbytes == slots * 2 * 4 * (8 + 4 + 8) * 4
-    assert caches[0] is caches[1] is caches[2]
-    assert caches[3] is not caches[2]  # half of the rows would be idle
-    assert caches[3].store[0].data_ptr() == caches[0].store[0].data_ptr()
-    with torch.no_grad():  # the first shape again: its buffers, with nothing of the other's
-        encoded = batch([5, 12, 8], 9)
-        expected = plain(decoder, encoded, [5, 12, 8], chosen)
-        ours = search(encoded, torch.tensor([5, 12, 8]))
-    assert search.cache is caches[0]
-    for a, b in zip(ours, expected, strict=True):
-        same(a, b)
-    longer = StepBuffers(decoder, 4, 100, 3)  # of 128 positions
-    assert longer.fits(4, 64, 3) and not longer.fits(4, 63, 3)
-    assert not kept.fits(2, 12, 3) and not kept.fits(4, 40, 3) and not kept.fits(4, 12, 2)
+    assert caches[0] is caches[1] is caches[3]  # with nothing of the other one's numbers
+    assert caches[2] is not caches[1]
+    assert caches[2].store[0].data_ptr() == caches[0].store[0].data_ptr()
+    assert kept.fits(4, 1, 3) and kept.fits(4, 32, 3)
+    assert not kept.fits(4, 33, 3) and not kept.fits(3, 12, 3) and not kept.fits(4, 12, 2)
+
+
+@given(st.integers(1, 20000))
+def test_prefixes_are_padded_by_at_most_a_quarter(positions):
+    padded = buffers.padded(positions)
+    assert positions <= padded and padded % 32 == 0
+    assert padded < positions + 32 or padded <= 1.25 * positions
+    assert buffers.padded(padded) == padded
 
 
 def test_few_shapes_are_kept(monkeypatch):
@@ -315,6 +315,29 @@ def test_the_graph_equals_the_plain_search_on_the_cpu(kind):
             for a, b, c in zip(ours, others, expected, strict=True):
                 same(a, c)
                 same(b, c)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("joint", [False, True])
+def test_in_half_precision_too_a_batch_gives_the_same_bits_after_whatever_others(joint):
+    layer = CTCLayer(0).cuda() if joint else None
+    decoder = model(("mtla", {"down_rate": 2}), 0, "cuda").bfloat16()
+    chosen = SearchOptions(beam_size=5, nbest=5, ctc_weight=0.3 if joint else 0.0)
+    sets = [[90, 70, 12], [60, 33, 3, 3], [31, 30, 9], [95, 14, 8], [200, 8, 7]]
+
+    def found(order):
+        search, results = GraphSearch(decoder, SOS_EOS, chosen, 0, layer), {}
+        for number in order:
+            encoded = batch(sets[number], number).cuda()
+            encoded = encoded if joint else encoded.bfloat16()
+            hypotheses = search(encoded, torch.tensor(sets[number]).cuda())
+            results[number] = [[(h.yseq, h.score) for h in each] for each in hypotheses]
+        return results
+
+    with torch.no_grad():
+        expected = {number: found([number])[number] for number in range(5)}
+        for order in ([0, 1, 2, 3, 4], [4, 3, 2, 1, 0], [2, 0, 4, 1, 3, 2, 0, 3]):
+            assert all(found(order)[number] == expected[number] for number in order)
 
 
 @pytest.mark.gpu
