@@ -160,13 +160,27 @@ def test_a_new_recipe_passes_these_tests(checkout, task):
 @pytest.mark.parametrize("task", TASKS)
 def test_a_new_recipe_trains_mtla_by_a_schedule_that_ends_with_the_training(checkout, task):
     new_recipe(checkout, "my-corpus", task)
-    (path,) = checkout.glob(f"egs2/my-corpus/{task}1/conf/train_*.yaml")
-    config = load_yaml(path)
-    assert config["decoder_conf"]["attention"] == "mtla"
-    updates = config["num_iters_per_epoch"] * config["max_epoch"]
-    steps = config["scheduler_conf"]["warmup_steps_list"]
-    rates = config["scheduler_conf"]["warmup_lr_list"]
-    assert rates[steps.index(updates)] < 0.1 * max(rates)
+    paths = list(checkout.glob(f"egs2/my-corpus/{task}1/conf/train_*.yaml"))
+    assert len(paths) == (2 if task in ("asr", "st") else 1)  # one begins with a Whisper
+    for path in paths:
+        config = load_yaml(path)
+        assert config["decoder_conf"]["attention"] == "mtla"
+        updates = config["num_iters_per_epoch"] * config["max_epoch"]
+        steps = config["scheduler_conf"]["warmup_steps_list"]
+        rates = config["scheduler_conf"]["warmup_lr_list"]
+        assert rates[steps.index(updates)] < 0.1 * max(rates)
+
+
+@pytest.mark.parametrize("task", ["asr", "st"])
+def test_a_new_recipe_offers_the_pretrained_encoder_first(checkout, task):
+    done = new_recipe(checkout, "my-corpus", task)
+    (command,) = re.findall(r"^  \./run\.sh (.*)$", done.stdout, re.MULTILINE)
+    assert done.stdout.index(command) < done.stdout.index("from scratch: ./run.sh")
+    recipe = checkout / f"egs2/my-corpus/{task}1"
+    readme = (recipe / "README.md").read_text()
+    assert readme.index(command) < readme.index("# from scratch")
+    words = command.split()
+    assert (recipe / words[words.index(f"--{task}_config") + 1]).is_file()
 
 
 def test_the_languages_of_a_new_recipe(checkout):

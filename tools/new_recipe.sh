@@ -7,7 +7,8 @@
 #   LANGUAGE  such as en; for st the spoken and the written one, such as fr en
 #
 # The model has MTLA. An epoch has 100 updates, whatever the size of the corpus, so that the
-# learning rate's schedule, which counts updates, ends with the training.
+# learning rate's schedule, which counts updates, ends with the training. For asr and st there is
+# a configuration with a frozen Whisper, too, as measured in egs2/tuxpaint.
 set -eu
 
 fail() {
@@ -75,12 +76,26 @@ cp -- "$example/conf/decode_$task.yaml" "$unfinished/conf/"
 sed -e 's/attention: mha  /attention: mtla /' -e '/^num_iters_per_epoch:/d' \
     -e 's/^max_epoch:/num_iters_per_epoch: 100           # so that the schedule fits any corpus\n&/' \
     "$example/conf/train_$task.yaml" >"$unfinished/conf/train_$task.yaml"
+pretrained=train_${task}_whisper.yaml
+case $task in # the updates of an epoch there, by which its schedule ends with the training
+asr) updates=112 ;;
+st) updates=110 ;;
+*) updates= ;;
+esac
+if [ -n "$updates" ]; then
+    sed -e "s/^max_epoch:/num_iters_per_epoch: $updates\n&/" \
+        "egs2/tuxpaint/${task}1/conf/$pretrained" >"$unfinished/conf/$pretrained"
+fi
 chmod 755 "$unfinished/run.sh" "$unfinished/$task.sh" "$unfinished/local/data.sh"
 mkdir -p "egs2/$corpus"
 mv -- "$unfinished" "$recipe"
 echo "$recipe: name your table or folder in db.sh (local/data.sh reads it), and fit run.sh and conf/"
 case $task in
 asr | st)
-    echo "With less than some ten hours of speech, begin with a pretrained encoder: docs/own_corpus.md"
+    echo "Below some ten hours of speech, begin with a pretrained encoder (docs/own_corpus.md):"
+    echo "  ./run.sh --${task}_config conf/$pretrained --feats_normalize none" \
+        "--${task}_stats_dir exp/${task}_stats_whisper"
+    echo "With more, from scratch: ./run.sh"
     ;;
+slu) echo "Below some ten hours of speech, begin with a pretrained encoder: docs/own_corpus.md" ;;
 esac
