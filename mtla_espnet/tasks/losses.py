@@ -17,7 +17,7 @@ from espnet2.torch_utils import device_funcs
 from torch import Tensor
 
 from mtla_espnet.attention.ops.choose import has_kernels
-from mtla_espnet.position import accurate
+from mtla_espnet.position import Lengths, accurate
 
 # Fills a row of targets that is no text: the row of a batch that was filled up. It has no loss.
 ABSENT = -2
@@ -112,14 +112,15 @@ def _log_power(share: float) -> float:
 
 
 class CTC(ESPnetCTC):
-    """ESPnet's CTC, whose targets stay padded, and whose lengths stay on the GPU."""
+    """ESPnet's CTC, whose targets stay padded where PyTorch or our kernels compute the loss."""
 
     def forward(self, hs_pad: Tensor, hlens: Tensor, ys_pad: Tensor, ys_lens: Tensor) -> Tensor:
         """Compute the loss.
 
         Args:
             hs_pad: (B, T, d).
-            hlens: (B,) lengths of `hs_pad`.
+            hlens: (B,) lengths of `hs_pad`; with `Lengths` a GPU computes by our kernels,
+                which do not wait for the lengths as PyTorch does.
             ys_pad: (B, L) int64, right-padded; a row of `ABSENT` has no loss.
             ys_lens: (B,) lengths of `ys_pad`.
 
@@ -131,7 +132,7 @@ class CTC(ESPnetCTC):
         logits = self.ctc_lo(F.dropout(hs_pad, p=self.dropout_rate))
         labels, present = ys_pad.clamp_min(0), ~(ys_pad == ABSENT).any(dim=1)
         log_probs = logits.log_softmax(dim=-1).float()
-        if has_kernels(logits.device):
+        if isinstance(hlens, Lengths) and has_kernels(logits.device):
             losses = _kernels().ctc_loss(log_probs, labels, hlens, ys_lens)
             if self.ctc_loss.zero_infinity:
                 losses = losses.masked_fill(losses == math.inf, 0.0)

@@ -10,6 +10,7 @@ from espnet2.torch_utils import device_funcs
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mtla_espnet.position import Lengths
 from mtla_espnet.tasks.losses import (
     ABSENT,
     CTC,
@@ -166,13 +167,13 @@ def test_espnets_models_compute_by_them(task):
 def test_ctc_on_a_gpu_is_that_of_the_cpu(zero_infinity):
     targets, _ = padded([6, 3, 1, 5], 0)
     frames = torch.tensor([9, 3 if zero_infinity else 30, 5, 2 if zero_infinity else 30])
-    x = torch.randn(4, 31, 5)
+    counts, x = torch.tensor([6, 3, 1, 5]), torch.randn(4, 31, 5)
     ctc = CTC(VOCABULARY, 5, zero_infinity=zero_infinity)
     results = []
     for device in ("cpu", "cuda"):
         own = x.to(device, copy=True).requires_grad_()
-        lengths = (torch.tensor(each) for each in ([6, 3, 1, 5],))
-        loss = ctc.to(device)(own, *(each.to(device) for each in (frames, targets, *lengths)))
+        known = Lengths.of(frames.to(device), 31)
+        loss = ctc.to(device)(own, known, targets.to(device), counts.to(device))
         loss.backward()
         results.append((loss.detach().cpu(), own.grad.cpu()))
     torch.testing.assert_close(*results, atol=1e-4, rtol=1e-4)
