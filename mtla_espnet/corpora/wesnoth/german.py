@@ -45,27 +45,25 @@ def write_usually(text: str, forms: Mapping[str, str], umlauts: bool = False) ->
         word = match[0]
         bare = _DIGRAPH.sub("", word) if umlauts else word
         stressed = len(word) > 1 and len(bare) > 0 and bare == bare.upper()
-        lower = word.lower()
-        if umlauts:
-            if stressed and bare != word:
-                lower = _umlauts(word.replace("ß", "ss"), _DIGRAPH).lower()
-            lower = _known(lower, forms)
-            if lower == word.lower():
-                pass
-            elif not stressed:
-                return lower.capitalize() if word[0].isupper() else lower
-        if not stressed:
+        lower = _spelling(word, stressed, forms) if umlauts else word.lower()
+        if stressed:
+            return forms.get(lower, lower.capitalize())
+        if lower == word.lower():
             return word
-        return forms.get(lower, lower.capitalize())
+        return lower.capitalize() if word[0].isupper() else lower
 
     return _START.sub(lambda match: match[1] + match[2].upper(), _WORD.sub(written, text))
 
 
-def _known(word: str, forms: Mapping[str, str]) -> str:
-    """Return the spelling of a word that is known, or else the likely one."""
-    candidates = [word, _umlauts(word, _DIGRAPH), _umlauts(word, _CERTAIN)]
-    candidates += [each.replace("ss", "ß") for each in candidates]
-    return next((each for each in candidates if each in forms), candidates[2])
+def _spelling(word: str, stressed: bool, forms: Mapping[str, str]) -> str:
+    """Return a word in lower case, with umlauts and ß: a known spelling, or else the likely one."""
+    if stressed:  # only what is in lower case is an umlaut
+        spellings = [_umlauts(word, _DIGRAPH).lower()]
+    else:
+        lower = word.lower()
+        spellings = [lower, _umlauts(lower, _DIGRAPH), _umlauts(lower, _CERTAIN)]
+    sharp = [each.replace("ss", "ß") for each in spellings]
+    return next((each for each in spellings + sharp if each in forms), spellings[-1])
 
 
 def _umlauts(word: str, where: re.Pattern) -> str:
