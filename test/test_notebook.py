@@ -51,7 +51,7 @@ def test_it_runs_and_gives_what_is_committed(committed):
     bits = {kind: float(x) for kind, x in re.findall(r"(\w+) +([\d.]+) bits a", everything)}
     assert bits.keys() == {"MHA", "MTLA"} and max(bits.values()) < 1.5  # untrained: 5
     held = [int(x) for x in re.findall(r"(\d+) bytes a position of a hypothesis", everything)]
-    assert held[0] > 3 * held[1]
+    assert held[0] > 2.5 * held[1]
     before, after = (
         float(x) for x in re.findall(r"32 numbers .*perplexity +([\d.]+)", everything)[-2:]
     )
