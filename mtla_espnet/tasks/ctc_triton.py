@@ -114,7 +114,7 @@ def _backward(emitted, labels, frame_counts, label_counts, alpha, loss, scale, b
         back += 1
 
 
-class _Loss(torch.autograd.Function):
+class _CtcLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx, emitted: Tensor, labels: Tensor, frame_counts: Tensor, label_counts: Tensor):
         batch, frames, columns = emitted.shape
@@ -159,4 +159,4 @@ def ctc_loss(log_probs: Tensor, labels: Tensor, frame_counts: Tensor, label_coun
     """
     symbols = torch.nn.functional.pad(labels, (1, 0)).unsqueeze(1)
     emitted = log_probs.gather(2, symbols.expand(-1, log_probs.size(1), -1))
-    return _Loss.apply(emitted, labels.contiguous(), frame_counts, label_counts)
+    return _CtcLoss.apply(emitted, labels.contiguous(), frame_counts, label_counts)
