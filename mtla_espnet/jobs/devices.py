@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from mtla_espnet.jobs.parallel import call_each, run_on_devices
@@ -57,13 +56,6 @@ class Devices:
 
     def close(self) -> None:
         """Do nothing: no process outlives its share."""
-
-
-def likely_gpus() -> int:
-    """Return how many GPUs this process probably sees, without loading a library to ask."""
-    found = len(list(Path("/dev").glob("nvidia[0-9]*")))
-    names = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return found if names is None else min(found, len(names.split(",")))
 
 
 def visible_devices() -> list[str]:

@@ -2,8 +2,6 @@
 
 Importing the recognition toolkit costs 9 s and 790 MB, so a job is a forked
 child of the loaded process: it shares that memory and starts in milliseconds.
-CUDA does not survive a fork, so a job on a GPU is a forked child of a process
-that imports and does nothing else, Python's fork server.
 """
 
 import contextlib
@@ -12,11 +10,9 @@ import itertools
 import logging
 import multiprocessing
 import multiprocessing.connection
-import multiprocessing.forkserver
 import os
 import signal
 import sys
-import threading
 import time
 import traceback
 import warnings
@@ -96,18 +92,6 @@ def call_each(function: Callable[[Any], Any], arguments: Sequence[Any]) -> list[
     return [function(argument) for argument in arguments]
 
 
-def start_server(*modules: str) -> None:
-    """Start the process whose forks `run_on_devices` uses, without waiting for it.
-
-    It ends with this process. One that runs already stays as it is.
-
-    Args:
-        modules: to import there; each is imported once, not in every fork.
-    """
-    multiprocessing.set_forkserver_preload(list(modules))
-    multiprocessing.forkserver.ensure_running()
-
-
 def run_on_devices(
     function: Callable[[Any], Any],
     argument_list: Sequence[Any],
@@ -116,8 +100,9 @@ def run_on_devices(
 ) -> list[Any]:
     """Call `function(argument)` for each argument, a process at a time on each device.
 
-    A process has its device alone in `CUDA_VISIBLE_DEVICES`. A device whose process is killed or
-    fails is given no other job, and the job goes to another, as long as there is one.
+    CUDA does not survive a fork, so a process is started anew, with its device alone in
+    `CUDA_VISIBLE_DEVICES`. A device whose process is killed or fails is given no other job, and
+    the job goes to another, as long as there is one.
 
     Args:
         function: takes one argument; it is pickled.
@@ -169,11 +154,11 @@ def _run_children(function, argument_list, devices: list[str | None], advance) -
 
 def _start_child(function, argument, device: str | None):
     """Start a child; return the reading end of its pipe, and the process."""
-    context = multiprocessing.get_context("fork" if device is None else "forkserver")
+    context = multiprocessing.get_context("fork" if device is None else "spawn")
     reader, writer = context.Pipe(duplex=False)
     arguments = (writer, function, argument, os.getpid(), device)
     process = context.Process(target=_child, args=arguments)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _environment(device):
         # A forked child first sets one thread, which makes the fork safe (see _child).
         warnings.simplefilter("ignore", DeprecationWarning)
         process.start()
@@ -181,20 +166,32 @@ def _start_child(function, argument, device: str | None):
     return reader, process
 
 
+@contextlib.contextmanager
+def _environment(device: str | None) -> Iterator[None]:
+    """Let a process that is started inside see one GPU alone."""
+    name = "CUDA_VISIBLE_DEVICES"
+    before = os.environ.get(name)
+    if device is not None:
+        os.environ[name] = device
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
+        if before is not None:
+            os.environ[name] = before
+
+
 def _child(writer, function, argument, parent_pid: int, device: str | None) -> None:
     """Body of a child: one thread where it is a fork, run the job, send (kind, value)."""
     if device is None:
         os.environ["OMP_NUM_THREADS"] = "1"
-        end_with_parent(parent_pid)
-    else:
-        os.environ["CUDA_VISIBLE_DEVICES"] = device
-        _end_with_starter()
     if device is None and "torch" in sys.modules:
         # Without this a parallel operation hangs in a child of a process that made one before.
         sys.modules["torch"].set_num_threads(1)
         # CUDA does not work after a fork of a process that has looked at it, and libraries that
         # merely ask what there is (for a log line, say) would fail: there is no GPU here.
         sys.modules["torch"].cuda.is_available = lambda: False
+    end_with_parent(parent_pid)
     # The parent answers Ctrl-C; SIGTERM unwinds, so that temporary files are removed.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -206,17 +203,6 @@ def _child(writer, function, argument, parent_pid: int, device: str | None) -> N
             writer.send(("error", traceback.format_exc()))
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGTERM)
-
-
-def _end_with_starter() -> None:
-    """Kill this process when the one that asked for it ends: its parent is the server."""
-    starter = multiprocessing.parent_process()
-
-    def watch() -> None:
-        starter.join()
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    threading.Thread(target=watch, daemon=True, name="end-with-starter").start()
 
 
 def outcome_of(function: Callable[[Any], Any], argument: Any) -> tuple[str, Any]:

@@ -6,12 +6,11 @@ from pathlib import Path
 
 from mtla_espnet.data.kaldi.tables import read_table, write_table
 from mtla_espnet.files import UserError, write_text
-from mtla_espnet.jobs.devices import devices_of, likely_gpus, visible_devices
+from mtla_espnet.jobs.devices import devices_of, visible_devices
 from mtla_espnet.jobs.fan_out import fan_out, number_of_shards, on_cluster
 from mtla_espnet.jobs.log import say
 from mtla_espnet.jobs.marks import Part, file_digest
 from mtla_espnet.jobs.numbered import run_numbered_jobs, split_by_length
-from mtla_espnet.jobs.parallel import start_server
 from mtla_espnet.json_files import digest, write_json
 from mtla_espnet.recipe.espnet_arguments import frontend_files, load_espnet
 from mtla_espnet.recipe.options import default_of
@@ -74,8 +73,6 @@ def run(recipe: Recipe, part: Part) -> None:
             listed in `failed.tsv` beside the results of the others.
     """
     options = recipe.options
-    if options.gpu_inference and not on_cluster() and (_given_jobs(recipe) or likely_gpus()) > 1:
-        start_server("mtla_espnet.stages.shared.loaded")  # it loads while this process does
     from mtla_espnet.inference.journal import read_journals
     from mtla_espnet.search.batching import available_memory  # here: they load torch
 
@@ -147,17 +144,13 @@ def run(recipe: Recipe, part: Part) -> None:
     shutil.rmtree(journals)
 
 
-def _given_jobs(recipe: Recipe) -> int | None:
-    """Return how many processes are asked for; None: the default."""
-    wanted = recipe.options.inference_nj
-    return wanted if wanted != default_of(recipe.task.name, "inference_nj") else None
-
-
 def _wanted_jobs(recipe: Recipe, devices: list[str]) -> int:
     """Return how many processes decode; with GPUs of this machine, by default one a GPU."""
+    wanted = recipe.options.inference_nj
     if on_cluster() or not recipe.options.gpu_inference:
-        return number_of_shards(recipe.options.inference_nj)
-    return _given_jobs(recipe) or max(1, len(devices))
+        return number_of_shards(wanted)
+    given = wanted != default_of(recipe.task.name, "inference_nj")
+    return wanted if given else max(1, len(devices))
 
 
 def _shards(recipe: Recipe, devices: list[str], lengths: dict[str, int]) -> list[list[str]]:
