@@ -60,8 +60,7 @@ def test_it_runs_and_gives_what_is_committed(committed):
 
 def test_committed_outputs_are_whole_and_name_no_machine(committed):
     text = "".join(cell.source + printed(cell) for cell in committed)
-    for name in ("/home/", "/root/", "/tmp/", "site-packages", "Traceback"):
-        assert name not in text, name
+    assert not re.search("/(home|root|tmp)/|site-packages|Traceback", text)
     assert not re.search(rf"\b{re.escape(socket.gethostname())}\b", text)
     assert NOTEBOOK.stat().st_size < 600_000
     assert sum(map(pictures, committed)) == 5
