@@ -23,6 +23,16 @@ TEXT = {
 TRANSLATED = SPEECH | {"src_token_list": SOURCE, "src_token_type": "char"}
 
 
+# Options of transformers' Trainer: on the CPU, every loss noted, and nothing written or shown.
+QUIET_TRAINING = {
+    "logging_steps": 1,
+    "report_to": [],
+    "save_strategy": "no",
+    "disable_tqdm": True,
+    "use_cpu": True,
+}
+
+
 def small_llama(seed: int = 1, **sizes):
     """Return a Llama of transformers with large random weights."""
     from transformers import LlamaConfig, LlamaForCausalLM

@@ -6,7 +6,7 @@ from transformers import TrainingArguments
 
 from mtla_espnet.hf.distillation import DistillationTrainer, divergence
 from mtla_espnet.hf.from_llama import perplexity, to_mla
-from small_models import small_llama
+from small_models import QUIET_TRAINING, small_llama
 
 
 def test_divergence_is_that_of_the_definition():
@@ -39,11 +39,7 @@ def test_a_converted_model_comes_back_to_its_teacher(tmp_path):
         max_steps=30,
         per_device_train_batch_size=8,
         learning_rate=5e-3,
-        logging_steps=1,
-        report_to=[],
-        save_strategy="no",
-        disable_tqdm=True,
-        use_cpu=True,
+        **QUIET_TRAINING,
     )
     data = [{"input_ids": row, "labels": row} for row in tokens.tolist()]
     told = dict(teacher=teacher, share=1.0, train_dataset=data, eval_dataset=data)

@@ -17,6 +17,7 @@ from transformers import (
 from mtla_espnet.hf import LlamaMTLAConfig, LlamaMTLAForCausalLM, LlamaMTLAModel
 from mtla_espnet.hf.cache import LatentLayer
 from mtla_espnet.hf.versions import cache_name
+from small_models import QUIET_TRAINING
 
 KINDS = [
     {"attention": "mtla", "down_rate": 2},
@@ -224,11 +225,7 @@ def test_trainer_learns_with_and_without_checkpointing(tmp_path, checkpointing):
         per_device_train_batch_size=8,
         learning_rate=1e-2,
         gradient_checkpointing=checkpointing,
-        logging_steps=1,
-        report_to=[],
-        save_strategy="no",
-        disable_tqdm=True,
-        use_cpu=True,
+        **QUIET_TRAINING,
     )
     trainer = Trainer(model, arguments, train_dataset=TRAINING)
     trainer.train()
@@ -294,11 +291,7 @@ def test_adapters_that_were_trained_are_kept_and_merge(tmp_path):
         max_steps=20,
         per_device_train_batch_size=8,
         learning_rate=3e-2,
-        logging_steps=1,
-        report_to=[],
-        save_strategy="no",
-        disable_tqdm=True,
-        use_cpu=True,
+        **QUIET_TRAINING,
     )
     trainer = Trainer(adapted, arguments, train_dataset=TRAINING)
     trainer.train()

@@ -24,7 +24,7 @@ from mtla_espnet.hf import (
     Text2TextMTLATokenizer,
 )
 from mtla_espnet.user_error import UserError
-from small_models import SOURCE, TARGET, save_model
+from small_models import QUIET_TRAINING, SOURCE, TARGET, save_model
 
 pytestmark = pytest.mark.espnet
 
@@ -224,11 +224,7 @@ def test_trainer_teaches_it_a_pair(both, tmp_path):
         per_device_train_batch_size=2,
         learning_rate=2e-2,
         lr_scheduler_type="constant",
-        logging_steps=1,
-        report_to=[],
-        save_strategy="no",
-        disable_tqdm=True,
-        use_cpu=True,
+        **QUIET_TRAINING,
     )
     collator = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=-100)
     Seq2SeqTrainer(model, arguments, train_dataset=rows, data_collator=collator).train()
