@@ -33,6 +33,21 @@ def positions(lengths: Tensor, size: int) -> Tensor:
     return torch.where(index < lengths[:, None], index, -1)
 
 
+def next_size(size: int, steps: int) -> int:
+    """Return the next larger one of few sizes, so that batches share graphs and buffers.
+
+    Args:
+        size: at least 1.
+        steps: at most so many sizes between a power of 2 and the next; a power of 2.
+
+    Example:
+        >>> [next_size(size, 4) for size in (1, 7, 9, 11, 13, 100)]
+        [1, 7, 10, 12, 14, 112]
+    """
+    unit = max(1, (1 << (size - 1).bit_length()) // (2 * steps))
+    return -(-size // unit) * unit
+
+
 class Lengths(Tensor):
     """Lengths of a padded batch whose bounds the host knows: to ask for them waits for no GPU.
 

@@ -32,7 +32,7 @@ from espnet2.st.espnet_model import ESPnetSTModel
 from torch import Tensor
 
 from mtla_espnet.files import UserError
-from mtla_espnet.position import Lengths
+from mtla_espnet.position import Lengths, next_size
 from mtla_espnet.tasks.capture import CudaCapture, Work
 from mtla_espnet.tasks.losses import ABSENT
 
@@ -53,8 +53,7 @@ def padded_size(size: int) -> int:
         >>> [padded_size(size) for size in (7, 32, 33, 1000)]
         [7, 32, 34, 1024]
     """
-    unit = max(1, (1 << (size - 1).bit_length()) // (2 * _SIZES))
-    return -(-size // unit) * unit
+    return next_size(size, _SIZES)
 
 
 def check_supported(model: torch.nn.Module, ngpu: int, distributed: bool) -> None:

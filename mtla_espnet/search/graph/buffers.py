@@ -10,6 +10,7 @@ from torch import Tensor
 from mtla_espnet.cache.graph import GraphCache, Memory, new_memory
 from mtla_espnet.decoder.decoder_only import DecoderOnly
 from mtla_espnet.decoder.graph import GraphDecoder
+from mtla_espnet.position import next_size
 
 # Buffers are made for so many tokens at first, then doubled.
 FIRST_LENGTH = 64
@@ -131,9 +132,7 @@ def padded(positions: int) -> int:
         >>> [padded(positions) for positions in (1, 149, 600, 15000)]
         [32, 160, 640, 16384]
     """
-    steps = -(-positions // _POSITIONS_STEP)
-    unit = 1 << max(0, (steps - 1).bit_length() - 3)
-    return -(-steps // unit) * unit * _POSITIONS_STEP
+    return next_size(-(-positions // _POSITIONS_STEP), 4) * _POSITIONS_STEP
 
 
 class Buffers:
